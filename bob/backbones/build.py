@@ -1,0 +1,178 @@
+"""Build a backbone from its entry, load its weights, and check that it gives features."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bob.backbones.checkpoint import load_checkpoint
+from bob.backbones.timm_source import build_timm
+from bob.catalog.schema import BackboneEntry
+from bob.errors import BobError
+from bob.hashing import digest_of_file
+from bob.objects import import_object
+
+Triple = tuple[float, float, float]
+_IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A feature extractor and how to feed it.
+
+    Attributes:
+        module: Maps normalised images ``(batch, 3, image_size, image_size)`` to pooled features
+            ``(batch, num_features)``.
+        mean: Per-channel mean to normalise RGB in 0..1 with.
+        std: Per-channel standard deviation.
+        weights_digest: SHA-256 of the checkpoint file, else of the built state dict.
+    """
+
+    key: str
+    module: nn.Module
+    num_features: int
+    image_size: int
+    mean: Triple
+    std: Triple
+    weights_digest: str
+
+
+def build_backbone(entry: BackboneEntry, *, image_size: int, drop_path: float = 0.0) -> Backbone:
+    """Build the backbone of an entry.
+
+    Args:
+        entry: Catalog entry or one parsed from the command line.
+        image_size: Height and width to build for. A backbone that cannot take it keeps its own.
+        drop_path: Stochastic depth, for sources that take ``drop_path_rate``.
+
+    Raises:
+        BobError: The source cannot be imported or built, the weights do not match, or the module
+            gives no pooled features. ``kind`` is ``unavailable`` when weights cannot be reached.
+    """
+    if entry.source.startswith("timm:"):
+        module = build_timm(entry, image_size=image_size, drop_path=drop_path)
+    else:
+        module = _call_factory(entry, drop_path=drop_path)
+    reset: Any = getattr(module, "reset_classifier", None)
+    if callable(reset) and getattr(module, "num_classes", None):
+        reset(0)
+    if entry.weights is not None:
+        load_checkpoint(module, entry)
+    config = _data_config(module)
+    size, features = _probe(entry, module, image_size, config.get("input_size"))
+    return Backbone(
+        key=entry.key,
+        module=module,
+        num_features=features,
+        image_size=size,
+        mean=entry.mean or config.get("mean") or _IMAGENET_MEAN,
+        std=entry.std or config.get("std") or _IMAGENET_STD,
+        weights_digest=_weights_digest(entry, module),
+    )
+
+
+def _call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
+    factory = import_object(entry.source, what=f"backbone {entry.key!r}")
+    if not callable(factory):
+        raise BobError(
+            f"Backbone {entry.key!r}: {entry.source} is not callable; name a function or class "
+            "that returns a torch.nn.Module.",
+            kind="backbone",
+        )
+    arguments: dict[str, Any] = dict(entry.arguments)
+    if drop_path and _accepts(factory, "drop_path_rate"):
+        arguments.setdefault("drop_path_rate", drop_path)
+    try:
+        module = factory(**arguments)
+    except Exception as error:
+        raise BobError(
+            f"Backbone {entry.key!r}: {entry.source}({_spell(arguments)}) raised "
+            f"{type(error).__name__}: {error}",
+            kind="backbone",
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise BobError(
+            f"Backbone {entry.key!r}: {entry.source} returned {type(module).__name__}; expected a "
+            "torch.nn.Module that maps images to features.",
+            kind="backbone",
+        )
+    return module
+
+
+def _accepts(factory: Callable[..., Any], name: str) -> bool:
+    try:
+        return name in inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _spell(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+
+
+def _data_config(module: nn.Module) -> dict[str, Any]:
+    """Normalisation and native size that a timm module carries; empty for other modules."""
+    config = getattr(module, "pretrained_cfg", None) or {}
+    return {key: config[key] for key in ("mean", "std", "input_size") if config.get(key)}
+
+
+def _probe(
+    entry: BackboneEntry, module: nn.Module, image_size: int, native: tuple[int, int, int] | None
+) -> tuple[int, int]:
+    """Run two images through; returns the size that works and the number of features."""
+    sizes = [image_size]
+    if native and native[-1] != image_size:
+        sizes.append(native[-1])
+    problem: Exception | None = None
+    was_training = module.training
+    module.eval()
+    try:
+        for size in sizes:
+            try:
+                with torch.inference_mode():
+                    features = module(torch.zeros(2, 3, size, size))
+            except Exception as error:
+                problem = problem or error
+                continue
+            return size, _channels(entry, features)
+    finally:
+        module.train(was_training)
+    raise BobError(
+        f"Backbone {entry.key!r} fails on images of {image_size} x {image_size} pixels: "
+        f"{type(problem).__name__}: {problem}",
+        kind="backbone",
+    ) from problem
+
+
+def _channels(entry: BackboneEntry, features: Any) -> int:
+    if isinstance(features, torch.Tensor) and features.ndim == 2 and features.shape[1] > 0:
+        if torch.isfinite(features).all():
+            return int(features.shape[1])
+        found = "values that are not finite"
+    elif isinstance(features, torch.Tensor):
+        found = f"a tensor of shape {tuple(features.shape)}"
+    else:
+        found = type(features).__name__
+    raise BobError(
+        f"Backbone {entry.key!r} gives no features: two images came out as {found}; expected a "
+        "finite tensor of shape (2, channels). Pool inside the module; timm has num_classes=0.",
+        kind="backbone",
+    )
+
+
+def _weights_digest(entry: BackboneEntry, module: nn.Module) -> str:
+    if entry.weights is not None:
+        return entry.weights.sha256 or digest_of_file(Path(entry.weights.file))
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,134 @@
+"""Checkpoint file → state dict → module, with every mismatch spelled out."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bob.catalog.schema import BackboneEntry
+from bob.errors import BobError
+from bob.hashing import digest_of_file
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "teacher")
+_PREFIXES = ("module.", "backbone.", "encoder.", "model.")
+_HEADS = ("head", "fc", "classifier", "head_dist", "last_linear")
+
+
+def load_checkpoint(module: nn.Module, entry: BackboneEntry) -> None:
+    """Load the entry's checkpoint into the module, in place.
+
+    The file is safetensors or a pickle of plain tensors (``torch.load(weights_only=True)``). The
+    usual wrappings and the weights of a classification head are removed; anything else that is
+    missing, left over or of another shape is an error.
+
+    Raises:
+        BobError: kind ``weights``: no such file, another digest, unreadable, or keys that differ.
+    """
+    assert entry.weights is not None
+    path = Path(entry.weights.file)
+    if not path.is_file():
+        raise _error(entry, f"no checkpoint file at {path}")
+    expected = entry.weights.sha256
+    if expected and (found := digest_of_file(path)) != expected:
+        raise _error(
+            entry,
+            f"{path.name} has SHA-256 {found[:12]}..., the catalog says {expected[:12]}.... The "
+            "file was changed or damaged: restore it, or name the new digest in the catalog",
+        )
+    state = _adapt(_unwrap(_read(entry, path)), module)
+    wanted = module.state_dict()
+    state = {
+        key: value
+        for key, value in state.items()
+        if key in wanted or key.split(".", 1)[0] not in _HEADS
+    }
+    _compare(entry, path, state, wanted)
+    module.load_state_dict(state)
+
+
+def _read(entry: BackboneEntry, path: Path) -> dict[str, Any]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _error(
+            entry,
+            f"{path} holds objects other than tensors and is not loaded, because a checkpoint is "
+            "input, not code. Save its state_dict as safetensors",
+        ) from error
+    except Exception as error:
+        raise _error(entry, f"cannot read {path}: {type(error).__name__}: {error}") from error
+    if not isinstance(loaded, dict):
+        raise _error(entry, f"{path} holds {type(loaded).__name__}, not a state dict")
+    return loaded
+
+
+def _unwrap(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+            break
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def _adapt(state: dict[str, torch.Tensor], module: nn.Module) -> dict[str, torch.Tensor]:
+    """Strip common prefixes, then apply timm's own conversion for the architecture."""
+    wanted = module.state_dict().keys()
+    for prefix in _PREFIXES:
+        stripped = {key.removeprefix(prefix): value for key, value in state.items()}
+        if len(stripped) == len(state) and len(stripped.keys() & wanted) > len(
+            state.keys() & wanted
+        ):
+            state = stripped
+    if state.keys() >= wanted and all(
+        state[key].shape == value.shape for key, value in module.state_dict().items()
+    ):
+        return state
+    convert = getattr(sys.modules.get(type(module).__module__), "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        converted = convert(dict(state), module)
+    except Exception:
+        return state
+    return dict(converted)
+
+
+def _compare(
+    entry: BackboneEntry,
+    path: Path,
+    state: dict[str, torch.Tensor],
+    wanted: dict[str, torch.Tensor],
+) -> None:
+    missing = [key for key in wanted if key not in state]
+    left_over = [key for key in state if key not in wanted]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    problems = [
+        f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+        for what, found in (
+            ("missing keys", missing), ("unknown keys", left_over), ("wrong shapes", shapes),
+        )
+        if found
+    ]  # fmt: skip
+    if problems:
+        raise _error(
+            entry,
+            f"{path.name} does not fit {entry.source}: {'; '.join(problems)}. Name the "
+            "architecture the weights were saved from",
+        )
+
+
+def _error(entry: BackboneEntry, message: str) -> BobError:
+    return BobError(f"Backbone {entry.key!r}: {message}.", kind="weights")

@@ -1,0 +1,228 @@
+"""One case from plan to verdict: run its seeds, judge, record, update references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
+from bob.executors import Executor, Handle
+from bob.references.judge import EXTRA_SEEDS, Gate
+from bob.references.store import Reference, ReferenceStore
+from bob.tracking import Recorder
+
+REFERENCE_SEED = 1000
+"""References are measured on seeds from here, so that no check repeats one of their runs."""
+
+Watch = Callable[[Case, Progress], None]
+
+
+class Bands(StrEnum):
+    """What to do with references: hold against them, or write them."""
+
+    CHECK = "check"
+    NEW = "new"
+    FAILED = "failed"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Update:
+    """A reference that was written."""
+
+    case: Case
+    old: Reference | None
+    new: Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A judged case.
+
+    Attributes:
+        results: One a seed, those of a written reference included.
+        run_ids: MLflow runs behind the verdict.
+        failure: Set when a seed has no score.
+        update: The reference that was written, if any.
+    """
+
+    case: Case
+    results: tuple[Result, ...]
+    verdict: Verdict
+    run_ids: tuple[str, ...] = ()
+    failure: Failure | None = None
+    update: Update | None = None
+
+
+@dataclass
+class Bench:
+    """Evaluates cases.
+
+    Attributes:
+        seeds: Seeds a check runs; references are measured on ``Case.reference_seeds`` unless
+            ``seeds_given``.
+        require_bands: Whether a case without a reference fails.
+        watch: Receives progress of the running case.
+    """
+
+    executor: Executor
+    context: Context
+    store: ReferenceStore
+    tracker: Recorder
+    bands: Bands = Bands.CHECK
+    seeds: int = 1
+    seeds_given: bool = False
+    require_bands: bool = False
+    watch: Watch = lambda case, progress: None
+    _handles: dict[str, Handle] = field(default_factory=dict)
+
+    def submit(self, case: Case) -> None:
+        """Hand the runs that will certainly be needed to the executor."""
+        for one in self._first_runs(case):
+            if one.id not in self._handles:
+                self._handles[one.id] = self.executor.submit(one, self.context)
+
+    def evaluate(self, case: Case) -> Evaluation:
+        """Run a case and judge it; writes its reference when the mode says so."""
+        runs = self._first_runs(case)
+        if self._writes_first(case):
+            return self._measure(case, runs)
+        results, run_ids, failure = self._run_all(runs, role="check")
+        if failure is not None:
+            return self._failed(case, results, run_ids, failure)
+        gate = Gate(self.store)
+        verdict = gate.judge(case, results)
+        if verdict.status is Status.FAIL and verdict.comparisons:
+            extra = [case.with_seed(case.seed + len(runs) + i) for i in range(EXTRA_SEEDS)]
+            more, more_ids, failure = self._run_all(extra, role="check")
+            results, run_ids = results + more, run_ids + more_ids
+            if failure is not None:
+                return self._failed(case, results, run_ids, failure)
+            verdict = gate.judge(case, results, stage=2)
+        if self.require_bands and verdict.status is Status.NO_REFERENCE:
+            verdict = _changed(verdict, Status.FAIL, f"{verdict.reason} (--require-bands)")
+        self.tracker.log_verdict(run_ids, verdict)
+        if self.bands is Bands.FAILED and verdict.status is Status.FAIL:
+            return self._remeasure(case, results, run_ids, verdict)
+        return Evaluation(
+            case=case,
+            results=tuple(results),
+            verdict=verdict,
+            run_ids=tuple(filter(None, run_ids)),
+        )
+
+    def _writes_first(self, case: Case) -> bool:
+        missing = self.bands is Bands.NEW and self.store.find(case) is None
+        return missing or self.bands is Bands.ALL
+
+    def _first_runs(self, case: Case) -> list[Case]:
+        if self._writes_first(case):
+            return self._reference_runs(case)
+        return [case.with_seed(case.seed + index) for index in range(self.seeds)]
+
+    def _reference_runs(self, case: Case) -> list[Case]:
+        count = self.seeds if self.seeds_given else case.reference_seeds
+        return [case.with_seed(REFERENCE_SEED + case.seed + index) for index in range(count)]
+
+    def _run_all(
+        self, cases: Sequence[Case], *, role: str
+    ) -> tuple[list[Result], list[str | None], Failure | None]:
+        results, run_ids = [], []
+        for case in cases:
+            result, run_id = self._run(case, role=role)
+            results.append(result)
+            run_ids.append(run_id)
+            if result.failure is not None:
+                return results, run_ids, result.failure
+        return results, run_ids, None
+
+    def _run(self, case: Case, *, role: str) -> tuple[Result, str | None]:
+        run_id = self.tracker.start_case(case, role=role)
+        handle = self._handles.pop(case.id, None) or self.executor.submit(case, self.context)
+
+        def emit(progress: Progress) -> None:
+            self.tracker.log_progress(run_id, progress)
+            self.watch(case, progress)
+
+        try:
+            result = handle.result(emit)
+        except BaseException:
+            self.tracker.kill(run_id)
+            raise
+        self.tracker.finish_case(run_id, result)
+        return result, run_id
+
+    def _measure(self, case: Case, runs: Sequence[Case]) -> Evaluation:
+        results, run_ids, failure = self._run_all(runs, role="reference")
+        if failure is not None:
+            return self._failed(case, results, run_ids, failure)
+        update, verdict = self._write(case, results)
+        if self.bands is Bands.ALL and verdict.status is not Status.FAIL:
+            verdict = _changed(verdict, Status.PASS, verdict.reason)
+        elif verdict.status is not Status.FAIL:
+            reason = f"{verdict.reason} Look at it and run again without --bands."
+            verdict = _changed(verdict, Status.FAIL, reason)
+        self.tracker.log_verdict(run_ids, verdict)
+        return Evaluation(
+            case=case,
+            results=tuple(results),
+            verdict=verdict,
+            run_ids=tuple(filter(None, run_ids)),
+            update=update,
+        )
+
+    def _remeasure(
+        self,
+        case: Case,
+        results: list[Result],
+        run_ids: list[str | None],
+        verdict: Verdict,
+    ) -> Evaluation:
+        measured, more_ids, failure = self._run_all(self._reference_runs(case), role="reference")
+        if failure is not None:
+            return self._failed(case, measured, more_ids, failure)
+        update, written = self._write(case, measured)
+        self.tracker.log_verdict(more_ids, written)
+        reason = f"{verdict.reason}. {written.reason}"
+        return Evaluation(
+            case=case,
+            results=(*results, *measured),
+            verdict=_changed(verdict, Status.FAIL, reason),
+            run_ids=tuple(filter(None, run_ids + more_ids)),
+            update=update,
+        )
+
+    def _write(self, case: Case, results: Sequence[Result]) -> tuple[Update | None, Verdict]:
+        scores = {result.case.seed: result.score for result in results if result.score is not None}
+        problem = Gate(self.store).unusable(case, results)
+        if problem:
+            reason = f"no reference was written: {problem}"
+            return None, Verdict(status=Status.FAIL, reason=reason, scores=scores)
+        old, new = self.store.write(case, results)
+        verb = "updated" if old else "created"
+        reason = f"reference {verb} from {len(scores)} seeds."
+        verdict = Verdict(status=Status.NO_REFERENCE, reason=reason, scores=scores)
+        return Update(case, old, new), verdict
+
+    def _failed(
+        self,
+        case: Case,
+        results: Sequence[Result],
+        run_ids: Sequence[str | None],
+        failure: Failure,
+    ) -> Evaluation:
+        scores = {result.case.seed: result.score for result in results if result.score is not None}
+        verdict = Verdict(status=Status.FAIL, reason=failure.message, scores=scores)
+        self.tracker.log_verdict(run_ids, verdict)
+        return Evaluation(
+            case=case,
+            results=tuple(results),
+            verdict=verdict,
+            run_ids=tuple(filter(None, run_ids)),
+            failure=failure,
+        )
+
+
+def _changed(verdict: Verdict, status: Status, reason: str) -> Verdict:
+    return replace(verdict, status=status, reason=reason)

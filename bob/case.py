@@ -1,0 +1,256 @@
+"""The records that cross every boundary: what is to run, what came out, what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from bob.catalog.schema import BackboneEntry, DatasetEntry
+from bob.frozen import Frozen
+from bob.hashing import digest_of
+from bob.tasks import TASKS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PROTOCOL_VERSION = 1
+"""Raised when the code of a protocol changes so that scores are no longer comparable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One backbone put through one task on one dataset at one scale with one seed.
+
+    Attributes:
+        recipe: Fully resolved settings of the task.
+        margin: Smallest drop of the judged metric worth a failure.
+        reference_seeds: Seeds a reference of this case is measured over.
+    """
+
+    backbone: BackboneEntry
+    task: str
+    dataset: DatasetEntry
+    scale: str
+    recipe: Frozen
+    seed: int = 0
+    margin: float = 0.0
+    reference_seeds: int = 8
+
+    @property
+    def name(self) -> str:
+        """Readable name within a task: ``backbone-dataset``."""
+        return f"{self.backbone.key}-{self.dataset.key}"
+
+    @property
+    def setting(self) -> str:
+        """Key in a reference file: ``task/dataset``."""
+        return f"{self.task}/{self.dataset.key}"
+
+    @property
+    def metric(self) -> str:
+        """Name of the score: the first of the judged metrics."""
+        return TASKS[self.task].metric
+
+    @cached_property
+    def protocol(self) -> str:
+        """Hash of all that makes two scores comparable: the case less backbone and seed."""
+        return digest_of(self._protocol_facts())
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of everything that changes the score and of nothing that does not."""
+        return digest_of(
+            {
+                "protocol": self._protocol_facts(),
+                "backbone": self.backbone.identity,
+                "seed": self.seed,
+            }
+        )
+
+    def with_seed(self, seed: int) -> Case:
+        """The same case with another seed."""
+        return replace(self, seed=seed)
+
+    def _protocol_facts(self) -> dict[str, Any]:
+        return {
+            "version": PROTOCOL_VERSION,
+            "task": self.task,
+            "dataset": self.dataset.identity,
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """How a case is run; nothing here may change its score beyond rounding.
+
+    Attributes:
+        accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``, as Lightning Fabric names them.
+        precision: ``auto`` (bfloat16 mixed on CUDA, float32 elsewhere) or a Fabric precision.
+        workers: Loader processes for datasets that decode files.
+    """
+
+    accelerator: str = "auto"
+    precision: str = "auto"
+    workers: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Sent while a case runs.
+
+    Attributes:
+        phase: ``load``, ``train``, ``evaluate`` or ``epoch`` (an epoch has ended).
+        metrics: Values of the epoch that ended; empty otherwise.
+    """
+
+    phase: str
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """Per-sample outcomes on the test split, in the split's order.
+
+    Attributes:
+        targets: True classes, ``(n,)`` int64.
+        predictions: Predicted classes, ``(n,)`` int64.
+        confidences: Probability of the predicted class, ``(n,)`` float32.
+        class_names: One name per class.
+    """
+
+    targets: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    confidences: NDArray[np.float32]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a case has no score.
+
+    Attributes:
+        kind: ``input``, ``weights``, ``backbone``, ``dataset``, ``nan-loss``, ``out-of-memory`` or
+            ``error`` for what nobody foresaw.
+        message: What happened and what to do.
+        traceback: Text of the traceback; empty where the message says it all.
+    """
+
+    kind: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came out of one case.
+
+    Attributes:
+        metrics: Final metrics by name; fractions, not percent.
+        history: Metrics of every epoch, oldest first.
+        outcomes: Per-sample outcomes, when the task has them.
+        timings: Seconds by phase.
+        peak_memory_mb: Peak memory on the accelerator, or of the process on CPU.
+        environment: Versions, device and precision.
+        weights_digest: SHA-256 of the checkpoint file or of the built state dict.
+        failure: Set when the case has no score.
+    """
+
+    case: Case
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()
+    outcomes: Outcomes | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    weights_digest: str = ""
+    failure: Failure | None = None
+
+    @property
+    def score(self) -> float | None:
+        """Value of the case's metric, or none when the case failed or lacks it."""
+        return None if self.failure else self.metrics.get(self.case.metric)
+
+
+class Status(StrEnum):
+    """What a score means next to its reference."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NO_REFERENCE = "no reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One judged metric next to its band.
+
+    Attributes:
+        value: Mean over the seeds that ran.
+        low: Lower edge of the band for a mean of this many seeds.
+        high: Upper edge.
+        reference: Mean of the reference.
+        z: Signed distance from the reference in standard errors of prediction.
+        status: ``PASS``, ``FAIL`` or ``INCONCLUSIVE``.
+        improved: Whether the value lies beyond the better edge.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    reference: float
+    z: float
+    status: Status
+    improved: bool = False
+
+    @property
+    def delta(self) -> float:
+        """Value less the reference's mean."""
+        return self.value - self.reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the scores of a case mean.
+
+    Attributes:
+        status: The decision: the worst of the comparisons.
+        reason: One sentence with the numbers behind it.
+        scores: Score by seed.
+        comparisons: Each judged metric next to its band, the score first; empty without a
+            comparable reference.
+        reference_seeds: Seeds of the reference.
+        origin: Where the reference comes from: file and day.
+        stage: 1, or 2 after extra seeds were run.
+        stale: Whether the only reference was measured under another protocol.
+        warnings: Remarks that do not change the decision.
+    """
+
+    status: Status
+    reason: str
+    scores: Mapping[int, float] = field(default_factory=dict)
+    comparisons: tuple[Comparison, ...] = ()
+    reference_seeds: tuple[int, ...] = ()
+    origin: str = ""
+    stage: int = 1
+    stale: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def score(self) -> Comparison | None:
+        """The comparison of the score itself."""
+        return self.comparisons[0] if self.comparisons else None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean score over the seeds that ran, if any has one."""
+        return sum(self.scores.values()) / len(self.scores) if self.scores else None

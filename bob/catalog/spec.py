@@ -1,0 +1,104 @@
+"""Backbones named on the command line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bob.catalog.load import Catalog
+from bob.catalog.schema import BackboneEntry, Scalar, Weights
+from bob.errors import BobError
+from bob.hashing import digest_of_file
+
+_FORMS = (
+    "a catalog key, timm:NAME, package.module:factory or FILE.safetensors,model=NAME, each with "
+    "optional ,key=value arguments"
+)
+_CHECKPOINT = re.compile(r".+\.(safetensors|pth|pt|bin|ckpt|tar)$")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
+    """Turn one ``--backbone`` value into a catalog entry.
+
+    Forms: a catalog key; ``timm:NAME``; ``package.module:factory``; ``FILE,model=NAME`` where FILE
+    is a checkpoint and NAME a timm name or a factory. Comma-separated ``key=value`` arguments
+    follow: ``name`` (the key shown), ``family``, ``checkpoint`` (a file to load), every other one
+    goes to timm's ``create_model`` or the factory.
+
+    Raises:
+        BobError: The text has none of these forms, or a file does not exist.
+    """
+    head, *pairs = (part.strip() for part in spec.split(","))
+    if not pairs and ":" not in head and not _CHECKPOINT.match(head):
+        return catalog.backbone(head)
+    arguments = _arguments(spec, pairs)
+    name = str(arguments.pop("name", "") or spec)
+    family = arguments.pop("family", None)
+    checkpoint = arguments.pop("checkpoint", None)
+    if _CHECKPOINT.match(head) and not head.startswith("timm:"):
+        checkpoint, head = head, str(arguments.pop("model", ""))
+        if not head:
+            raise BobError(
+                f"Backbone {spec!r}: name the architecture in the file: {checkpoint},model=NAME."
+            )
+        name = Path(checkpoint).name.split(".")[0] if name == spec else name
+        head = head if ":" in head else f"timm:{head}"
+    if head in catalog.backbones:
+        entry = catalog.backbones[head]
+        return entry.model_copy(
+            update={
+                "key": name,
+                "arguments": {**entry.arguments, **arguments},
+                "weights": _weights(spec, checkpoint) if checkpoint else entry.weights,
+            }
+        )
+    if not (head.startswith("timm:") and head != "timm:") and not _FACTORY.fullmatch(head):
+        if ":" not in head:
+            catalog.backbone(head)
+        raise BobError(f"Backbone {spec!r} has no known form. Write {_FORMS}.")
+    return BackboneEntry(
+        key=name,
+        family=str(family or _family_of(head)),
+        source=head,
+        arguments=arguments,
+        weights=_weights(spec, checkpoint) if checkpoint else None,
+        pretraining="random" if arguments.get("pretrained") is False else "unknown",
+        note="named on the command line",
+    )
+
+
+def _arguments(spec: str, pairs: list[str]) -> dict[str, Scalar]:
+    arguments: dict[str, Scalar] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key.isidentifier():
+            raise BobError(f"Backbone {spec!r}: {pair!r} is not key=value. Write {_FORMS}.")
+        arguments[key] = _scalar(value)
+    return arguments
+
+
+def _scalar(text: str) -> Scalar:
+    words: dict[str, Scalar] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _weights(spec: str, checkpoint: Scalar) -> Weights:
+    path = Path(str(checkpoint)).expanduser().resolve()
+    if not path.is_file():
+        raise BobError(f"Backbone {spec!r}: no checkpoint file at {path}.")
+    return Weights(file=str(path), sha256=digest_of_file(path))
+
+
+def _family_of(source: str) -> str:
+    """Leading letters of the architecture's name: ``timm:convnext_tiny.fb_in1k`` is convnext."""
+    name = source.rsplit("/", 1)[-1].rsplit(":", 1)[-1].removeprefix("test_")
+    letters = re.match(r"[A-Za-z]+", name)
+    return letters.group().lower() if letters else name

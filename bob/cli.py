@@ -1,0 +1,167 @@
+"""``bob``: look at the catalog, a plan, the store and the machine without running anything."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bob import __version__
+from bob.catalog import Catalog, load_catalog
+from bob.errors import BobError
+from bob.executors import executor_names
+from bob.plan import Plan, Selection
+from bob.tasks import TASKS
+
+_PACKAGES = (
+    "pytest", "mlflow", "torch", "torchvision", "timm", "torchmetrics", "lightning-fabric",
+    "detectron2",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        return status
+    except BobError as error:
+        print(f"bob: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bob",
+        description="Battle of the backbones. The benchmark itself runs with pytest: "
+        "`pytest --pyargs suites -k swin`.",
+    )
+    parser.add_argument("--version", action="version", version=f"bob {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--catalog", action="append", type=Path, default=[], help="further catalog file"
+    )
+
+    listing = commands.add_parser("list", parents=[shared], help="what the catalog knows")
+    listing.add_argument("what", choices=("backbones", "datasets", "tasks", "scales", "executors"))
+    listing.set_defaults(run=_list)
+
+    plan = commands.add_parser("plan", parents=[shared], help="the cases a selection makes")
+    plan.add_argument("--scale", default="smoke")
+    plan.add_argument("--backbone", action="append", default=[], metavar="SPEC")
+    plan.add_argument("--base-seed", type=int, default=0)
+    plan.set_defaults(run=_plan)
+
+    doctor = commands.add_parser("doctor", parents=[shared], help="is everything in place?")
+    doctor.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
+    doctor.set_defaults(run=_doctor)
+
+    ui = commands.add_parser("ui", help="MLflow's pages over the local store")
+    ui.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
+    ui.add_argument("--port", type=int, default=5000)
+    ui.set_defaults(run=_ui)
+    return parser
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = _listing(args.what, load_catalog(args.catalog))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}".rstrip())
+    return 0
+
+
+def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
+    if what == "backbones":
+        return [
+            (key, f"{entry.family}, pretraining {entry.pretraining}; {entry.note}")
+            for key, entry in sorted(catalog.backbones.items())
+        ]
+    if what == "datasets":
+        return [
+            (key, f"{entry.classes} classes, {entry.test_size} test images; {entry.note}")
+            for key, entry in sorted(catalog.datasets.items())
+        ]
+    if what == "tasks":
+        return [(task.name, task.description) for task in TASKS.values()]
+    if what == "scales":
+        return [(key, entry.description) for key, entry in sorted(catalog.scales.items())]
+    return [(name, "") for name in executor_names()]
+
+
+def _plan(args: argparse.Namespace) -> int:
+    selection = Selection(scale=args.scale, backbones=tuple(args.backbone), seed=args.base_seed)
+    cases = Plan(load_catalog(args.catalog), selection).all_cases()
+    for case in cases:
+        print(f"{case.id}  {case.task:<10}  {case.name}  seed {case.seed}")
+    print(f"{len(cases)} cases at scale {args.scale}")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from bob.hashing import digest_of_file
+    from bob.tracking import check_reachable, resolve_store
+
+    problems = 0
+
+    def line(good: bool, what: str, text: str) -> None:
+        nonlocal problems
+        problems += not good
+        print(f"{'ok  ' if good else 'BAD '}  {what:<18}  {text}")
+
+    for package in _PACKAGES:
+        try:
+            line(True, package, version(package))
+        except PackageNotFoundError:
+            optional = package == "detectron2"
+            line(optional, package, "not installed" + (" (optional)" if optional else ""))
+    try:
+        import torch
+
+        devices = torch.cuda.device_count()
+        name = torch.cuda.get_device_name(0) if devices else "none; cases run on the CPU"
+        line(True, "CUDA", name)
+    except ImportError as error:
+        line(False, "torch", str(error))
+    catalog = load_catalog(args.catalog)
+    for key, entry in sorted(catalog.backbones.items()):
+        if entry.weights is None:
+            continue
+        path = Path(entry.weights.file)
+        if not path.is_file():
+            line(False, key, f"no file {path}")
+        elif entry.weights.sha256:
+            good = digest_of_file(path) == entry.weights.sha256
+            line(good, key, "weights match" if good else f"{path}: digest differs from the catalog")
+    try:
+        store = resolve_store(Path.cwd(), args.tracking_uri)
+        check_reachable(store)
+        line(True, "MLflow store", store.uri)
+    except BobError as error:
+        line(False, "MLflow store", str(error))
+    return 1 if problems else 0
+
+
+def _ui(args: argparse.Namespace) -> int:
+    from bob.tracking import resolve_store
+
+    store = resolve_store(Path.cwd(), args.tracking_uri)
+    if store.uri.startswith("http"):
+        print(f"The store is a server; its pages are at {store.uri}")
+        return 0
+    command = [
+        sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri,
+        "--port", str(args.port),
+    ]  # fmt: skip
+    os.execv(sys.executable, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The one error type that users see, and the words it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BobError(Exception):
+    """Something a user can put right; the message names the input at fault and the remedy.
+
+    Args:
+        message: What is wrong and what to do about it.
+        kind: Short machine-readable word kept in a failed result, such as ``"weights"``.
+    """
+
+    def __init__(self, message: str, *, kind: str = "input") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), str(self), self.kind))
+
+
+def _rebuild(cls: type[BobError], message: str, kind: str) -> BobError:
+    return cls(message, kind=kind)
+
+
+class TrainingDiverged(BobError):
+    """The training loss became NaN or infinite."""
+
+    def __init__(self, message: str, *, kind: str = "nan-loss") -> None:
+        super().__init__(message, kind=kind)
+
+
+def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> BobError:
+    """Error for a name that is not known, offering the nearest ones.
+
+    Args:
+        what: The kind of thing, such as ``"backbone"``.
+        name: What the user wrote.
+        known: Every valid name.
+        hint: A last sentence, such as where new names are declared.
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    near += [other for other in names if name and name in other and other not in near][
+        : 3 - len(near)
+    ]
+    if near:
+        offer = f"Did you mean {' or '.join(repr(other) for other in near)}?"
+    elif len(names) <= 12:
+        offer = f"Known: {', '.join(names) or 'none'}."
+    else:
+        offer = f"{len(names)} are known; `bob list {what}s` prints them."
+    return BobError(" ".join(part for part in (f"Unknown {what} {name!r}.", offer, hint) if part))

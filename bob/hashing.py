@@ -1,0 +1,26 @@
+"""Stable digests of plain data and of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+
+def digest_of(data: Any, *, length: int = 12) -> str:
+    """Hex SHA-256 of JSON data with sorted keys, cut to ``length`` characters."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def digest_of_file(path: Path) -> str:
+    """Full hex SHA-256 of a file's bytes, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_name(text: str) -> str:
+    """A name with every character that is awkward in a file name replaced by ``_``."""
+    return re.sub(r"[^A-Za-z0-9_.=-]+", "_", text)

@@ -1,0 +1,209 @@
+"""Command-line options and their ini equivalents. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bob.errors import BobError
+
+
+@dataclass(frozen=True)
+class _Option:
+    flag: str
+    dest: str
+    help: str
+    default: str = ""
+    kind: str = "string"
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+    ini: bool = True
+
+
+_OPTIONS = (
+    _Option(
+        "--backbone", "bob_backbones", kind="linelist", metavar="SPEC",
+        help="run this backbone instead of the scale's own: a catalog key, timm:NAME, "
+        "package.module:factory or FILE,model=NAME, with optional ,key=value; repeatable",
+    ),
+    _Option("--scale", "bob_scale", "scale of the cases", "smoke", metavar="NAME"),
+    _Option("--seeds", "bob_seeds", "seeds a case runs (1; references: 8)", metavar="N"),
+    _Option("--base-seed", "bob_base_seed", "first seed", "0", metavar="N"),
+    _Option(
+        "--bands", "bob_bands", "hold scores against references (check), or write those that are "
+        "missing (new), that failed (failed), or every one (all)",
+        "check", choices=("check", "new", "failed", "all"), ini=False,
+    ),
+    _Option(
+        "--require-bands", "bob_require_bands", "fail cases that have no reference", kind="bool",
+    ),
+    _Option(
+        "--references", "bob_references", "folder of this repository's own reference files",
+        "references", metavar="DIR",
+    ),
+    _Option(
+        "--catalog", "bob_catalog", "further catalog file; repeatable", kind="linelist",
+        metavar="FILE",
+    ),
+    _Option("--executor", "bob_executor", "where cases run", "inline", metavar="NAME"),
+    _Option(
+        "--tracking-uri", "bob_tracking_uri",
+        "MLflow store (MLFLOW_TRACKING_URI, else mlruns/mlflow.db)", metavar="URI",
+    ),
+    _Option(
+        "--accelerator", "bob_accelerator", "device: auto, cpu, cuda, mps", "auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+    ),
+    _Option("--precision", "bob_precision", "auto, or a Lightning Fabric precision", "auto"),
+    _Option("--workers", "bob_workers", "loader processes for image files", "2", metavar="N"),
+    _Option(
+        "--progress", "bob_progress", "progress of the running case: live on a terminal, lines "
+        "every 30 s elsewhere, or off", "auto", choices=("auto", "live", "lines", "off"),
+    ),
+)  # fmt: skip
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register every option and its ini key."""
+    group = parser.getgroup("bob", "battle of the backbones")
+    for option in _OPTIONS:
+        ini = f" (ini: {option.dest})" if option.ini else ""
+        text = option.help + ini
+        if option.kind == "bool":
+            group.addoption(
+                option.flag, dest=option.dest, action="store_true", default=None, help=text
+            )
+        elif option.kind == "linelist":
+            group.addoption(
+                option.flag,
+                dest=option.dest,
+                action="append",
+                default=None,
+                metavar=option.metavar,
+                help=text,
+            )
+        else:
+            group.addoption(
+                option.flag,
+                dest=option.dest,
+                default=None,
+                metavar=option.metavar,
+                choices=option.choices,
+                help=text,
+            )
+        if option.ini:
+            kinds = {"bool": "bool", "linelist": "linelist"}
+            default = {"bool": False, "linelist": []}.get(option.kind, "")
+            parser.addini(
+                option.dest,
+                option.help,
+                type=kinds.get(option.kind, "string"),  # type: ignore[arg-type]
+                default=default,
+            )
+
+
+def given(config: pytest.Config) -> list[str]:
+    """Flags of this plugin that stand on the command line."""
+    return [o.flag for o in _OPTIONS if config.getoption(o.dest, None) is not None]
+
+
+def given_arguments(config: pytest.Config) -> dict[str, str]:
+    """Options with a value on the command line that a repeat of one case needs again."""
+    skip = {"bob_bands", "bob_progress", "bob_backbones", "bob_require_bands", "bob_catalog"}
+    return {
+        option.flag: str(config.getoption(option.dest))
+        for option in _OPTIONS
+        if option.dest not in skip and config.getoption(option.dest, None) is not None
+    }
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of one session, command line before ini before default.
+
+    Attributes:
+        seeds: None when nobody named a number.
+        references: Folder of reference files, absolute.
+        catalogs: Further catalog files, absolute.
+    """
+
+    scale: str
+    backbones: tuple[str, ...]
+    seeds: int | None
+    base_seed: int
+    bands: str
+    require_bands: bool
+    references: Path
+    catalogs: tuple[Path, ...]
+    executor: str
+    tracking_uri: str
+    accelerator: str
+    precision: str
+    workers: int
+    progress: str
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Gather the options of a session.
+
+    Raises:
+        BobError: A number is not a number, or a choice in the ini file is unknown.
+    """
+    import os
+
+    def lines(dest: str) -> tuple[str, ...]:
+        return tuple(config.getoption(dest) or config.getini(dest))
+
+    seeds = _text(config, "bob_seeds")
+    catalogs = config.getoption("bob_catalog")
+    base = config.invocation_params.dir if catalogs else config.rootpath
+    references = config.getoption("bob_references")
+    return Options(
+        scale=_text(config, "bob_scale"),
+        backbones=lines("bob_backbones"),
+        seeds=_number("--seeds", seeds, 1) if seeds else None,
+        base_seed=_number("--base-seed", _text(config, "bob_base_seed"), 0),
+        bands=config.getoption("bob_bands") or "check",
+        require_bands=bool(
+            config.getoption("bob_require_bands") or config.getini("bob_require_bands")
+        ),
+        references=(
+            config.invocation_params.dir / references
+            if references
+            else config.rootpath / _text(config, "bob_references")
+        ),
+        catalogs=tuple(base / name for name in lines("bob_catalog")),
+        executor=_text(config, "bob_executor"),
+        tracking_uri=_text(config, "bob_tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI", ""),
+        accelerator=_choice(config, "bob_accelerator"),
+        precision=_text(config, "bob_precision"),
+        workers=_number("--workers", _text(config, "bob_workers"), 0),
+        progress=_choice(config, "bob_progress"),
+    )
+
+
+def _option(dest: str) -> _Option:
+    return next(option for option in _OPTIONS if option.dest == dest)
+
+
+def _text(config: pytest.Config, dest: str) -> str:
+    return str(config.getoption(dest) or config.getini(dest) or _option(dest).default)
+
+
+def _choice(config: pytest.Config, dest: str) -> str:
+    value, option = _text(config, dest), _option(dest)
+    if option.choices and value not in option.choices:
+        raise BobError(f"{dest} = {value!r} in the ini file; known: {', '.join(option.choices)}.")
+    return value
+
+
+def _number(flag: str, text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise BobError(f"{flag} {text!r}: expected a whole number of at least {least}.")
+    return value

@@ -1,0 +1,181 @@
+"""The pytest shell around ``plan → run → judge → record → report``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bob import hooks, options
+from bob.errors import BobError
+from bob.tasks import TASKS
+
+if TYPE_CHECKING:
+    from bob.case import Case
+    from bob.session import BobSession
+
+_SESSION: pytest.StashKey[BobSession] = pytest.StashKey()
+
+Battle = Callable[["Case"], None]
+"""Type of the ``battle`` fixture."""
+
+
+class BobWarning(pytest.PytestWarning):
+    """A remark on a verdict, such as a score above its band."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register options and their ini keys."""
+    options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Register ``bob.hooks``."""
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register one marker per task; refuse xdist."""
+    for task in TASKS.values():
+        config.addinivalue_line("markers", f"{task.name}: {task.description}")
+    if config.getoption("numprocesses", None) and _names_suites(config):
+        raise _xdist_refused()
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Say what is wrong with the options before anything is collected."""
+    config = session.config
+    if options.given(config) or config.getini("bob_catalog") or config.getini("bob_scale"):
+        try:
+            _bob(config)
+        except BobError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test of a task marker one ``case`` per planned case."""
+    if not {"case", "battle"} <= set(metafunc.fixturenames):
+        return
+    tasks = [mark.name for mark in metafunc.definition.iter_markers() if mark.name in TASKS]
+    if not tasks:
+        return
+    if hasattr(metafunc.config, "workerinput"):
+        raise _xdist_refused()
+    try:
+        cases = _bob(metafunc.config).plan.cases(tasks[0])
+    except BobError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
+    metafunc.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Open the record and submit the selected cases before the first test."""
+    if session.config.option.collectonly:
+        return
+    cases = [case for case in map(_case_of, session.items) if case is not None]
+    if not cases or session.testsfailed:
+        return
+    try:
+        _bob(session.config).start(cases)
+    except BobError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.fixture
+def battle(request: pytest.FixtureRequest) -> Battle:
+    """Run one case and hold it against its reference: ``battle(case)``.
+
+    The test fails with a few readable lines when the case falls below its band, and is skipped with
+    the remedy when its weights or data are out of reach.
+    """
+    bob = _bob(request.config)
+    item = request.node
+
+    def run(case: Case) -> None:
+        __tracebackhide__ = True
+        evaluation = bob.evaluate(case)
+        request.config.hook.pytest_bob_evaluated(config=request.config, evaluation=evaluation)
+        item.user_properties.extend(bob.properties(evaluation))
+        failure = evaluation.failure
+        if failure is not None and failure.kind == "unavailable":
+            pytest.skip(failure.message)
+        if failure is not None and failure.traceback:
+            item.add_report_section("call", "backbone traceback", failure.traceback)
+        if evaluation.verdict.status == "fail":
+            pytest.fail(bob.message(evaluation, item.nodeid), pytrace=False)
+        for text in bob.remarks(evaluation):
+            warnings.warn(BobWarning(f"{case.name}: {text}"), stacklevel=2)
+
+    return run
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Name scale and number of backbones under the count of tests."""
+    bob = config.stash.get(_SESSION, None)
+    return [bob.header()] if bob is not None else []
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the table, written references and what was not recorded."""
+    bob = config.stash.get(_SESSION, None)
+    if bob is None or not bob.started:
+        return
+    terminalreporter.ensure_newline()
+    for title, lines in bob.summary():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+    """Close the record."""
+    bob = session.config.stash.get(_SESSION, None)
+    if bob is not None and bob.started:
+        bob.finish(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Take the progress line away before pytest reports."""
+    bob = item.config.stash.get(_SESSION, None)
+    if bob is not None and bob.started:
+        bob.progress.clear()
+    yield
+
+
+def _bob(config: pytest.Config) -> BobSession:
+    if _SESSION not in config.stash:
+        from bob.session import BobSession
+
+        config.stash[_SESSION] = BobSession(config)
+    return config.stash[_SESSION]
+
+
+def _case_of(item: pytest.Item) -> Case | None:
+    if "battle" not in getattr(item, "fixturenames", ()):
+        return None
+    callspec = getattr(item, "callspec", None)
+    case: Case | None = callspec.params.get("case") if callspec else None
+    return case
+
+
+def _names_suites(config: pytest.Config) -> bool:
+    if options.given(config):
+        return True
+    paths = [
+        str(argument).split("::", 1)[0].replace("\\", "/").rstrip("/") for argument in config.args
+    ]
+    return any(path == "suites" or path.endswith("/suites") or "suites/" in path for path in paths)
+
+
+def _xdist_refused() -> pytest.UsageError:
+    return pytest.UsageError(
+        "The suites do not run under pytest-xdist (-n): one process must plan, record and judge. "
+        "Leave -n out; --executor says where cases run."
+    )

@@ -1,0 +1,1 @@
+"""Reference bands: files, statistics, verdicts."""

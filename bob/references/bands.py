@@ -1,0 +1,156 @@
+"""Statistics of a band: where a new mean may lie if nothing has changed.
+
+A reference holds a few seeds, so a band of so many standard deviations around its mean fails far
+too often: the mean and the deviation are themselves uncertain. The band here is a prediction
+interval for the mean of the new seeds, with a deviation pooled over every reference of the task.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean, variance
+
+from bob.tasks import Judged
+
+POOL_SEEDS = 8
+"""The pooled spread weighs as much as this many further seeds of the case itself."""
+
+
+def _angle(value: float) -> float:
+    return math.asin(math.sqrt(min(1.0, max(0.0, value))))
+
+
+def _from_angle(value: float) -> float:
+    return math.sin(min(math.pi / 2, max(0.0, value))) ** 2
+
+
+_SCALES: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "angular": (_angle, _from_angle),
+    "log": (lambda value: math.log(max(value, 1e-12)), math.exp),
+    "linear": (float, float),
+}
+
+
+def to_scale(metric: Judged, value: float) -> float:
+    """A value on the scale where the metric's spread is pooled."""
+    return _SCALES[metric.scale][0](value)
+
+
+def from_scale(metric: Judged, value: float) -> float:
+    """Inverse of ``to_scale``."""
+    return _SCALES[metric.scale][1](value)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A standard deviation between seeds on a metric's scale.
+
+    Attributes:
+        deviation: The standard deviation.
+        freedom: Degrees of freedom behind it; 0 when no reference has two seeds.
+    """
+
+    deviation: float
+    freedom: int
+
+
+def pool(metric: Judged, groups: Iterable[Sequence[float]]) -> Spread:
+    """Spread pooled over the references of a task: root of the weighted mean variance.
+
+    Args:
+        metric: Decides the scale.
+        groups: Values per seed, one group a reference.
+    """
+    squares, freedom = 0.0, 0
+    for values in groups:
+        if len(values) > 1:
+            scaled = [to_scale(metric, value) for value in values]
+            squares += (len(values) - 1) * variance(scaled)
+            freedom += len(values) - 1
+    return Spread(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
+
+
+def floor(metric: Judged, test_size: int) -> float:
+    """Smallest credible deviation between seeds, from the size of the test set.
+
+    Independent runs err nearly independently on each sample, so accuracies differ by about
+    ``sqrt(p (1 - p) / (2 n))`` (K. Jordan, arXiv 2304.01910), which is ``sqrt(1 / (8 n))`` on the
+    angular scale. Other scales have no such floor.
+    """
+    return math.sqrt(1 / (8 * test_size)) if metric.scale == "angular" and test_size else 0.0
+
+
+def case_spread(metric: Judged, values: Sequence[float], pooled: Spread, test_size: int) -> Spread:
+    """Spread of one case: its own seeds and the pool, which counts as ``POOL_SEEDS`` more."""
+    own = len(values) - 1
+    prior = min(POOL_SEEDS, pooled.freedom)
+    freedom = own + prior
+    if not freedom:
+        return Spread(floor(metric, test_size), 0)
+    scaled = [to_scale(metric, value) for value in values]
+    squares = prior * pooled.deviation**2 + (own * variance(scaled) if own else 0.0)
+    return Spread(max(math.sqrt(squares / freedom), floor(metric, test_size)), freedom)
+
+
+@lru_cache(maxsize=256)
+def _quantile(alpha: float, freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(1 - alpha, max(1, freedom)))
+
+
+@dataclass(frozen=True)
+class Band:
+    """A prediction interval.
+
+    Attributes:
+        mean: Mean of the reference on the metric's own unit.
+        low: Lower edge; a metric of which more is better fails below it.
+        high: Upper edge.
+        error: Standard error of prediction on the metric's scale.
+    """
+
+    mean: float
+    low: float
+    high: float
+    error: float
+
+
+def predict(
+    metric: Judged,
+    values: Sequence[float],
+    spread: Spread,
+    *,
+    seeds: int,
+    alpha: float,
+    margin: float,
+) -> Band:
+    """Band for the mean of ``seeds`` new runs.
+
+    Args:
+        metric: Decides scale and side.
+        values: The reference's values.
+        spread: Spread of the case.
+        seeds: How many new runs are averaged.
+        alpha: Chance that an unchanged case falls off one given side.
+        margin: Half-width below which no change matters; see ``Judged.margin``.
+    """
+    scaled = [to_scale(metric, value) for value in values]
+    centre = fmean(scaled)
+    error = spread.deviation * math.sqrt(1 / seeds + 1 / len(values))
+    half = _quantile(alpha, spread.freedom) * error
+    mean = fmean(values)
+    low = from_scale(metric, centre - half)
+    high = from_scale(metric, centre + half)
+    if metric.scale == "log":
+        return Band(mean, min(low, mean * (1 - margin)), max(high, mean * (1 + margin)), error)
+    return Band(mean, min(low, mean - margin), max(high, mean + margin), error)
+
+
+def distance(metric: Judged, value: float, values: Sequence[float], band: Band) -> float:
+    """Signed distance of a new mean from the reference in standard errors of prediction."""
+    centre = fmean(to_scale(metric, one) for one in values)
+    return (to_scale(metric, value) - centre) / band.error if band.error else 0.0

@@ -1,0 +1,247 @@
+"""Results × reference → verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from bob.case import Case, Comparison, Result, Status, Verdict
+from bob.references.bands import Spread, case_spread, distance, pool, predict
+from bob.references.store import Reference, ReferenceStore
+from bob.tasks import TASKS, Judged
+
+ALPHA_FIRST = 0.02
+ALPHA_SECOND = 0.01
+EXTRA_SEEDS = 2
+CHANCE_ALPHA = 0.001
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The two-stage gate over a reference store.
+
+    Stage 1 asks whether the seeds that ran lie below the band at ``ALPHA_FIRST``. If so the caller
+    runs ``EXTRA_SEEDS`` more and asks again with ``stage=2``, where the mean over all of them fails
+    below the band at ``ALPHA_SECOND``; between the two bounds it is inconclusive. Both levels are
+    shared out over the judged metrics of the task.
+    """
+
+    store: ReferenceStore
+
+    def judge(self, case: Case, results: Sequence[Result], *, stage: int = 1) -> Verdict:
+        """Judge the results of one case over one or more seeds.
+
+        Args:
+            case: The case; its seed does not matter here.
+            results: One result a seed, without failures.
+            stage: 2 when these include the extra seeds of the second stage.
+        """
+        scores = {result.case.seed: result.score for result in results}
+        bad = self.unusable(case, results)
+        known = {seed: score for seed, score in scores.items() if score is not None}
+        if bad:
+            return Verdict(status=Status.FAIL, reason=bad, scores=known)
+        found = self.store.find(case)
+        if found is None:
+            return _without_reference(case, known)
+        reference, path = found
+        if reference.protocol != case.protocol:
+            return _stale(case, known, reference, path)
+        comparisons = tuple(
+            self._compare(case, judged, index, results, reference, stage)
+            for index, judged in enumerate(TASKS[case.task].judged)
+        )
+        return Verdict(
+            status=_worst([one.status for one in comparisons]),
+            reason=_reason(comparisons),
+            scores=known,
+            comparisons=comparisons,
+            reference_seeds=tuple(sorted(reference.values)),
+            origin=f"{path}, {reference.origin} {reference.recorded}",
+            stage=stage,
+            warnings=self._warnings(case, results, reference, comparisons),
+        )
+
+    @staticmethod
+    def unusable(case: Case, results: Sequence[Result]) -> str:
+        """Which judged metric is missing or not finite; empty when all are there."""
+        for result in results:
+            for judged in TASKS[case.task].judged:
+                value = result.metrics.get(judged.name)
+                if value is None:
+                    return f"{judged.name} is missing for seed {result.case.seed}"
+                if not math.isfinite(value):
+                    return f"{judged.name} is {value} for seed {result.case.seed}"
+        return ""
+
+    def _compare(
+        self,
+        case: Case,
+        judged: Judged,
+        index: int,
+        results: Sequence[Result],
+        reference: Reference,
+        stage: int,
+    ) -> Comparison:
+        values = reference.metric(judged.name)
+        spread = self._spread(case, judged, reference, values)
+        share = len(TASKS[case.task].judged)
+        margin = case.margin if index == 0 else judged.margin
+        first, second = (
+            predict(
+                judged,
+                values,
+                spread,
+                seeds=len(results),
+                alpha=alpha / share,
+                margin=margin,
+            )
+            for alpha in (ALPHA_FIRST, ALPHA_SECOND)
+        )
+        value = fmean(result.metrics[judged.name] for result in results)
+        sign = 1 if judged.higher_is_better else -1
+
+        def worse(edge_low: float, edge_high: float) -> bool:
+            return value < edge_low if sign > 0 else value > edge_high
+
+        below_first = worse(first.low, first.high)
+        below_second = worse(second.low, second.high)
+        if stage == 1:
+            status = Status.FAIL if below_first else Status.PASS
+        elif below_second:
+            status = Status.FAIL
+        else:
+            status = Status.INCONCLUSIVE if below_first else Status.PASS
+        edges = first if stage == 1 else second
+        better = value > edges.high if sign > 0 else value < edges.low
+        return Comparison(
+            metric=judged.name,
+            value=value,
+            low=edges.low,
+            high=edges.high,
+            reference=edges.mean,
+            z=distance(judged, value, values, edges),
+            status=status,
+            improved=better,
+        )
+
+    def _spread(
+        self, case: Case, judged: Judged, reference: Reference, values: Sequence[float]
+    ) -> Spread:
+        pooled = pool(judged, self.store.groups(case, judged.name))
+        return case_spread(judged, values, pooled, reference.test_size)
+
+    def _warnings(
+        self,
+        case: Case,
+        results: Sequence[Result],
+        reference: Reference,
+        comparisons: Sequence[Comparison],
+    ) -> tuple[str, ...]:
+        notes = []
+        if comparisons[0].improved:
+            notes.append(
+                f"{comparisons[0].metric} {comparisons[0].value:.4f} is above its band "
+                f"[{comparisons[0].low:.4f}, {comparisons[0].high:.4f}]: improved? Look for "
+                "leakage, then update with --bands all."
+            )
+        drift = self._drift(case, results, reference)
+        if drift:
+            notes.append(drift)
+        digests = {result.weights_digest for result in results}
+        if reference.weights and digests and digests != {reference.weights}:
+            notes.append(
+                "the weights are not those the reference was measured with "
+                f"({reference.weights[:12]}...)"
+            )
+        return tuple(notes)
+
+    def _drift(self, case: Case, results: Sequence[Result], reference: Reference) -> str:
+        """Whether updates, each within its band, have added up to a drop from the first values."""
+        if reference.anchor.values == reference.values:
+            return ""
+        judged = TASKS[case.task].judged[0]
+        values = reference.anchored(judged.name)
+        spread = self._spread(case, judged, reference, values)
+        band = predict(
+            judged,
+            values,
+            spread,
+            seeds=len(results),
+            alpha=ALPHA_SECOND,
+            margin=case.margin,
+        )
+        value = fmean(result.metrics[judged.name] for result in results)
+        if value >= band.low:
+            return ""
+        return (
+            f"{judged.name} has drifted: {value:.4f} is below the band [{band.low:.4f}, "
+            f"{band.high:.4f}] of the first accepted reference ({reference.anchor.recorded})"
+        )
+
+
+def _without_reference(case: Case, scores: dict[int, float]) -> Verdict:
+    chance = 1 / case.dataset.classes
+    mean = fmean(scores.values())
+    bound = _chance_bound(chance, case.dataset.test_size * len(scores))
+    if mean <= bound:
+        return Verdict(
+            status=Status.FAIL,
+            reason=f"no reference, and {case.metric} {mean:.4f} does not beat chance "
+            f"({chance:.4f}; {bound:.4f} needed on {case.dataset.test_size} images)",
+            scores=scores,
+        )
+    return Verdict(
+        status=Status.NO_REFERENCE,
+        reason=f"{case.metric} {mean:.4f} beats chance; there is no reference to compare with. "
+        "Measure one with --bands new.",
+        scores=scores,
+    )
+
+
+def _chance_bound(chance: float, samples: int) -> float:
+    from scipy.stats import binom
+
+    return float(binom.ppf(1 - CHANCE_ALPHA, samples, chance)) / samples
+
+
+def _stale(case: Case, scores: dict[int, float], reference: Reference, path: Path) -> Verdict:
+    recipe = case.recipe.model_dump(mode="json")
+    changes = [
+        f"{key} {reference.recipe.get(key)!r} -> {recipe.get(key)!r}"
+        for key in sorted(recipe.keys() | reference.recipe.keys())
+        if recipe.get(key) != reference.recipe.get(key)
+    ]
+    what = ", ".join(changes) or "the dataset or the protocol version"
+    return Verdict(
+        status=Status.FAIL,
+        reason=f"no comparable reference: the protocol changed since it was measured ({what}). "
+        "Undo the change, or measure anew with --bands failed.",
+        scores=scores,
+        reference_seeds=tuple(sorted(reference.values)),
+        origin=f"{path}, {reference.origin} {reference.recorded}",
+        stale=True,
+    )
+
+
+def _worst(statuses: Sequence[Status]) -> Status:
+    order = (Status.FAIL, Status.INCONCLUSIVE, Status.PASS)
+    return min(statuses, key=order.index)
+
+
+def _reason(comparisons: Sequence[Comparison]) -> str:
+    worst = _worst([one.status for one in comparisons])
+    one = next(one for one in comparisons if one.status is worst)
+    band = f"[{one.low:.4f}, {one.high:.4f}]"
+    if worst is Status.PASS:
+        return f"{one.metric} {one.value:.4f} is in its band {band}"
+    side = "above" if one.value > one.reference else "below"
+    if worst is Status.INCONCLUSIVE:
+        return (
+            f"{one.metric} {one.value:.4f} is inside {band} at the level of stage 2 but outside "
+            "the narrower band of stage 1: neither unchanged nor worse. Run more seeds."
+        )
+    return f"{one.metric} {one.value:.4f} is {side} its band {band}"

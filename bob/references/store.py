@@ -1,0 +1,222 @@
+"""Reference files: raw values per seed, one JSON file per backbone and scale."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from bob.case import Case, Result
+from bob.errors import BobError
+from bob.frozen import Frozen
+from bob.hashing import file_name
+from bob.tasks import TASKS
+
+BUILTIN = Path(__file__).parent / "measured"
+SCHEMA = 1
+
+
+class Anchor(Frozen):
+    """The first accepted values under a protocol; updates keep it, so that drift adds up in view.
+
+    Attributes:
+        values: Judged metrics by seed.
+    """
+
+    recorded: str
+    weights: str
+    values: dict[int, dict[str, float]] = Field(min_length=1)
+
+
+class Reference(Frozen):
+    """What one backbone scored in one setting.
+
+    Attributes:
+        protocol: Hash of the protocol it was measured under; see ``Case.protocol``.
+        recipe: The protocol's recipe, so that a difference can be named.
+        test_size: Images behind each value.
+        weights: Digest of the weights that were measured; empty where they differ by seed.
+        values: Judged metrics by seed.
+    """
+
+    origin: str = "measured"
+    protocol: str
+    recipe: dict[str, Any]
+    test_size: int = Field(ge=1)
+    recorded: str
+    weights: str = ""
+    environment: dict[str, str] = Field(default_factory=dict)
+    values: dict[int, dict[str, float]] = Field(min_length=1)
+    anchor: Anchor
+
+    def metric(self, name: str) -> list[float]:
+        """Values of a metric, by seed in ascending order; seeds that lack it are left out."""
+        return _column(self.values, name)
+
+    def anchored(self, name: str) -> list[float]:
+        """The anchor's values of a metric."""
+        return _column(self.anchor.values, name)
+
+
+class ReferenceFile(Frozen):
+    """One backbone at one scale; settings are keyed ``task/dataset``."""
+
+    schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
+    backbone: str
+    scale: str
+    settings: dict[str, Reference]
+
+
+def _column(values: Mapping[int, Mapping[str, float]], name: str) -> list[float]:
+    return [values[seed][name] for seed in sorted(values) if name in values[seed]]
+
+
+class ReferenceStore:
+    """Reference files in a folder that updates go to, with the packaged ones behind it.
+
+    Args:
+        folder: Where ``--bands`` writes; ``<folder>/<scale>/<backbone>.json``. Entries there come
+            before the packaged ones.
+        builtin: The packaged references.
+    """
+
+    def __init__(self, folder: Path, builtin: Path = BUILTIN) -> None:
+        self.folder = folder
+        self._roots = [folder] if folder.resolve() == builtin.resolve() else [folder, builtin]
+        self._files: dict[Path, ReferenceFile | None] = {}
+
+    def find(self, case: Case) -> tuple[Reference, Path] | None:
+        """The reference of a case and its file, whatever protocol it was measured under."""
+        for root in self._roots:
+            path = self._path(root, case.scale, case.backbone.key)
+            file = self._read(path)
+            if file is not None and case.setting in file.settings:
+                return file.settings[case.setting], path
+        return None
+
+    def groups(self, case: Case, metric: str) -> Iterator[list[float]]:
+        """Values of every reference in the case's setting and scale, one group a backbone."""
+        seen: set[str] = set()
+        for root in self._roots:
+            for path in sorted((root / case.scale).glob("*.json")):
+                file = self._read(path)
+                if file is None or file.backbone in seen or case.setting not in file.settings:
+                    continue
+                seen.add(file.backbone)
+                yield file.settings[case.setting].metric(metric)
+
+    def write(self, case: Case, results: Iterable[Result]) -> tuple[Reference | None, Reference]:
+        """Make these results the case's reference; the file is replaced in one step.
+
+        Returns:
+            The reference before and after.
+        """
+        found = self.find(case)
+        old = found[0] if found else None
+        new = _reference(case, list(results), old)
+        path = self._path(self.folder, case.scale, case.backbone.key)
+        file = self._read(path)
+        settings = {**(file.settings if file else {}), case.setting: new}
+        data = ReferenceFile(
+            schema=SCHEMA,
+            backbone=case.backbone.key,
+            scale=case.scale,
+            settings=dict(sorted(settings.items())),
+        )
+        _replace(path, data.model_dump_json(indent=1, by_alias=True) + "\n")
+        self._files[path] = data
+        return old, new
+
+    def unused(self, scale: str, cases: Iterable[Case]) -> list[str]:
+        """Entries in the writable folder that none of ``cases`` uses, as ``file: setting``.
+
+        Backbones named on the command line are not in the catalog; their files are left alone.
+        """
+        wanted = {(case.backbone.key, case.setting) for case in cases}
+        settings = {case.setting for case in cases}
+        rows = []
+        for path in sorted((self.folder / scale).glob("*.json")):
+            file = self._read(path)
+            if file is None:
+                continue
+            named = re.search(r"[:/,=]", file.backbone) is not None
+            for setting in file.settings:
+                used = setting in settings if named else (file.backbone, setting) in wanted
+                if not used:
+                    rows.append(f"{path}: {setting}")
+        return rows
+
+    def check(self, scale: str) -> None:
+        """Read every file of a scale, so that a malformed one is known before anything runs."""
+        for root in self._roots:
+            for path in sorted((root / scale).glob("*.json")):
+                self._read(path)
+
+    @staticmethod
+    def _path(root: Path, scale: str, backbone: str) -> Path:
+        return root / scale / f"{file_name(backbone)}.json"
+
+    def _read(self, path: Path) -> ReferenceFile | None:
+        if path not in self._files:
+            self._files[path] = _parse(path) if path.is_file() else None
+        return self._files[path]
+
+
+def _parse(path: Path) -> ReferenceFile:
+    remedy = "Restore it from version control, or delete it and run with --bands new."
+    try:
+        return ReferenceFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BobError(f"Cannot read reference file {path}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise BobError(f"Reference file {path} is not text: {error}. {remedy}") from None
+    except json.JSONDecodeError as error:
+        raise BobError(f"{path}:{error.lineno}: not valid JSON: {error.msg}. {remedy}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise BobError(f"{path}: {key}: {first['msg']}. {remedy}") from None
+
+
+def _reference(case: Case, results: list[Result], old: Reference | None) -> Reference:
+    names = [judged.name for judged in TASKS[case.task].judged]
+    values = {
+        result.case.seed: {name: round(result.metrics[name], 6) for name in names}
+        for result in results
+    }
+    digests = {result.weights_digest for result in results}
+    weights = digests.pop() if len(digests) == 1 else ""
+    today = date.today().isoformat()
+    keep = old is not None and old.protocol == case.protocol
+    anchor = old.anchor if old and keep else Anchor(recorded=today, weights=weights, values=values)
+    return Reference(
+        protocol=case.protocol,
+        recipe=case.recipe.model_dump(mode="json"),
+        test_size=case.dataset.test_size,
+        recorded=today,
+        weights=weights,
+        environment=dict(results[0].environment),
+        values=values,
+        anchor=anchor,
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise BobError(
+            f"Cannot write reference file {path}: {error}. Choose another folder with --references."
+        ) from None

@@ -1,0 +1,113 @@
+"""A result as files: JSON, per-sample CSV and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+from bob.case import Result, Verdict
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN; strings keep it readable."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def result_record(result: Result) -> dict[str, Any]:
+    """A result as plain data: everything but the per-sample outcomes."""
+    case = result.case
+    record: dict[str, Any] = {
+        "case": case.id,
+        "protocol": case.protocol,
+        "backbone": case.backbone.model_dump(mode="json"),
+        "task": case.task,
+        "dataset": case.dataset.model_dump(mode="json"),
+        "scale": case.scale,
+        "seed": case.seed,
+        "recipe": case.recipe.model_dump(mode="json"),
+        "metrics": dict(result.metrics),
+        "history": [dict(values) for values in result.history],
+        "timings": dict(result.timings),
+        "peak_memory_mb": result.peak_memory_mb,
+        "environment": dict(result.environment),
+        "weights_digest": result.weights_digest,
+        "failure": None,
+    }
+    if result.failure:
+        record["failure"] = {"kind": result.failure.kind, "message": result.failure.message}
+    plain: dict[str, Any] = _plain(record)
+    return plain
+
+
+def verdict_record(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data."""
+    return {
+        "status": verdict.status.value,
+        "reason": verdict.reason,
+        "scores": {str(seed): score for seed, score in verdict.scores.items()},
+        "bands": {
+            one.metric: {
+                "value": one.value,
+                "low": one.low,
+                "high": one.high,
+                "reference": one.reference,
+                "z": one.z,
+                "status": one.status.value,
+            }
+            for one in verdict.comparisons
+        },
+        "reference_seeds": list(verdict.reference_seeds),
+        "origin": verdict.origin,
+        "stage": verdict.stage,
+        "warnings": list(verdict.warnings),
+    }
+
+
+def outcomes_csv(result: Result) -> str | None:
+    """One row per test sample, in the split's order; none without outcomes."""
+    if result.outcomes is None:
+        return None
+    outcomes = result.outcomes
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(("sample", "target", "prediction", "correct", "confidence"))
+    rows = zip(
+        outcomes.targets.tolist(),
+        outcomes.predictions.tolist(),
+        outcomes.confidences.tolist(),
+        strict=True,
+    )
+    for sample, (target, prediction, confidence) in enumerate(rows):
+        correct = int(target == prediction)
+        writer.writerow((sample, target, prediction, correct, f"{confidence:.5f}"))
+    return buffer.getvalue()
+
+
+def result_files(result: Result) -> dict[str, bytes]:
+    """Every file of a result by name."""
+    from bob.report.plots import confusion_matrix, learning_curve
+
+    files: dict[str, bytes] = {
+        "result.json": (json.dumps(result_record(result), indent=1) + "\n").encode()
+    }
+    samples = outcomes_csv(result)
+    if samples is not None:
+        files["outcomes.csv"] = samples.encode()
+    for name, picture in (
+        ("confusion_matrix.png", confusion_matrix(result)),
+        ("learning_curve.png", learning_curve(result)),
+    ):
+        if picture is not None:
+            files[name] = picture
+    if result.failure and result.failure.traceback:
+        files["traceback.txt"] = result.failure.traceback.encode()
+    return files

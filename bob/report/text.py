@@ -1,0 +1,177 @@
+"""The same verdicts as text: a failure message, a summary table, a diff of references."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from bob.bench import Evaluation, Update
+from bob.case import Comparison, Status
+from bob.report.files import verdict_record
+from bob.tasks import TASKS
+
+_HEADERS = ("backbone", "task", "dataset", "score", "band", "Δ", "seeds", "verdict")
+
+
+def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
+    """A few lines: what fell where, against which reference, and how to look closer.
+
+    Args:
+        evaluation: A judged case that failed.
+        store: Tracking URI that holds the runs.
+        repeat: Command that runs just this case.
+    """
+    case, verdict = evaluation.case, evaluation.verdict
+    lines = [f"{case.setting} of {case.backbone.key} at scale {case.scale}: {verdict.reason}"]
+    lines += [_comparison_line(one) for one in verdict.comparisons]
+    if verdict.comparisons or verdict.stale:
+        seeds = _seeds(verdict.reference_seeds)
+        lines.append(f"  reference  {seeds}; {verdict.origin}")
+    if verdict.scores:
+        stage = ", two of them extra because the first fell outside" if verdict.stage == 2 else ""
+        scores = ", ".join(f"{seed}: {score:.4f}" for seed, score in verdict.scores.items())
+        lines.append(f"  {case.metric} by seed  {scores}{stage}")
+    lines += [f"  note       {text}" for text in verdict.warnings]
+    if evaluation.run_ids:
+        lines.append(f"  MLflow     run {evaluation.run_ids[-1]} in {store}")
+    lines.append(f"  repeat     {repeat}")
+    return "\n".join(lines)
+
+
+def _comparison_line(one: Comparison) -> str:
+    return (
+        f"  {one.metric:<9}  {one.value:.4f}  band [{one.low:.4f}, {one.high:.4f}]  "
+        f"Δ {one.delta:+.4f} from {one.reference:.4f}  z {one.z:+.1f}  {one.status.value}"
+    )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{len(seeds)} seeds ({seeds[0]}..{seeds[-1]})"
+    return f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"
+
+
+def repeat_command(
+    node: str, options: Mapping[str, str], *, backbones: Iterable[str], catalogs: Iterable[str]
+) -> str:
+    """The shell command that runs one test again with the same options."""
+    words = ["pytest", node]
+    for option, value in options.items():
+        words += [option, value]
+    for spec in backbones:
+        words += ["--backbone", spec]
+    for path in catalogs:
+        words += ["--catalog", path]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def summary_rows(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
+    """One record per evaluation for tables and JSON."""
+    rows = []
+    for evaluation in evaluations:
+        case, verdict = evaluation.case, evaluation.verdict
+        rows.append(
+            {
+                "backbone": case.backbone.key,
+                "task": case.task,
+                "dataset": case.dataset.key,
+                "metric": case.metric,
+                "score": verdict.mean,
+                "failure": evaluation.failure.kind if evaluation.failure else None,
+                "runs": list(evaluation.run_ids),
+                **verdict_record(verdict),
+            }
+        )
+    return rows
+
+
+def table(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
+    """Header and one row per evaluation, as text cells."""
+    return [_HEADERS, *(_row(evaluation) for evaluation in evaluations)]
+
+
+def _row(evaluation: Evaluation) -> tuple[str, ...]:
+    case, verdict = evaluation.case, evaluation.verdict
+    one = verdict.score
+    word = verdict.status.value
+    if evaluation.failure is not None:
+        word = "skipped" if evaluation.failure.kind == "unavailable" else "error"
+    elif evaluation.update is not None:
+        word = "reference created" if evaluation.update.old is None else "reference updated"
+    elif verdict.stale:
+        word = "stale reference"
+    elif verdict.status is Status.PASS and one is not None and one.improved:
+        word = "pass (improved)"
+    elif verdict.status is Status.FAIL and one is not None and one.status is not Status.FAIL:
+        word = f"fail ({_worst_metric(evaluation)})"
+    return (
+        case.backbone.key,
+        case.task,
+        case.dataset.key,
+        "-" if verdict.mean is None else f"{case.metric} {verdict.mean:.4f}",
+        "-" if one is None else f"[{one.low:.4f}, {one.high:.4f}]",
+        "-" if one is None else f"{one.delta:+.4f}",
+        str(len(verdict.scores)),
+        word,
+    )
+
+
+def _worst_metric(evaluation: Evaluation) -> str:
+    failing = [one for one in evaluation.verdict.comparisons if one.status is Status.FAIL]
+    return failing[0].metric if failing else ""
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows padded to columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    rule = "|" + "|".join(" --- " for _ in rows[0]) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def counts(evaluations: Iterable[Evaluation]) -> dict[str, int]:
+    """Evaluations by verdict."""
+    tally: dict[str, int] = {status.value: 0 for status in Status}
+    for evaluation in evaluations:
+        tally[evaluation.verdict.status.value] += 1
+    return tally
+
+
+def update_lines(update: Update) -> list[str]:
+    """What writing a reference changed: old and new mean, z, seeds, drift since the anchor."""
+    case, old, new = update.case, update.old, update.new
+    lines = [f"{case.backbone.key} {case.setting}: {len(new.values)} seeds"]
+    comparable = old is not None and old.protocol == new.protocol
+    if old is not None and not comparable:
+        lines[0] += "; the protocol changed, so the old values are not comparable"
+    for judged in TASKS[case.task].judged:
+        after = new.metric(judged.name)
+        text = f"{fmean(after):.4f} (n={len(after)})"
+        before = old.metric(judged.name) if old is not None and comparable else []
+        if before:
+            z = welch_z(before, after)
+            text = f"{fmean(before):.4f} (n={len(before)}) -> {text}, z {z:+.1f}"
+        first = new.anchored(judged.name)
+        if first and new.anchor.values != new.values:
+            text += f"; {fmean(after) - fmean(first):+.4f} since {new.anchor.recorded}"
+        lines.append(f"  {judged.name:<9}  {text}")
+    return lines
+
+
+def welch_z(before: Sequence[float], after: Sequence[float]) -> float:
+    """Difference of two means in standard errors; 0 when neither sample has a spread."""
+    from statistics import variance
+
+    error = sum(variance(group) / len(group) for group in (before, after) if len(group) > 1)
+    difference = fmean(after) - fmean(before)
+    return float(difference / error**0.5) if error else 0.0

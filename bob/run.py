@@ -1,0 +1,77 @@
+"""``run_case``: one case in, one result out. No pytest and no MLflow in here."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+
+from bob.case import Case, Context, Failure, Progress, Result
+from bob.errors import BobError
+from bob.tasks import TASKS
+
+Emit = Callable[[Progress], None]
+
+
+def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
+    """Run one case.
+
+    Args:
+        case: What to run.
+        context: How to run it.
+        emit: Called with progress while it runs.
+
+    Returns:
+        The result. Whatever goes wrong is in ``result.failure``; only interrupts are raised.
+    """
+    try:
+        return _run(case, context, emit or (lambda progress: None))
+    except BobError as error:
+        unforeseen = error.__cause__ is not None and error.kind not in ("unavailable", "weights")
+        text = traceback.format_exc() if unforeseen else ""
+        return Result(case=case, failure=Failure(error.kind, str(error), text))
+    except Exception as error:
+        return Result(
+            case=case,
+            failure=Failure("error", f"{type(error).__name__}: {error}", traceback.format_exc()),
+        )
+
+
+def _run(case: Case, context: Context, emit: Emit) -> Result:
+    from lightning_fabric import seed_everything
+
+    from bob.backbones import build_backbone
+    from bob.datasets import load_dataset
+    from bob.objects import import_object
+    from bob.training import environment
+    from bob.training.loop import make_fabric
+
+    start = time.perf_counter()
+    emit(Progress(phase="load"))
+    fabric = make_fabric(context.accelerator, context.precision)
+    environment.reset_peak(fabric.device)
+    data = load_dataset(case.dataset)
+    seed_everything(case.seed, workers=True, verbose=False)
+    backbone = build_backbone(
+        case.backbone,
+        image_size=getattr(case.recipe, "image_size", 224),
+        drop_path=getattr(case.recipe, "drop_path", 0.0),
+    )
+    loaded = time.perf_counter()
+    task = import_object(TASKS[case.task].runner, what=f"task {case.task!r}")
+    output = task(case, backbone, data, fabric=fabric, context=context, emit=emit)
+    precision = str(fabric.strategy.precision.precision)
+    return Result(
+        case=case,
+        metrics=dict(output.metrics),
+        history=output.history,
+        outcomes=output.outcomes,
+        timings={
+            "load": loaded - start,
+            **output.timings,
+            "total": time.perf_counter() - start,
+        },
+        peak_memory_mb=environment.peak_memory_mb(fabric.device),
+        environment=environment.describe(fabric.device, precision),
+        weights_digest=backbone.weights_digest,
+    )

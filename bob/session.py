@@ -1,0 +1,200 @@
+"""One pytest session: options → plan, bench and tracker, and their words at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from bob.case import Case, Context, Status
+from bob.catalog import BackboneEntry, load_catalog
+from bob.options import given_arguments, read_options
+from bob.plan import Plan, Selection
+from bob.progress import ProgressLine
+
+if TYPE_CHECKING:
+    import pytest
+
+    from bob.bench import Bench, Evaluation
+    from bob.tracking import Tracker
+
+
+class BobSession:
+    """State of one session. Building it plans; ``start`` opens the record.
+
+    Args:
+        config: pytest's configuration.
+
+    Raises:
+        BobError: An option, a catalog file or a backbone is wrong.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.options = read_options(config)
+        found: list[list[BackboneEntry]] = config.hook.pytest_bob_backbones(config=config)
+        catalog = load_catalog(self.options.catalogs).with_backbones(
+            entry for entries in found for entry in entries or ()
+        )
+        self.plan = Plan(
+            catalog,
+            Selection(
+                scale=self.options.scale,
+                backbones=self.options.backbones,
+                seed=self.options.base_seed,
+            ),
+        )
+        self.progress = ProgressLine(config, self.options.progress)
+        self.evaluations: list[Evaluation] = []
+        self._bench: Bench | None = None
+        self._tracker: Tracker | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the record is open."""
+        return self._bench is not None
+
+    @property
+    def bench(self) -> Bench:
+        """The bench; only after ``start``."""
+        assert self._bench is not None, "the battle fixture works on collected tests only"
+        return self._bench
+
+    @property
+    def tracker(self) -> Tracker:
+        """The tracker; only after ``start``."""
+        assert self._tracker is not None
+        return self._tracker
+
+    def header(self) -> str:
+        """A line for the head of pytest's report."""
+        plan = self.plan
+        return f"bob: scale {plan.scale.key}, {len(plan.backbones)} backbones"
+
+    def start(self, cases: Iterable[Case]) -> None:
+        """Check references and store, open the session run, submit the cases.
+
+        Raises:
+            BobError: A reference file is malformed, or the store cannot be used.
+        """
+        from bob.bench import Bands, Bench
+        from bob.executors import make_executor
+        from bob.references.store import ReferenceStore
+        from bob.tracking import Tracker, resolve_store
+
+        store = ReferenceStore(self.options.references)
+        store.check(self.options.scale)
+        executor = make_executor(self.options.executor)
+        tracker = Tracker(
+            resolve_store(self.config.rootpath, self.options.tracking_uri),
+            self.options.scale,
+            self.config.rootpath,
+        )
+        tracker.start_session(
+            {"bob.bands": self.options.bands, "bob.base_seed": str(self.options.base_seed)}
+        )
+        self._tracker = tracker
+        self._bench = Bench(
+            executor=executor,
+            context=Context(
+                accelerator=self.options.accelerator,
+                precision=self.options.precision,
+                workers=self.options.workers,
+            ),
+            store=store,
+            tracker=tracker,
+            bands=Bands(self.options.bands),
+            seeds=self.options.seeds or 1,
+            seeds_given=self.options.seeds is not None,
+            require_bands=self.options.require_bands,
+            watch=self.progress,
+        )
+        for case in cases:
+            self._bench.submit(case)
+
+    def evaluate(self, case: Case) -> Evaluation:
+        """Run and judge a case."""
+        evaluation = self.bench.evaluate(case)
+        self.evaluations.append(evaluation)
+        return evaluation
+
+    def message(self, evaluation: Evaluation, node: str) -> str:
+        """Why a case failed, in a few lines."""
+        from bob.report.text import failure_message, repeat_command
+
+        arguments = given_arguments(self.config)
+        command = repeat_command(
+            node,
+            arguments,
+            backbones=self.options.backbones,
+            catalogs=self.config.getoption("bob_catalog") or (),
+        )
+        return failure_message(evaluation, store=self.tracker.store.uri, repeat=command)
+
+    def remarks(self, evaluation: Evaluation) -> list[str]:
+        """What to warn of although the test passes."""
+        verdict = evaluation.verdict
+        soft = (Status.INCONCLUSIVE, Status.NO_REFERENCE)
+        return [*verdict.warnings, *([verdict.reason] if verdict.status in soft else [])]
+
+    def properties(self, evaluation: Evaluation) -> list[tuple[str, object]]:
+        """Values for ``--junitxml``."""
+        case, verdict = evaluation.case, evaluation.verdict
+        pairs: list[tuple[str, object]] = [
+            ("bob.case", case.id),
+            ("bob.verdict", verdict.status.value),
+            ("bob.seeds", len(verdict.scores)),
+        ]
+        if verdict.mean is not None:
+            pairs.append((f"bob.{case.metric}", round(verdict.mean, 6)))
+        for one in verdict.comparisons:
+            pairs.append((f"bob.{one.metric}.band", f"[{one.low:.6f}, {one.high:.6f}]"))
+            pairs.append((f"bob.{one.metric}.z", round(one.z, 3)))
+        if evaluation.run_ids:
+            pairs.append(("bob.mlflow_run", evaluation.run_ids[-1]))
+        return pairs
+
+    def finish(self, *, interrupted: bool) -> None:
+        """Close the record: summary table into the session run."""
+        from bob.report import text
+
+        self.bench.executor.shutdown(cancel=interrupted)
+        self.tracker.finish_session(
+            text.markdown(text.table(self.evaluations)),
+            text.summary_rows(self.evaluations),
+            text.counts(self.evaluations),
+            "KILLED" if interrupted else "FINISHED",
+        )
+
+    def summary(self) -> list[tuple[str, list[str]]]:
+        """Sections for the end of pytest's report: title and lines."""
+        from bob.report import text
+
+        tracker = self.tracker
+        sections = []
+        lines = text.aligned(text.table(self.evaluations))
+        lines += ["", f"MLflow: session {tracker.session} in {tracker.store.uri}"]
+        if tracker.store.artifacts is not None:
+            lines.append(f"  mlflow ui --backend-store-uri {tracker.store.uri}")
+        sections.append((f"battle of the backbones, scale {self.options.scale}", lines))
+        updates = [one.update for one in self.evaluations if one.update is not None]
+        if updates:
+            diff = [line for update in updates for line in text.update_lines(update)]
+            sections.append(("references written", diff))
+        unused = self.bench.store.unused(self.options.scale, self._catalog_cases())
+        if unused:
+            remedy = "No case of the catalog uses these; delete them if they are left over."
+            sections.append(("unused references", [*unused, remedy]))
+        if tracker.problems:
+            sections.append(("not recorded in MLflow", tracker.problems))
+        return sections
+
+    def _catalog_cases(self) -> tuple[Case, ...]:
+        catalog = self.plan.catalog
+        keys = tuple(
+            key for key, entry in catalog.backbones.items() if self.options.scale in entry.scales
+        )
+        named = {entry.key for entry in self.plan.backbones}
+        selection = Selection(scale=self.options.scale, backbones=keys)
+        return Plan(catalog, selection).all_cases() + tuple(
+            case for case in self.plan.all_cases() if case.backbone.key in named - set(keys)
+        )

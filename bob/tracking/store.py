@@ -1,0 +1,90 @@
+"""Where runs are recorded, and whether that place can be written to."""
+
+from __future__ import annotations
+
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from bob.errors import BobError
+
+_REACH_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where runs are recorded.
+
+    Attributes:
+        uri: MLflow tracking URI.
+        artifacts: Folder for artifacts of a local store; none lets the server choose.
+        unsent: Folder for results that the store did not take.
+    """
+
+    uri: str
+    artifacts: Path | None
+    unsent: Path
+
+
+def resolve_store(root: Path, uri: str | None) -> Store:
+    """The store for a tracking URI; by default ``mlruns/mlflow.db`` under ``root``.
+
+    Relative SQLite paths are taken from ``root``.
+    """
+    local = root / "mlruns"
+    if not uri:
+        uri = f"sqlite:///{local / 'mlflow.db'}"
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        path = path if path.is_absolute() else root / path
+        return Store(f"sqlite:///{path}", path.parent / "artifacts", local / "unsent")
+    if "://" not in uri and uri != "databricks":
+        raise BobError(
+            f"Tracking URI {uri!r} is a folder; MLflow's file store is no longer supported. Use "
+            f"sqlite:///{uri.rstrip('/')}/mlflow.db or the address of a server."
+        )
+    return Store(uri, None, local / "unsent")
+
+
+def check_reachable(store: Store) -> None:
+    """Fail now rather than after training.
+
+    Raises:
+        BobError: The server does not answer, or the folder of the database is not writable.
+    """
+    if store.uri.startswith(("http://", "https://")):
+        _check_server(store.uri)
+    elif store.uri.startswith("sqlite:///"):
+        _check_folder(Path(store.uri.removeprefix("sqlite:///")))
+
+
+def _check_server(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_REACH_SECONDS):
+            return
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise BobError(
+            f"The tracking server {uri} does not answer ({reason}). Nothing was run. Start it, "
+            "correct MLFLOW_TRACKING_URI or --tracking-uri, or leave both out to record locally."
+        ) from None
+
+
+def _check_folder(database: Path) -> None:
+    folder = database.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable"):
+            pass
+        if database.exists():
+            with database.open("r+b"):
+                pass
+    except OSError as error:
+        raise BobError(
+            f"Cannot write to {folder} ({error.strerror or error}). Nothing was run. Make it "
+            "writable, or record elsewhere with --tracking-uri sqlite:////path/mlflow.db."
+        ) from None

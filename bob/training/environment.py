@@ -1,0 +1,74 @@
+"""Where a case ran: versions, device, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import resource
+import sys
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+import torch
+
+_PACKAGES = ("torch", "torchvision", "timm", "torchmetrics", "lightning-fabric", "numpy")
+
+
+@lru_cache(maxsize=1)
+def _static() -> dict[str, str]:
+    facts = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+    for package in _PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "not installed"
+    return facts
+
+
+def describe(device: torch.device, precision: str) -> dict[str, str]:
+    """Versions, device and precision as strings."""
+    facts = dict(_static())
+    facts["device"] = device.type
+    facts["precision"] = precision
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda or ""
+    else:
+        facts["threads"] = str(torch.get_num_threads())
+    return facts
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of the device since ``reset_peak``; of the whole process on CPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start counting the peak anew, where the device can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def system_metrics(device: torch.device) -> dict[str, float]:
+    """Load of the machine a case runs on, under the names MLflow's system tab shows."""
+    memory = psutil.virtual_memory()
+    metrics = {
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        "system/system_memory_usage_megabytes": memory.used / 1e6,
+        "system/system_memory_usage_percentage": memory.percent,
+        "system/process_memory_megabytes": psutil.Process().memory_info().rss / 1e6,
+    }
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        metrics["system/gpu_memory_usage_megabytes"] = (total - free) / 1e6
+        metrics["system/gpu_memory_usage_percentage"] = 100 * (total - free) / total
+        with contextlib.suppress(ModuleNotFoundError, RuntimeError):
+            metrics["system/gpu_utilization_percentage"] = float(torch.cuda.utilization(device))
+    return metrics

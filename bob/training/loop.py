@@ -1,0 +1,191 @@
+"""The visible training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from timm.data.mixup import Mixup
+from timm.loss import SoftTargetCrossEntropy
+from torch import nn
+
+from bob.case import Progress
+from bob.errors import BobError, TrainingDiverged
+from bob.tasks.recipes import FinetuneRecipe
+from bob.training.classifier import Classifier
+from bob.training.data import Batch
+from bob.training.optimiser import build_optimiser, build_schedule
+
+Emit = Callable[[Progress], None]
+_EMIT_SECONDS = 0.5
+
+
+class Batches(Sized, Iterable[Batch], Protocol):
+    """Batches that can be counted and gone through again."""
+
+
+@dataclass
+class Loop:
+    """One model being trained.
+
+    Args:
+        model: Backbone and head.
+        recipe: Settings; ``batch_size`` is the effective batch whatever the device holds.
+        fabric: Device and precision.
+        batches: The train split.
+        classes: Number of classes.
+        emit: Receives progress.
+    """
+
+    model: Classifier
+    recipe: FinetuneRecipe
+    fabric: Fabric
+    batches: Batches
+    classes: int
+    emit: Emit
+    images_seen: int = 0
+    train_seconds: float = 0.0
+    micro_batches: int = 1
+    _last_emit: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        optimiser = build_optimiser(self.model, self.recipe)
+        self.schedule = build_schedule(optimiser, self.recipe, len(self.batches))
+        wrapped: Any = self.fabric.setup(self.model, optimiser)
+        self.runner, self.optimiser = wrapped
+        self.mixup = _mixup(self.recipe, self.classes)
+        self.loss: nn.Module = (
+            SoftTargetCrossEntropy()
+            if self.mixup
+            else nn.CrossEntropyLoss(label_smoothing=self.recipe.label_smoothing)
+        )
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Train one epoch, counted from 0.
+
+        Returns:
+            Mean training loss and the last learning rate.
+
+        Raises:
+            TrainingDiverged: The loss is no longer finite.
+            BobError: A single image does not fit the device's memory.
+        """
+        self.runner.train()
+        steps = len(self.batches)
+        total = torch.zeros((), device=self.fabric.device)
+        start = time.perf_counter()
+        for step, batch in enumerate(self.batches):
+            images, targets = (part.to(self.fabric.device, non_blocking=True) for part in batch)
+            self.images_seen += len(targets)
+            if self.mixup is not None:
+                images, targets = self.mixup(images, targets)
+            total += self._update(images, targets)
+            self.schedule.step_update(epoch * steps + step + 1)
+            self._report(epoch, step, steps, total)
+        mean = float(total) / steps
+        self.train_seconds += time.perf_counter() - start
+        self._check(mean, epoch)
+        return {"train_loss": mean, "lr": max(g["lr"] for g in self.optimiser.param_groups)}
+
+    def _update(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """One optimiser step over the effective batch, in as many parts as memory asks for."""
+        while True:
+            try:
+                loss = self._backward(images, targets)
+                break
+            except torch.OutOfMemoryError:
+                self.optimiser.zero_grad(set_to_none=True)
+                if self.micro_batches >= len(images):
+                    raise BobError(
+                        f"Out of memory on {self.fabric.device} with a single image of "
+                        f"{images.shape[-1]} x {images.shape[-1]} pixels; take a larger device.",
+                        kind="out-of-memory",
+                    ) from None
+                self.micro_batches *= 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+        if self.recipe.clip_grad is not None:
+            self.fabric.clip_gradients(self.runner, self.optimiser, max_norm=self.recipe.clip_grad)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss
+
+    def _backward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self.micro_batches == 1:
+            loss: torch.Tensor = self.loss(self.runner(images), targets)
+            self.fabric.backward(loss)
+            return loss.detach()
+        total = torch.zeros((), device=images.device)
+        parts = min(self.micro_batches, len(images))
+        for part, truth in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+            share = len(part) / len(images)
+            loss = self.loss(self.runner(part), truth) * share
+            self.fabric.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _report(self, epoch: int, step: int, steps: int, total: torch.Tensor) -> None:
+        now = time.perf_counter()
+        if now - self._last_emit < _EMIT_SECONDS:
+            return
+        self._last_emit = now
+        self._check(float(total), epoch)
+        self.emit(
+            Progress(
+                phase="train", epoch=epoch, epochs=self.recipe.epochs, step=step + 1, steps=steps
+            )
+        )
+
+    def _check(self, loss: float, epoch: int) -> None:
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise TrainingDiverged(
+                f"The training loss became {loss} in epoch {epoch + 1} of {self.recipe.epochs} "
+                f"(optimiser {self.recipe.optimizer}, lr {self.recipe.lr:g}, precision "
+                f"{self.fabric.strategy.precision.precision}). Check the backbone for overflow, "
+                "or run with --precision 32-true."
+            )
+
+    def predict(self, images: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
+        """Logits ``(n, classes)``, float32 on the CPU, for normalised images ``(n, 3, s, s)``."""
+        self.runner.eval()
+        device = self.fabric.device
+        with torch.inference_mode():
+            return torch.cat(
+                [self.runner(part.to(device)).float().cpu() for part in images.split(batch_size)]
+            )
+
+
+def _mixup(recipe: FinetuneRecipe, classes: int) -> Mixup | None:
+    if not recipe.mixup and not recipe.cutmix:
+        return None
+    return Mixup(
+        mixup_alpha=recipe.mixup,
+        cutmix_alpha=recipe.cutmix,
+        switch_prob=recipe.mixup_switch_prob,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=classes,
+    )
+
+
+def make_fabric(accelerator: str, precision: str) -> Fabric:
+    """Fabric on one device; ``auto`` precision is bfloat16 mixed on CUDA and float32 elsewhere.
+
+    Raises:
+        BobError: The accelerator is not there, or the precision is unknown.
+    """
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise BobError("No CUDA device is visible to torch; choose --accelerator cpu or auto.")
+    on_cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
+    if precision == "auto":
+        precision = "bf16-mixed" if on_cuda else "32-true"
+    options: Any = {"accelerator": accelerator, "devices": 1, "precision": precision}
+    try:
+        return Fabric(**options)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise BobError(
+            f"Cannot use accelerator {accelerator!r} with precision {precision!r}: {error}"
+        ) from error

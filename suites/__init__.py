@@ -1,0 +1,1 @@
+"""The benchmark: one test module per task family. Run it with ``pytest --pyargs suites``."""

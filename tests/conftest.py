@@ -1,0 +1,135 @@
+"""Shared parts: a fast real scale, a shared MLflow store, and fast tests first."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bob.case import Case, Result
+from bob.catalog import Catalog, load_catalog
+from bob.plan import Plan, Selection
+
+TINY = """
+scales:
+  tiny:
+    description: seconds for a dozen cases; real digits, real training
+    tasks:
+      finetune:
+        datasets: [digits]
+        margin: 0.005
+        reference_seeds: 4
+        recipe: {epochs: 2, batch_size: 100, image_size: 32, lr: 0.05, layer_decay: 1.0,
+          warmup_epochs: 0, warmup_lr: 0.0, drop_path: 0.0, label_smoothing: 0.0, mixup: 0.0,
+          cutmix: 0.0, rand_augment: null, color_jitter: 0.0, crop_scale: 1.0, hflip: 0.0,
+          random_erase: 0.0}
+backbones:
+  pixels_coarse:
+    {family: pixels, source: "bob.backbones.micro:pooled_pixels", arguments: {grid: 4},
+     pretraining: none, scales: [tiny]}
+  pixels_fine:
+    {family: pixels, source: "bob.backbones.micro:pooled_pixels", arguments: {grid: 8},
+     pretraining: none, scales: [tiny]}
+"""
+
+SUITE = """
+import pytest
+
+@pytest.mark.finetune
+def test_finetune(case, battle):
+    battle(case)
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than a few seconds; runs last")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def tiny_catalog_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("catalog") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def catalog(tiny_catalog_file: Path) -> Catalog:
+    return load_catalog([tiny_catalog_file])
+
+
+@pytest.fixture(scope="session")
+def tiny_case(catalog: Catalog) -> Case:
+    return Plan(catalog, Selection(scale="tiny")).cases("finetune")[0]
+
+
+@pytest.fixture(scope="session")
+def smoke_cases(catalog: Catalog) -> dict[str, Case]:
+    cases = Plan(catalog, Selection(scale="smoke")).cases("finetune")
+    return {case.backbone.key: case for case in cases}
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One SQLite store for every project that does not look at its own; a schema takes seconds.
+
+    It also imports once what a run imports: pytester forgets modules that appear during a run, and
+    torch cannot be imported twice.
+    """
+    import bob.executors.inline
+    import bob.report.plots
+    import bob.report.text
+    import bob.tasks.finetune  # noqa: F401
+    from bob.tracking import Tracker, resolve_store
+
+    with contextlib.suppress(ImportError):  # replaces the standard library's finder when imported
+        import importlib_metadata  # noqa: F401
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    store = resolve_store(folder, f"sqlite:///{folder / 'mlflow.db'}")
+    Tracker(store, "tiny", folder).start_session({})
+    return store.uri
+
+
+@pytest.fixture
+def project(
+    shared_store: str,
+    pytester: pytest.Pytester,
+    tiny_catalog_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> pytest.Pytester:
+    """A repository of its own with one suite at the tiny scale."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    pytester.makeini(
+        textwrap.dedent(
+            f"""
+            [pytest]
+            bob_catalog = {tiny_catalog_file}
+            bob_scale = tiny
+            bob_tracking_uri = {shared_store}
+            """
+        )
+    )
+    pytester.makepyfile(test_suite=SUITE)
+    return pytester
+
+
+MakeResult = Callable[..., Result]
+
+
+@pytest.fixture
+def make_result() -> MakeResult:
+    def make(case: Case, top1: float, *, test_loss: float = 0.3, weights: str = "w") -> Result:
+        return Result(
+            case=case,
+            metrics={"top1": top1, "top5": 1.0, "test_loss": test_loss},
+            weights_digest=weights,
+        )
+
+    return make

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bob.catalog import Catalog, load_catalog, parse_backbone
+from bob.errors import BobError
+from bob.hashing import digest_of_file
+from bob.plan import Plan, Selection
+
+
+def error_of(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(BobError) as caught:
+        load_catalog([path])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("backbones:\n  a: {family: x\n", 3, "not valid YAML"),
+        ("- a\n", 1, "expected a mapping"),
+        ("backbones:\n  a:\n    family: x\n    sauce: timm:y\n", 2, "source: Field required"),
+        ("backbones:\n  a:\n    family: x\n    source: timm:y\n    extra: 1\n", 5, "unknown key"),
+        ("backbones:\n  a:\n    family: x\n    source: y\n", 4, "expected 'timm:NAME'"),
+        (
+            "backbones:\n  a:\n    family: x\n    source: timm:y\n    scales: [smok]\n",
+            5,
+            "Did you mean 'smoke'",
+        ),
+        ("backbones:\n  swin_micro_glyphs: {family: x, source: 'timm:y'}\n", 2, "already declared"),
+        ("scales:\n  s:\n    tasks:\n      finetun: {datasets: [digits]}\n", 4, "'finetune'"),
+        ("scales:\n  s:\n    tasks:\n      finetune:\n        datasets: [digit]\n", 5, "'digits'"),
+        (
+            "scales:\n  s:\n    tasks:\n      finetune:\n        datasets: [digits]\n"
+            "        recipe:\n          epochs: 3\n          lr: -1\n",
+            8,
+            "recipe.lr: Input should be greater than 0",
+        ),
+        (
+            "scales:\n  s:\n    tasks:\n      finetune:\n        datasets: [digits]\n"
+            "        families:\n          vit: {epoch: 3}\n",
+            7,
+            "unknown key",
+        ),
+        ("datasets:\n  d: {loader: 'a:b', sha256: abc, classes: 2, test_size: 9}\n", 2, "sha256"),
+        ("datasets:\n", 1, "datasets"),
+    ],
+)
+def test_malformed_file_names_line_and_key(
+    tmp_path: Path, text: str, line: int, words: str
+) -> None:
+    message = error_of(tmp_path, text)
+    assert f"mine.yaml:{line}:" in message
+    assert words in message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(BobError, match=r"Cannot read catalog file .*none\.yaml"):
+        load_catalog([tmp_path / "none.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda c: c.backbone("swin_micro_glyph"), "Did you mean 'swin_micro_glyphs'"),
+        (lambda c: c.dataset("digit"), "Did you mean 'digits'"),
+        (lambda c: c.scale("smok"), "Did you mean 'smoke'"),
+        (lambda c: Plan(c, Selection()).cases("fintune"), "Did you mean 'finetune'"),
+    ],
+)
+def test_unknown_names_offer_the_nearest(catalog: Catalog, ask: object, message: str) -> None:
+    with pytest.raises(BobError, match=message):
+        ask(catalog)  # type: ignore[operator]
+
+
+def test_shipped_weights_are_what_the_catalog_says(catalog: Catalog) -> None:
+    entries = [entry for entry in catalog.backbones.values() if entry.weights]
+    assert len(entries) == 4
+    for entry in entries:
+        assert entry.weights is not None
+        path = Path(entry.weights.file)
+        assert path.stat().st_size <= 1_000_000
+        assert digest_of_file(path) == entry.weights.sha256
+
+
+def test_specs(catalog: Catalog, tmp_path: Path) -> None:
+    entry = parse_backbone("timm:test_resnet,pretrained=false", catalog)
+    assert entry.source == "timm:test_resnet"
+    assert entry.arguments == {"pretrained": False}
+    assert entry.family == "resnet"
+    assert entry.pretraining == "random"
+
+    entry = parse_backbone("my.models:make,depth=3,rate=1e-2,mode=fast,name=mine", catalog)
+    assert (entry.key, entry.source) == ("mine", "my.models:make")
+    assert entry.arguments == {"depth": 3, "rate": 0.01, "mode": "fast"}
+
+    file = tmp_path / "run7.safetensors"
+    file.write_bytes(b"weights")
+    entry = parse_backbone(f"{file},model=convnext_tiny", catalog)
+    assert (entry.key, entry.source, entry.family) == ("run7", "timm:convnext_tiny", "convnext")
+    assert entry.weights is not None
+    assert entry.weights.sha256 == digest_of_file(file)
+
+    entry = parse_backbone(f"swin_micro_random,checkpoint={file},name=tuned", catalog)
+    assert (entry.key, entry.family) == ("tuned", "swin")
+    assert entry.weights is not None
+    assert entry.weights.file == str(file)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("swin_micro_glyph", "Did you mean 'swin_micro_glyphs'"),
+        ("timm:", "has no known form"),
+        ("timm:x,pretrained", "'pretrained' is not key=value"),
+        ("a.b:", "has no known form"),
+        ("nowhere.safetensors,model=x", "no checkpoint file at"),
+        ("nowhere.safetensors", "name the architecture"),
+        ("swin_micro_glyph,drop=1", "Did you mean 'swin_micro_glyphs'"),
+    ],
+)
+def test_bad_specs(catalog: Catalog, spec: str, message: str) -> None:
+    with pytest.raises(BobError, match=message):
+        parse_backbone(spec, catalog)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bob.case import Case
+from bob.errors import BobError
+from bob.references.store import BUILTIN, ReferenceStore
+from tests.conftest import MakeResult
+
+
+def write(store: ReferenceStore, case: Case, make: MakeResult, base: float) -> Path:
+    store.write(case, [make(case.with_seed(1000 + i), base + i / 100) for i in range(3)])
+    return store.folder / case.scale / f"{case.backbone.key}.json"
+
+
+def test_raw_values_survive_on_disk(
+    tmp_path: Path, tiny_case: Case, make_result: MakeResult
+) -> None:
+    path = write(ReferenceStore(tmp_path), tiny_case, make_result, 0.9)
+    found = ReferenceStore(tmp_path).find(tiny_case)
+    assert found is not None
+    assert found[1] == path
+    assert found[0].metric("top1") == [0.9, 0.91, 0.92]
+    assert found[0].protocol == tiny_case.protocol
+    assert not list(path.parent.glob("*.tmp"))
+
+
+def test_the_first_accepted_values_stay_as_anchor(
+    tmp_path: Path, tiny_case: Case, make_result: MakeResult
+) -> None:
+    store = ReferenceStore(tmp_path)
+    write(store, tiny_case, make_result, 0.9)
+    write(store, tiny_case, make_result, 0.8)
+    found = ReferenceStore(tmp_path).find(tiny_case)
+    assert found is not None
+    assert found[0].metric("top1") == [0.8, 0.81, 0.82]
+    assert found[0].anchored("top1") == [0.9, 0.91, 0.92]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text[: len(text) // 2], ":"),
+        (lambda text: text.replace('"protocol"', '"protocoll"', 1), "protocol: Field required"),
+        (lambda text: text.replace('"schema": 1', '"schema": 9', 1), "schema: "),
+        (lambda text: text.replace("0.9,", '"high",', 1), "values.1000.top1"),
+    ],
+)
+def test_malformed_file_names_place_and_remedy(
+    tmp_path: Path, tiny_case: Case, make_result: MakeResult, damage: object, words: str
+) -> None:
+    path = write(ReferenceStore(tmp_path), tiny_case, make_result, 0.9)
+    path.write_text(damage(path.read_text()))  # type: ignore[operator]
+    with pytest.raises(BobError) as caught:
+        ReferenceStore(tmp_path).check(tiny_case.scale)
+    message = str(caught.value)
+    assert str(path) in message
+    assert words in message
+    assert "--bands new" in message
+
+
+def test_a_repository_s_own_references_come_first(
+    tmp_path: Path, tiny_case: Case, make_result: MakeResult
+) -> None:
+    write(ReferenceStore(tmp_path / "packaged"), tiny_case, make_result, 0.5)
+    store = ReferenceStore(tmp_path / "own", builtin=tmp_path / "packaged")
+    found = store.find(tiny_case)
+    assert found is not None
+    assert found[0].metric("top1")[0] == 0.5
+    write(store, tiny_case, make_result, 0.9)
+    found = store.find(tiny_case)
+    assert found is not None
+    assert found[0].metric("top1")[0] == 0.9
+    assert len(list(store.groups(tiny_case, "top1"))) == 1
+
+
+def test_unused_entries_are_named(tmp_path: Path, tiny_case: Case, make_result: MakeResult) -> None:
+    store = ReferenceStore(tmp_path)
+    path = write(store, tiny_case, make_result, 0.9)
+    assert store.unused(tiny_case.scale, [tiny_case]) == []
+    left_over = json.loads(path.read_text())
+    left_over["backbone"] = "gone"
+    path.with_name("gone.json").write_text(json.dumps(left_over))
+    rows = ReferenceStore(tmp_path).unused(tiny_case.scale, [tiny_case])
+    assert rows == [f"{path.with_name('gone.json')}: finetune/digits"]
+
+
+def test_every_smoke_case_ships_a_comparable_reference(smoke_cases: dict[str, Case]) -> None:
+    store = ReferenceStore(BUILTIN)
+    for case in smoke_cases.values():
+        found = store.find(case)
+        assert found is not None, f"{case.name} has no reference"
+        assert found[0].protocol == case.protocol
+        assert len(found[0].values) >= 8
+        assert found[0].origin == "measured"
+    cases = list(smoke_cases.values())
+    assert store.unused("smoke", cases) == []
