@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bob.case import Case
+from bob.catalog import Catalog
 from bob.errors import BobError
+from bob.plan import Plan, Selection
 from bob.references.store import BUILTIN, ReferenceStore
 from tests.conftest import MakeResult
 
@@ -74,7 +76,29 @@ def test_a_repository_s_own_references_come_first(
     found = store.find(tiny_case)
     assert found is not None
     assert found[0].metric("top1")[0] == 0.9
-    assert len(list(store.groups(tiny_case, "top1"))) == 1
+    assert len(list(store.groups(tiny_case, found[0], "top1"))) == 1
+
+
+def test_spread_is_pooled_over_like_references(
+    tmp_path: Path, catalog: Catalog, make_result: MakeResult
+) -> None:
+    coarse, fine = Plan(catalog, Selection(scale="tiny")).cases("finetune")
+    store = ReferenceStore(tmp_path, builtin=tmp_path / "none")
+    write(store, coarse, make_result, 0.5)
+    write(store, fine, make_result, 0.9)
+    pixels = Plan(catalog, Selection(scale="tiny", backbones=("vit_micro_random",)))
+    (random,) = pixels.cases("finetune")
+    store.write(
+        random,
+        [make_result(random.with_seed(i), 0.3 + i / 10, weights=str(i)) for i in range(3)],
+    )
+    found = store.find(fine)
+    assert found is not None
+    assert sorted(group[0] for group in store.groups(fine, found[0], "top1")) == [0.5, 0.9]
+    found = store.find(random)
+    assert found is not None
+    assert found[0].weights == ""
+    assert [group[0] for group in store.groups(random, found[0], "top1")] == [0.3]
 
 
 def test_unused_entries_are_named(tmp_path: Path, tiny_case: Case, make_result: MakeResult) -> None:

@@ -131,7 +131,7 @@ class Gate:
     def _spread(
         self, case: Case, judged: Judged, reference: Reference, values: Sequence[float]
     ) -> Spread:
-        pooled = pool(judged, self.store.groups(case, judged.name))
+        pooled = pool(judged, self.store.groups(case, reference, judged.name))
         return case_spread(judged, values, pooled, reference.test_size)
 
     def _warnings(

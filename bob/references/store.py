@@ -101,8 +101,12 @@ class ReferenceStore:
                 return file.settings[case.setting], path
         return None
 
-    def groups(self, case: Case, metric: str) -> Iterator[list[float]]:
-        """Values of every reference in the case's setting and scale, one group a backbone."""
+    def groups(self, case: Case, like: Reference, metric: str) -> Iterator[list[float]]:
+        """Values of every reference in the case's setting and scale that varies as ``like`` does.
+
+        Where the backbone itself is initialised anew for each seed, scores vary for one more
+        reason than where its weights are given; the two kinds are not mixed.
+        """
         seen: set[str] = set()
         for root in self._roots:
             for path in sorted((root / case.scale).glob("*.json")):
@@ -110,7 +114,9 @@ class ReferenceStore:
                 if file is None or file.backbone in seen or case.setting not in file.settings:
                     continue
                 seen.add(file.backbone)
-                yield file.settings[case.setting].metric(metric)
+                reference = file.settings[case.setting]
+                if bool(reference.weights) == bool(like.weights):
+                    yield reference.metric(metric)
 
     def write(self, case: Case, results: Iterable[Result]) -> tuple[Reference | None, Reference]:
         """Make these results the case's reference; the file is replaced in one step.

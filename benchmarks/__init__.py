@@ -1,0 +1,1 @@
+"""Measurements of the project itself; each script prints what the documents quote."""

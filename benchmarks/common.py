@@ -1,0 +1,41 @@
+"""Parts the scripts share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bob.bench import Bench
+from bob.case import Case, Context
+from bob.catalog import load_catalog
+from bob.executors import make_executor
+from bob.plan import Plan, Selection
+from bob.references.store import BUILTIN, ReferenceStore
+from bob.tracking import NoTracker
+
+
+def smoke_cases(match: str = "") -> list[Case]:
+    """The smoke cases whose name contains ``match``."""
+    cases = Plan(load_catalog(), Selection()).all_cases()
+    return [case for case in cases if match in case.name]
+
+
+def bench(accelerator: str = "auto", precision: str = "auto", references: Path = BUILTIN) -> Bench:
+    """A bench over the packaged references that records nothing."""
+    return Bench(
+        executor=make_executor("inline"),
+        context=Context(accelerator=accelerator, precision=precision),
+        store=ReferenceStore(references),
+        tracker=NoTracker(),
+    )
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A command line headed by the script's docstring."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("-k", dest="match", default="", help="only cases whose name contains this")
+    made.add_argument("--accelerator", default="auto")
+    made.add_argument("--precision", default="auto")
+    return made
