@@ -48,6 +48,7 @@ def error_of(tmp_path: Path, text: str) -> str:
         ),
         ("datasets:\n  d: {loader: 'a:b', sha256: abc, classes: 2, test_size: 9}\n", 2, "sha256"),
         ("datasets:\n", 1, "datasets"),
+        ("scales:\n  a: {}\nscales:\n  b: {}\n", 3, "already given on line 1"),
     ],
 )
 def test_malformed_file_names_line_and_key(

@@ -124,6 +124,28 @@ def test_another_protocol_is_never_compared(
     assert "lr 0.05 -> 0.005" in verdict.reason
 
 
+def test_a_reference_without_a_judged_metric_is_not_compared(
+    gate: Gate, store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    write(store, tiny_case, make_result)
+    path = store.folder / "tiny" / "pixels_coarse.json"
+    path.write_text(path.read_text().replace('"test_loss"', '"lost"'))
+    verdict = Gate(ReferenceStore(store.folder)).judge(tiny_case, [make_result(tiny_case, 0.95)])
+    assert verdict.stale
+    assert "it lacks test_loss" in verdict.reason
+
+
+def test_one_seed_alone_bounds_the_score_only(
+    gate: Gate, store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    """One run says nothing of the spread: only a collapse of the score can fail."""
+    write(store, tiny_case, make_result, (0.95,))
+    assert gate.judge(tiny_case, [make_result(tiny_case, 0.93)]).status is Status.PASS
+    run = make_result(tiny_case, 0.95, test_loss=3.0)
+    assert gate.judge(tiny_case, [run]).status is Status.PASS
+    assert gate.judge(tiny_case, [make_result(tiny_case, 0.3)]).status is Status.FAIL
+
+
 def test_other_weights_are_noted(
     gate: Gate, store: ReferenceStore, tiny_case: Case, make_result: MakeResult
 ) -> None:

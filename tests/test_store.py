@@ -49,6 +49,7 @@ def test_the_first_accepted_values_stay_as_anchor(
         (lambda text: text.replace('"protocol"', '"protocoll"', 1), "protocol: Field required"),
         (lambda text: text.replace('"schema": 1', '"schema": 9', 1), "schema: "),
         (lambda text: text.replace("0.9,", '"high",', 1), "values.1000.top1"),
+        (lambda text: text.replace("0.9,", "NaN,", 1), "values.1000.top1"),
     ],
 )
 def test_malformed_file_names_place_and_remedy(

@@ -40,6 +40,7 @@ class YamlFile:
             raise BobError(f"{where}: not valid YAML: {problem}.") from None
         finally:
             loader.dispose()
+        _refuse_duplicates(path, self._root)
         if not isinstance(data, dict):
             raise BobError(f"{path}:1: expected a mapping with backbones, datasets or scales.")
         self.data: dict[str, Any] = data
@@ -67,6 +68,22 @@ class YamlFile:
             message = "unknown key"
         more = error.error_count() - 1
         return self.error([*keys, *loc], message + (f" (and {more} more)" if more else ""))
+
+
+def _refuse_duplicates(path: Path, node: Any) -> None:
+    """YAML lets a later key replace an earlier one in silence."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for name, value in node.value:
+            line = name.start_mark.line + 1
+            if name.value in seen:
+                first = seen[name.value]
+                raise BobError(f"{path}:{line}: {name.value}: already given on line {first}.")
+            seen[name.value] = line
+            _refuse_duplicates(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicates(path, value)
 
 
 def _child(node: Any, key: str | int) -> tuple[int, Any] | None:

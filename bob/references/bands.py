@@ -85,12 +85,16 @@ def floor(metric: Judged, test_size: int) -> float:
 
 
 def case_spread(metric: Judged, values: Sequence[float], pooled: Spread, test_size: int) -> Spread:
-    """Spread of one case: its own seeds and the pool, which counts as ``POOL_SEEDS`` more."""
+    """Spread of one case: its own seeds and the pool, which counts as ``POOL_SEEDS`` more.
+
+    A single seed without a pool says nothing of the spread: the floor stands in for it, and where
+    there is none the spread, and with it the band, is unbounded.
+    """
     own = len(values) - 1
     prior = min(POOL_SEEDS, pooled.freedom)
     freedom = own + prior
     if not freedom:
-        return Spread(floor(metric, test_size), 0)
+        return Spread(floor(metric, test_size) or math.inf, 0)
     scaled = [to_scale(metric, value) for value in values]
     squares = prior * pooled.deviation**2 + (own * variance(scaled) if own else 0.0)
     return Spread(max(math.sqrt(squares / freedom), floor(metric, test_size)), freedom)

@@ -48,8 +48,9 @@ class Gate:
         if found is None:
             return _without_reference(case, known)
         reference, path = found
-        if reference.protocol != case.protocol:
-            return _stale(case, known, reference, path)
+        absent = [one.name for one in TASKS[case.task].judged if not reference.metric(one.name)]
+        if reference.protocol != case.protocol or absent:
+            return _stale(case, known, reference, path, absent)
         comparisons = tuple(
             self._compare(case, judged, index, results, reference, stage)
             for index, judged in enumerate(TASKS[case.task].judged)
@@ -208,7 +209,9 @@ def _chance_bound(chance: float, samples: int) -> float:
     return float(binom.ppf(1 - CHANCE_ALPHA, samples, chance)) / samples
 
 
-def _stale(case: Case, scores: dict[int, float], reference: Reference, path: Path) -> Verdict:
+def _stale(
+    case: Case, scores: dict[int, float], reference: Reference, path: Path, absent: list[str]
+) -> Verdict:
     recipe = case.recipe.model_dump(mode="json")
     changes = [
         f"{key} {reference.recipe.get(key)!r} -> {recipe.get(key)!r}"
@@ -216,9 +219,12 @@ def _stale(case: Case, scores: dict[int, float], reference: Reference, path: Pat
         if recipe.get(key) != reference.recipe.get(key)
     ]
     what = ", ".join(changes) or "the dataset or the protocol version"
+    why = f"the protocol changed since it was measured ({what})"
+    if reference.protocol == case.protocol:
+        why = f"it lacks {', '.join(absent)}"
     return Verdict(
         status=Status.FAIL,
-        reason=f"no comparable reference: the protocol changed since it was measured ({what}). "
+        reason=f"no comparable reference: {why}. "
         "Undo the change, or measure anew with --bands failed.",
         scores=scores,
         reference_seeds=tuple(sorted(reference.values)),

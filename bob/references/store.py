@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 
 from bob.case import Case, Result
 from bob.errors import BobError
@@ -32,7 +32,7 @@ class Anchor(Frozen):
 
     recorded: str
     weights: str
-    values: dict[int, dict[str, float]] = Field(min_length=1)
+    values: dict[int, dict[str, FiniteFloat]] = Field(min_length=1)
 
 
 class Reference(Frozen):
@@ -53,7 +53,7 @@ class Reference(Frozen):
     recorded: str
     weights: str = ""
     environment: dict[str, str] = Field(default_factory=dict)
-    values: dict[int, dict[str, float]] = Field(min_length=1)
+    values: dict[int, dict[str, FiniteFloat]] = Field(min_length=1)
     anchor: Anchor
 
     def metric(self, name: str) -> list[float]:

@@ -1,0 +1,277 @@
+"""The record: a real SQLite store, a real server, and stores that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bob.bench import Bench
+from bob.case import Case, Context
+from bob.errors import BobError
+from bob.executors import make_executor
+from bob.references.store import ReferenceStore
+from bob.run import run_case
+from bob.tracking import Store, Tracker, check_reachable, resolve_store
+
+
+@pytest.fixture
+def tracker(shared_store: str, tmp_path: Path) -> Tracker:
+    made = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
+    made.start_session({})
+    return made
+
+
+def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: Path) -> None:
+    bench = Bench(
+        executor=make_executor("inline"),
+        context=Context(accelerator="cpu"),
+        store=ReferenceStore(tmp_path / "references"),
+        tracker=tracker,
+    )
+    evaluation = bench.evaluate(tiny_case)
+    run = tracker.client.get_run(evaluation.run_ids[0])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "pixels_coarse-digits-s0"
+    experiment = tracker.client.get_experiment(run.info.experiment_id)
+    assert experiment.name == "bob/tiny/finetune"
+
+    tags = run.data.tags
+    assert tags["bob.case"] == tiny_case.id
+    axes = ("bob.backbone", "bob.task", "bob.dataset", "bob.scale", "bob.seed", "bob.verdict")
+    assert [tags[axis] for axis in axes] == [
+        "pixels_coarse", "finetune", "digits", "tiny", "0", "no reference",
+    ]  # fmt: skip
+    assert tags["bob.session"] == tracker.session
+    assert tags["env.device"] == "cpu"
+    assert tags["env.torch"]
+
+    assert run.data.params["lr"] == "0.05"
+    assert run.data.params["arg.grid"] == "4"
+    assert run.data.metrics["top1"] == evaluation.verdict.mean
+    curve = tracker.client.get_metric_history(run.info.run_id, "test_loss")
+    assert [point.step for point in curve] == [1, 2]
+    assert any(name.startswith("system/") for name in run.data.metrics)
+    (given,) = run.inputs.dataset_inputs
+    assert given.dataset.name == "digits"
+    assert tiny_case.dataset.sha256.startswith(given.dataset.digest)
+
+    names = {item.path for item in tracker.client.list_artifacts(run.info.run_id)}
+    assert names == {"result.json", "outcomes.csv", "confusion_matrix.png", "learning_curve.png"}
+    folder = Path(tracker.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
+    record = json.loads((folder / "result.json").read_text())
+    assert record["case"] == tiny_case.id
+    assert record["metrics"]["top1"] == run.data.metrics["top1"]
+    rows = (folder / "outcomes.csv").read_text().splitlines()
+    assert len(rows) == 1 + tiny_case.dataset.test_size
+    correct = sum(int(row.split(",")[3]) for row in rows[1:])
+    assert correct / tiny_case.dataset.test_size == pytest.approx(record["metrics"]["top1"])
+    for name in ("confusion_matrix.png", "learning_curve.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_session_run_carries_the_table(project: pytest.Pytester, shared_store: str) -> None:
+    from mlflow import MlflowClient
+
+    project.runpytest("-k", "fine-digits").assert_outcomes(passed=1, warnings=1)
+    client = MlflowClient(shared_store)
+    experiment = client.get_experiment_by_name("bob/tiny/sessions")
+    assert experiment is not None
+    run = client.search_runs([experiment.experiment_id], max_results=1)[0]
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["cases_no_reference"] == 1
+    table = Path(client.download_artifacts(run.info.run_id, "summary.md")).read_text()
+    assert "| pixels_fine | finetune | digits | top1 0." in table
+    rows = json.loads(Path(client.download_artifacts(run.info.run_id, "summary.json")).read_text())
+    assert rows[0]["backbone"] == "pixels_fine"
+    assert (
+        client.get_run(rows[0]["runs"][0]).data.tags["bob.session"] == run.data.tags["bob.session"]
+    )
+
+
+def test_git_state_is_recorded(project: pytest.Pytester, shared_store: str) -> None:
+    from mlflow import MlflowClient
+
+    for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "x")):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *command],
+            cwd=project.path, check=True,
+        )  # fmt: skip
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=project.path, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    client = MlflowClient(shared_store)
+
+    def newest_tags() -> dict[str, str]:
+        project.runpytest("-k", "fine-digits")
+        experiment = client.get_experiment_by_name("bob/tiny/finetune")
+        assert experiment is not None
+        tags: dict[str, str] = client.search_runs([experiment.experiment_id])[0].data.tags
+        return tags
+
+    tags = newest_tags()
+    assert tags["mlflow.source.git.commit"] == head
+    assert tags["bob.git_dirty"] == "false"
+    (project.path / "test_suite.py").open("a").write("\n# changed\n")
+    assert newest_tags()["bob.git_dirty"] == "true"
+
+
+def test_default_store_is_sqlite_under_the_root(tmp_path: Path) -> None:
+    store = resolve_store(tmp_path, "")
+    assert store.uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert store.artifacts == tmp_path / "mlruns" / "artifacts"
+    assert resolve_store(tmp_path, "sqlite:///a/b.db").uri == f"sqlite:///{tmp_path}/a/b.db"
+    assert resolve_store(tmp_path, "https://host").artifacts is None
+    with pytest.raises(BobError, match="file store is no longer supported"):
+        resolve_store(tmp_path, "mlruns")
+
+
+def test_a_folder_that_is_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("not a folder")
+    with pytest.raises(BobError, match=r"Cannot write to .*mlruns .*Nothing was run"):
+        check_reachable(resolve_store(tmp_path, ""))
+
+
+def test_read_only_mlruns(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns").chmod(0o555)
+    code = (
+        "import sys; from pathlib import Path; from bob.tracking.store import *\n"
+        "try: check_reachable(resolve_store(Path(sys.argv[1]), ''))\n"
+        "except Exception as error: print(error)"
+    )
+    options = {"user": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[1], **options,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"another user cannot start this Python: {done.stderr.splitlines()[-1]}")
+    assert "Permission denied" in done.stdout
+    assert "--tracking-uri sqlite:////path/mlflow.db" in done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    port = free_port()
+    log = (tmp_path / "server.log").open("wb")
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+            "--backend-store-uri", f"sqlite:///{tmp_path}/server.db",
+            "--artifacts-destination", str(tmp_path / "artifacts"), "--workers", "1",
+        ],
+        stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
+    uri = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"{uri}/health", timeout=1)
+            break
+        except OSError:
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            time.sleep(0.5)
+    yield uri, process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    log.close()
+
+
+@pytest.mark.slow
+def test_a_real_server_over_http(
+    project: pytest.Pytester,
+    server: tuple[str, subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_case: Case,
+    tmp_path: Path,
+) -> None:
+    from mlflow import MlflowClient
+
+    uri, process = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    result = project.runpytest("-o", "bob_tracking_uri=", "-k", "fine-digits")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines([f"MLflow: session * in {uri}"])
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("bob/tiny/finetune")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert "confusion_matrix.png" in {a.path for a in client.list_artifacts(run.info.run_id)}
+    assert not (project.path / "mlruns").exists()
+
+    # The server dies while a case runs: the verdict stands and the result is kept.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tracker = Tracker(Store(uri, None, tmp_path / "unsent"), "tiny", tmp_path)
+    tracker.start_session({})
+    run_id = tracker.start_case(tiny_case, role="check")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    tracker.finish_case(run_id, run_case(tiny_case, Context(accelerator="cpu")))
+    (kept,) = (tmp_path / "unsent").iterdir()
+    assert json.loads((kept / "result.json").read_text())["case"] == tiny_case.id
+    assert any("are kept in" in text for text in tracker.problems)
+    tracker.finish_session("", [], {}, "FINISHED")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_is_finished(project: pytest.Pytester, how: signal.Signals) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{project.path}/interrupt.db"
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "pytest", "--backbone", "pixels_coarse",
+            "--backbone", "vit_micro_random", "--tracking-uri", uri, "--seeds", "1",
+        ],
+        cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+    def statuses() -> dict[str, str]:
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("bob/tiny/finetune")
+        runs = client.search_runs([experiment.experiment_id]) if experiment else []
+        return {run.data.tags["bob.backbone"]: run.info.status for run in runs}
+
+    database = project.path / "interrupt.db"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if database.exists() and database.stat().st_size:
+            try:
+                if statuses().get("vit_micro_random") == "RUNNING":
+                    break
+            except Exception:  # the schema is being created by the other process
+                time.sleep(0.2)
+        time.sleep(0.2)
+    process.send_signal(how)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert statuses() == {"pixels_coarse": "FINISHED", "vit_micro_random": "KILLED"}
+    assert "pixels_coarse" in output
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("bob/tiny/sessions")
+    assert experiment is not None
+    (session,) = client.search_runs([experiment.experiment_id])
+    assert session.info.status == "KILLED"
+    assert session.data.metrics["cases_no_reference"] == 1
