@@ -75,10 +75,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Open the record and submit the selected cases before the first test."""
-    if session.config.option.collectonly:
+    option = session.config.option
+    broken = session.testsfailed and not option.continue_on_collection_errors
+    if option.collectonly or broken:
         return
     cases = [case for case in map(_case_of, session.items) if case is not None]
-    if not cases or session.testsfailed:
+    if not cases:
         return
     try:
         _bob(session.config).start(cases)

@@ -125,10 +125,22 @@ MakeResult = Callable[..., Result]
 
 @pytest.fixture
 def make_result() -> MakeResult:
-    def make(case: Case, top1: float, *, test_loss: float = 0.3, weights: str = "w") -> Result:
+    def make(
+        case: Case,
+        top1: float,
+        *,
+        test_loss: float = 0.3,
+        train_loss: float = 0.5,
+        weights: str = "w",
+    ) -> Result:
         return Result(
             case=case,
-            metrics={"top1": top1, "top5": 1.0, "test_loss": test_loss},
+            metrics={
+                "top1": top1,
+                "top5": 1.0,
+                "test_loss": test_loss,
+                "train_loss": train_loss,
+            },
             weights_digest=weights,
         )
 

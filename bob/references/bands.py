@@ -87,17 +87,18 @@ def floor(metric: Judged, test_size: int) -> float:
 def case_spread(metric: Judged, values: Sequence[float], pooled: Spread, test_size: int) -> Spread:
     """Spread of one case: its own seeds and the pool, which counts as ``POOL_SEEDS`` more.
 
-    A single seed without a pool says nothing of the spread: the floor stands in for it, and where
-    there is none the spread, and with it the band, is unbounded.
+    A single seed without a pool says nothing of the spread: the floor stands in for it with the
+    weight of a pool, and where there is none the spread, and with it the band, is unbounded.
     """
     own = len(values) - 1
     prior = min(POOL_SEEDS, pooled.freedom)
     freedom = own + prior
+    least = floor(metric, test_size)
     if not freedom:
-        return Spread(floor(metric, test_size) or math.inf, 0)
+        return Spread(least, POOL_SEEDS) if least else Spread(math.inf, 0)
     scaled = [to_scale(metric, value) for value in values]
     squares = prior * pooled.deviation**2 + (own * variance(scaled) if own else 0.0)
-    return Spread(max(math.sqrt(squares / freedom), floor(metric, test_size)), freedom)
+    return Spread(max(math.sqrt(squares / freedom), least), freedom)
 
 
 @lru_cache(maxsize=256)

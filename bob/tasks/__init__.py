@@ -65,6 +65,7 @@ TASKS = {
             judged=(
                 Judged("top1", "angular"),
                 Judged("test_loss", "log", higher_is_better=False, margin=0.1),
+                Judged("train_loss", "log", higher_is_better=False, margin=0.05),
             ),
             description="end-to-end fine-tuning for image classification",
         ),

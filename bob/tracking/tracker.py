@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,7 +231,15 @@ class Tracker:
     def _common_tags(self) -> dict[str, str]:
         from bob import __version__
 
-        tags = {"bob.session": self.session, "bob.scale": self.scale, "bob.version": __version__}
+        tags = {
+            "bob.session": self.session,
+            "bob.scale": self.scale,
+            "bob.version": __version__,
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": self.root.name,
+        }
+        with suppress(OSError, KeyError):  # an account without a name, as in some containers
+            tags["mlflow.user"] = getpass.getuser()
         if self._git is not None:
             tags["mlflow.source.git.commit"] = self._git.commit
             tags["bob.git_dirty"] = str(self._git.dirty).lower()
