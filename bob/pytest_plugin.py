@@ -6,7 +6,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -110,7 +110,7 @@ def battle(request: pytest.FixtureRequest) -> Battle:
         if failure is not None and failure.traceback:
             item.add_report_section("call", "backbone traceback", failure.traceback)
         if evaluation.verdict.status == "fail":
-            pytest.fail(bob.message(evaluation, item.nodeid), pytrace=False)
+            pytest.fail(bob.message(evaluation, _address(item)), pytrace=False)
         for text in bob.remarks(evaluation):
             warnings.warn(BobWarning(f"{case.name}: {text}"), stacklevel=2)
 
@@ -179,6 +179,16 @@ def _case_of(item: pytest.Item) -> Case | None:
     callspec = getattr(item, "callspec", None)
     case: Case | None = callspec.params.get("case") if callspec else None
     return case
+
+
+def _address(item: pytest.Item) -> list[str]:
+    """Words that select the test on a command line, from where pytest was started."""
+    path = item.nodeid.split("::", 1)[0]
+    if (item.config.rootpath / path).exists():
+        relative: Any = item.config.cwd_relative_nodeid
+        return [str(relative(item.nodeid))]
+    module = getattr(item, "module", None)
+    return ["--pyargs", f"{module.__name__}::{item.name}"] if module else [item.nodeid]
 
 
 def _names_suites(config: pytest.Config) -> bool:

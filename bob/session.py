@@ -117,7 +117,7 @@ class BobSession:
         self.evaluations.append(evaluation)
         return evaluation
 
-    def message(self, evaluation: Evaluation, node: str) -> str:
+    def message(self, evaluation: Evaluation, node: list[str]) -> str:
         """Why a case failed, in a few lines."""
         from bob.report.text import failure_message, repeat_command
 

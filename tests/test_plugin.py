@@ -192,10 +192,12 @@ def test_suites_run_from_another_folder(
         [
             sys.executable, "-m", "pytest", "--pyargs", "suites", "--backbone", "models:make",
             "--catalog", str(tiny_catalog_file), "--scale", "tiny",
-            "--tracking-uri", shared_store, "-p", "no:cacheprovider",
+            "--tracking-uri", shared_store, "-p", "no:cacheprovider", "--require-bands",
         ],
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "models:make" in done.stdout
-    assert "no reference" in done.stdout
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "there is no reference to compare with" in done.stdout
+    repeat = next(line for line in done.stdout.splitlines() if line.startswith("  repeat"))
+    assert "--pyargs 'suites.test_finetune::test_finetune[models:make-digits]'" in repeat
+    assert "--backbone models:make" in repeat

@@ -43,7 +43,7 @@ def test_a_fault_is_red_with_a_readable_reason(
             rf"finetune/digits of {backbone} at scale smoke: \w+ [\d.]+ is (below|above) its band",
             r"  top1 .* band \[.*\] .* z ",
             r"  test_loss .* band \[.*\] .* z ",
-            r"  reference  8 seeds \(1000\.\.1007\); .*, measured \d{4}-\d\d-\d\d",
+            r"  reference   8 seeds \(1000\.\.1007\); .*, measured \d{4}-\d\d-\d\d",
         ]
     )
 

@@ -240,14 +240,21 @@ def _worst(statuses: Sequence[Status]) -> Status:
 
 def _reason(comparisons: Sequence[Comparison]) -> str:
     worst = _worst([one.status for one in comparisons])
-    one = next(one for one in comparisons if one.status is worst)
-    band = f"[{one.low:.4f}, {one.high:.4f}]"
+    named = [one for one in comparisons if one.status is worst]
     if worst is Status.PASS:
-        return f"{one.metric} {one.value:.4f} is in its band {band}"
-    side = "above" if one.value > one.reference else "below"
+        return f"{named[0].metric} {named[0].value:.4f} is in its band {_edges(named[0])}"
     if worst is Status.INCONCLUSIVE:
         return (
-            f"{one.metric} {one.value:.4f} is inside {band} at the level of stage 2 but outside "
-            "the narrower band of stage 1: neither unchanged nor worse. Run more seeds."
+            f"{named[0].metric} {named[0].value:.4f} is inside {_edges(named[0])} at the level of "
+            "stage 2 but outside the narrower band of stage 1: neither unchanged nor worse. Run "
+            "more seeds."
         )
-    return f"{one.metric} {one.value:.4f} is {side} its band {band}"
+    return "; ".join(
+        f"{one.metric} {one.value:.4f} is {'above' if one.value > one.reference else 'below'} its "
+        f"band {_edges(one)}"
+        for one in named
+    )
+
+
+def _edges(one: Comparison) -> str:
+    return f"[{one.low:.4f}, {one.high:.4f}]"

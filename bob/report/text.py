@@ -28,21 +28,21 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
     lines += [_comparison_line(one) for one in verdict.comparisons]
     if verdict.comparisons or verdict.stale:
         seeds = _seeds(verdict.reference_seeds)
-        lines.append(f"  reference  {seeds}; {verdict.origin}")
+        lines.append(f"  reference   {seeds}; {verdict.origin}")
     if verdict.scores:
         stage = ", two of them extra because the first fell outside" if verdict.stage == 2 else ""
         scores = ", ".join(f"{seed}: {score:.4f}" for seed, score in verdict.scores.items())
         lines.append(f"  {case.metric} by seed  {scores}{stage}")
-    lines += [f"  note       {text}" for text in verdict.warnings]
+    lines += [f"  note        {text}" for text in verdict.warnings]
     if evaluation.run_ids:
-        lines.append(f"  MLflow     run {evaluation.run_ids[-1]} in {store}")
-    lines.append(f"  repeat     {repeat}")
+        lines.append(f"  MLflow      run {evaluation.run_ids[-1]} in {store}")
+    lines.append(f"  repeat      {repeat}")
     return "\n".join(lines)
 
 
 def _comparison_line(one: Comparison) -> str:
     return (
-        f"  {one.metric:<9}  {one.value:.4f}  band [{one.low:.4f}, {one.high:.4f}]  "
+        f"  {one.metric:<10}  {one.value:.4f}  band [{one.low:.4f}, {one.high:.4f}]  "
         f"Δ {one.delta:+.4f} from {one.reference:.4f}  z {one.z:+.1f}  {one.status.value}"
     )
 
@@ -54,10 +54,14 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def repeat_command(
-    node: str, options: Mapping[str, str], *, backbones: Iterable[str], catalogs: Iterable[str]
+    node: Iterable[str],
+    options: Mapping[str, str],
+    *,
+    backbones: Iterable[str],
+    catalogs: Iterable[str],
 ) -> str:
     """The shell command that runs one test again with the same options."""
-    words = ["pytest", node]
+    words = ["pytest", *node]
     for option, value in options.items():
         words += [option, value]
     for spec in backbones:
@@ -164,7 +168,7 @@ def update_lines(update: Update) -> list[str]:
         first = new.anchored(judged.name)
         if first and new.anchor.values != new.values:
             text += f"; {fmean(after) - fmean(first):+.4f} since {new.anchor.recorded}"
-        lines.append(f"  {judged.name:<9}  {text}")
+        lines.append(f"  {judged.name:<10}  {text}")
     return lines
 
 
