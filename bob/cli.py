@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import fmean, stdev
 
 from bob import __version__
 from bob.catalog import Catalog, load_catalog
@@ -50,7 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     listing = commands.add_parser("list", parents=[shared], help="what the catalog knows")
-    listing.add_argument("what", choices=("backbones", "datasets", "tasks", "scales", "executors"))
+    listing.add_argument(
+        "what",
+        choices=("backbones", "datasets", "tasks", "scales", "executors", "references"),
+    )
+    listing.add_argument(
+        "--references", type=Path, default=Path("references"), help="folder of your own references"
+    )
     listing.set_defaults(run=_list)
 
     plan = commands.add_parser("plan", parents=[shared], help="the cases a selection makes")
@@ -71,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(args: argparse.Namespace) -> int:
-    rows = _listing(args.what, load_catalog(args.catalog))
+    catalog = load_catalog(args.catalog)
+    if args.what == "references":
+        rows = _references(args.references, catalog)
+    else:
+        rows = _listing(args.what, catalog)
     width = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
         print(f"{name:<{width}}  {text}".rstrip())
@@ -94,6 +105,22 @@ def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
     if what == "scales":
         return [(key, entry.description) for key, entry in sorted(catalog.scales.items())]
     return [(name, "") for name in executor_names()]
+
+
+def _references(folder: Path, catalog: Catalog) -> list[tuple[str, str]]:
+    from bob.references.store import ReferenceStore
+
+    rows = []
+    for scale in sorted(catalog.scales):
+        for file, setting, reference in ReferenceStore(folder).all(scale):
+            values = reference.metric(TASKS[setting.split("/", 1)[0]].metric)
+            spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+            text = (
+                f"{fmean(values):.4f}{spread} over {len(values)} seeds, {reference.origin} "
+                f"{reference.recorded}"
+            )
+            rows.append((f"{scale} {setting} {file.backbone}", text))
+    return rows
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -173,8 +173,12 @@ class BobSession:
         sections = []
         lines = text.aligned(text.table(self.evaluations))
         lines += ["", f"MLflow: session {tracker.session} in {tracker.store.uri}"]
-        if tracker.store.artifacts is not None:
+        address = tracker.store.uri.rstrip("/")
+        if not address.startswith("http"):
             lines.append(f"  mlflow ui --backend-store-uri {tracker.store.uri}")
+            address = "http://127.0.0.1:5000"
+        for task in sorted({one.case.task for one in self.evaluations}):
+            lines.append(f"  {task}: {address}{tracker.page(task)}")
         sections.append((f"battle of the backbones, scale {self.options.scale}", lines))
         updates = [one.update for one in self.evaluations if one.update is not None]
         if updates:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status, Verdict
 from bob.references.bands import Spread, case_spread, distance, pool, predict
-from bob.references.store import Reference, ReferenceStore
+from bob.references.store import BUILTIN, Reference, ReferenceStore
 from bob.tasks import TASKS, Judged
 
 ALPHA_FIRST = 0.02
@@ -61,7 +62,7 @@ class Gate:
             scores=known,
             comparisons=comparisons,
             reference_seeds=tuple(sorted(reference.values)),
-            origin=f"{path}, {reference.origin} {reference.recorded}",
+            origin=_origin(path, reference),
             stage=stage,
             warnings=self._warnings(case, results, reference, comparisons),
         )
@@ -228,9 +229,19 @@ def _stale(
         "Undo the change, or measure anew with --bands failed.",
         scores=scores,
         reference_seeds=tuple(sorted(reference.values)),
-        origin=f"{path}, {reference.origin} {reference.recorded}",
+        origin=_origin(path, reference),
         stale=True,
     )
+
+
+def _origin(path: Path, reference: Reference) -> str:
+    """File and day, in words that mean something on another machine too."""
+    shown = str(path)
+    with suppress(ValueError):
+        shown = f"packaged {path.relative_to(BUILTIN)}"
+    with suppress(ValueError):
+        shown = str(path.relative_to(Path.cwd()))
+    return f"{shown}, {reference.origin} {reference.recorded}"
 
 
 def _worst(statuses: Sequence[Status]) -> Status:

@@ -101,22 +101,26 @@ class ReferenceStore:
                 return file.settings[case.setting], path
         return None
 
+    def all(self, scale: str) -> Iterator[tuple[ReferenceFile, str, Reference]]:
+        """Every reference of a scale that is in force, by file and setting."""
+        seen: set[tuple[str, str]] = set()
+        for root in self._roots:
+            for path in sorted((root / scale).glob("*.json")):
+                file = self._read(path)
+                for setting, reference in file.settings.items() if file else ():
+                    if file and (file.backbone, setting) not in seen:
+                        seen.add((file.backbone, setting))
+                        yield file, setting, reference
+
     def groups(self, case: Case, like: Reference, metric: str) -> Iterator[list[float]]:
         """Values of every reference in the case's setting and scale that varies as ``like`` does.
 
         Where the backbone itself is initialised anew for each seed, scores vary for one more
         reason than where its weights are given; the two kinds are not mixed.
         """
-        seen: set[str] = set()
-        for root in self._roots:
-            for path in sorted((root / case.scale).glob("*.json")):
-                file = self._read(path)
-                if file is None or file.backbone in seen or case.setting not in file.settings:
-                    continue
-                seen.add(file.backbone)
-                reference = file.settings[case.setting]
-                if bool(reference.weights) == bool(like.weights):
-                    yield reference.metric(metric)
+        for _, setting, reference in self.all(case.scale):
+            if setting == case.setting and bool(reference.weights) == bool(like.weights):
+                yield reference.metric(metric)
 
     def write(self, case: Case, results: Iterable[Result]) -> tuple[Reference | None, Reference]:
         """Make these results the case's reference; the file is replaced in one step.

@@ -31,9 +31,9 @@ def dataset_inputs(case: Case) -> list[Any]:
 
     dataset = Dataset(
         name=case.dataset.key,
-        digest=case.dataset.sha256[:36],
+        digest=case.dataset.sha256[:8],
         source_type="code",
-        source=json.dumps({"loader": case.dataset.loader, "options": case.dataset.options}),
+        source=json.dumps(case.dataset.identity),
         profile=json.dumps(
             {"classes": case.dataset.classes, "test_images": case.dataset.test_size}
         ),

@@ -57,6 +57,7 @@ class Tracker:
         if self._client is None:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
             # MLflow's own use of SQLAlchemy warns at import; nobody here can act on it.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -149,7 +150,7 @@ class Tracker:
                     tags["bob.failure"] = f"{result.failure.kind}: {result.failure.message}"
                 self.client.log_batch(
                     run_id,
-                    metrics=metrics(final, step=len(result.history)),
+                    metrics=metrics(final, step=0),
                     tags=[RunTag(key, value[:_LIMIT]) for key, value in tags.items()],
                 )
                 with tempfile.TemporaryDirectory() as folder:
@@ -168,6 +169,7 @@ class Tracker:
             "bob.verdict": verdict.status.value,
             "bob.reason": verdict.reason[:_LIMIT],
             "bob.origin": verdict.origin[:_LIMIT],
+            "mlflow.note.content": f"**{verdict.status.value}**: {verdict.reason}",
         }
         values: dict[str, float] = {}
         if verdict.score is not None:
@@ -213,6 +215,12 @@ class Tracker:
                 write_files(Path(folder), files)
                 self.client.log_artifacts(run_id, folder)
             self.client.set_terminated(run_id, status)
+
+    def page(self, task: str) -> str:
+        """Where MLflow's pages compare the runs of a task: a path behind the server's address."""
+        experiment = self._experiments.get(f"bob/{self.scale}/{task}", "")
+        query = "workflowType=machine_learning&compareRunsMode=CHART"
+        return f"/#/experiments/{experiment}/runs?{query}"
 
     def _experiment(self, task: str) -> str:
         name = f"bob/{self.scale}/{task}"

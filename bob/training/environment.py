@@ -8,6 +8,7 @@ import resource
 import sys
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import psutil
 import torch
@@ -43,9 +44,16 @@ def describe(device: torch.device, precision: str) -> dict[str, str]:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory of the device since ``reset_peak``; of the whole process on CPU."""
+    """Peak memory of the device since ``reset_peak``; of the resident process on CPU.
+
+    Where the system cannot start the process's peak anew (other than Linux), it is that of the
+    process's whole life.
+    """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
@@ -54,6 +62,9 @@ def reset_peak(device: torch.device) -> None:
     """Start counting the peak anew, where the device can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def system_metrics(device: torch.device) -> dict[str, float]:

@@ -89,7 +89,8 @@ class Loop:
         mean = float(total) / steps
         self.train_seconds += time.perf_counter() - start
         self._check(mean, epoch)
-        return {"train_loss": mean, "lr": max(g["lr"] for g in self.optimiser.param_groups)}
+        rate = max(group["lr"] for group in self.optimiser.param_groups)
+        return {"train_loss": mean, "learning_rate": rate}
 
     def _update(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """One optimiser step over the effective batch, in as many parts as memory asks for."""
