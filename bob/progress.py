@@ -29,33 +29,31 @@ class ProgressLine:
             mode = "live" if self._reporter is not None and self._reporter.isatty else "lines"
         self._mode = mode if self._reporter is not None else "off"
         self._last = time.monotonic()
-        self._shown = False
+        self._shown = 0
 
     def __call__(self, case: Case, progress: Progress) -> None:
         """Show where a case stands."""
-        if self._mode == "off":
-            return
-        now = time.monotonic()
-        if self._mode == "lines" and now - self._last < _LINE_SECONDS:
-            return
-        self._last = now
-        self._write(describe(case, progress))
+        if self._mode == "live":
+            self._overwrite(describe(case, progress))
+        elif self._mode == "lines" and time.monotonic() - self._last >= _LINE_SECONDS:
+            self._last = time.monotonic()
+            self._emit(f"\n{describe(case, progress)}\n")
 
     def clear(self) -> None:
         """Remove a live line, and start the clock of the next case."""
         self._last = time.monotonic()
-        if self._shown and self._mode == "live":
-            self._emit("\r\x1b[2K")
-        self._shown = False
+        if self._shown:
+            self._overwrite("")
 
-    def _write(self, text: str) -> None:
-        if self._mode == "live":
-            assert self._reporter is not None
-            width = self._reporter._tw.fullwidth - 1
-            self._emit("\r\x1b[2K" + text[:width])
-            self._shown = True
-        else:
-            self._emit(f"\n{text}\n")
+    def _overwrite(self, text: str) -> None:
+        """Write behind what pytest has on its line, and step back to where pytest goes on."""
+        assert self._reporter is not None
+        writer = self._reporter._tw
+        room = writer.fullwidth - writer.width_of_current_line - 2
+        text = f" {text}"[: max(0, room)] if text else ""
+        width = max(len(text), self._shown)
+        self._emit(text.ljust(width) + "\b" * width)
+        self._shown = len(text)
 
     def _emit(self, text: str) -> None:
         if self._capture is None:
@@ -65,8 +63,11 @@ class ProgressLine:
             self._print(text)
 
     def _print(self, text: str) -> None:
+        # Past pytest's writer, which would count these characters as part of its own line.
         assert self._reporter is not None
-        self._reporter.write(text, flush=True)
+        stream = self._reporter._tw._file
+        stream.write(text)
+        stream.flush()
 
 
 def describe(case: Case, progress: Progress) -> str:
