@@ -75,13 +75,13 @@ class Bench:
     seeds_given: bool = False
     require_bands: bool = False
     watch: Watch = lambda case, progress: None
-    _handles: dict[str, Handle] = field(default_factory=dict)
+    _handles: dict[tuple[str, str], Handle] = field(default_factory=dict)
 
     def submit(self, case: Case) -> None:
         """Hand the runs that will certainly be needed to the executor."""
         for one in self._first_runs(case):
-            if one.id not in self._handles:
-                self._handles[one.id] = self.executor.submit(one, self.context)
+            if _slot(one) not in self._handles:
+                self._handles[_slot(one)] = self.executor.submit(one, self.context)
 
     def evaluate(self, case: Case) -> Evaluation:
         """Run a case and judge it; writes its reference when the mode says so."""
@@ -139,7 +139,7 @@ class Bench:
 
     def _run(self, case: Case, *, role: str) -> tuple[Result, str | None]:
         run_id = self.tracker.start_case(case, role=role)
-        handle = self._handles.pop(case.id, None) or self.executor.submit(case, self.context)
+        handle = self._handles.pop(_slot(case), None) or self.executor.submit(case, self.context)
 
         def emit(progress: Progress) -> None:
             self.tracker.log_progress(run_id, progress)
@@ -222,6 +222,11 @@ class Bench:
             run_ids=tuple(filter(None, run_ids)),
             failure=failure,
         )
+
+
+def _slot(case: Case) -> tuple[str, str]:
+    """One backbone may stand under two names: their cases have one id but two results."""
+    return case.id, case.backbone.key
 
 
 def _changed(verdict: Verdict, status: Status, reason: str) -> Verdict:
