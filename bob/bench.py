@@ -213,7 +213,8 @@ class Bench:
         failure: Failure,
     ) -> Evaluation:
         scores = {result.case.seed: result.score for result in results if result.score is not None}
-        verdict = Verdict(status=Status.FAIL, reason=failure.message, scores=scores)
+        status = Status.SKIPPED if failure.kind == "unavailable" else Status.FAIL
+        verdict = Verdict(status=status, reason=failure.message, scores=scores)
         self.tracker.log_verdict(run_ids, verdict)
         return Evaluation(
             case=case,

@@ -187,6 +187,8 @@ class Status(StrEnum):
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
     NO_REFERENCE = "no reference"
+    SKIPPED = "skipped"
+    """There is no score because weights or data are out of reach."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,8 +105,8 @@ def battle(request: pytest.FixtureRequest) -> Battle:
         request.config.hook.pytest_bob_evaluated(config=request.config, evaluation=evaluation)
         item.user_properties.extend(bob.properties(evaluation))
         failure = evaluation.failure
-        if failure is not None and failure.kind == "unavailable":
-            pytest.skip(failure.message)
+        if evaluation.verdict.status == "skipped":
+            pytest.skip(evaluation.verdict.reason)
         if failure is not None and failure.traceback:
             item.add_report_section("call", "backbone traceback", failure.traceback)
         if evaluation.verdict.status == "fail":

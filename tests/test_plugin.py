@@ -141,6 +141,7 @@ def test_unreachable_weights_skip_with_the_remedy(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     result = project.runpytest("--backbone", "timm:resnet18.a1_in1k", "-rs")
     result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["timm:resnet18.a1_in1k *skipped"])
     assert "hf download timm/resnet18.a1_in1k" in result.stdout.str()
     assert "checkpoint=FILE" in result.stdout.str()
 

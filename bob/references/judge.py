@@ -122,7 +122,7 @@ class Gate:
         else:
             status = Status.INCONCLUSIVE if below_first else Status.PASS
         edges = first if stage == 1 else second
-        better = value > edges.high if sign > 0 else value < edges.low
+        better = value > second.high if sign > 0 else value < second.low
         return Comparison(
             metric=judged.name,
             value=value,

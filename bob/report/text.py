@@ -100,8 +100,8 @@ def _row(evaluation: Evaluation) -> tuple[str, ...]:
     case, verdict = evaluation.case, evaluation.verdict
     one = verdict.score
     word = verdict.status.value
-    if evaluation.failure is not None:
-        word = "skipped" if evaluation.failure.kind == "unavailable" else "error"
+    if evaluation.failure is not None and verdict.status is Status.FAIL:
+        word = "error"
     elif evaluation.update is not None:
         word = "reference created" if evaluation.update.old is None else "reference updated"
     elif verdict.stale:
