@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from bob.case import Case, Progress, Result, Verdict
 from bob.errors import BobError
 from bob.gitinfo import GitState, git_state
@@ -67,7 +69,9 @@ class Tracker:
                 logging.getLogger(name).setLevel(logging.WARNING)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._client = MlflowClient(tracking_uri=self.store.uri)
+                with self._alone():
+                    self._client = MlflowClient(tracking_uri=self.store.uri)
+                    self._client.search_experiments(max_results=1)
         client: MlflowClient = self._client
         return client
 
@@ -228,13 +232,28 @@ class Tracker:
             found = self.client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
-            if found is not None:
-                self._experiments[name] = found.experiment_id
-            else:
-                folder = self.store.artifacts
-                location = (folder / name.replace("/", "-")).absolute().as_uri() if folder else None
-                self._experiments[name] = self.client.create_experiment(name, location)
+            self._experiments[name] = found.experiment_id if found else self._create(name)
         return self._experiments[name]
+
+    def _create(self, name: str) -> str:
+        folder = self.store.artifacts
+        location = (folder / name.replace("/", "-")).absolute().as_uri() if folder else None
+        try:
+            return str(self.client.create_experiment(name, location))
+        except Exception:
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)  # another session was faster
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two sessions that create the schema of a new SQLite file at once would break it."""
+        if not self.store.uri.startswith("sqlite:///"):
+            yield
+            return
+        with FileLock(self.store.uri.removeprefix("sqlite:///") + ".lock", timeout=300):
+            yield
 
     def _common_tags(self) -> dict[str, str]:
         from bob import __version__
