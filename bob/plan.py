@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -88,10 +88,6 @@ class Plan:
     def all_cases(self) -> tuple[Case, ...]:
         """The cases of every task of the scale."""
         return tuple(case for task in sorted(self.scale.tasks) for case in self.cases(task))
-
-    def with_seed(self, seed: int) -> Plan:
-        """The same plan from another base seed."""
-        return Plan(self.catalog, replace(self.selection, seed=seed))
 
 
 def _recipe(task: str, settings: TaskPlan, family: str) -> Frozen:
