@@ -1,5 +1,23 @@
 """Datasets behind one interface."""
 
-from bob.datasets.base import ClassificationData, Split, load_dataset
+from bob.datasets.base import (
+    ClassificationData,
+    Data,
+    Relevance,
+    RetrievalData,
+    Shift,
+    ShiftData,
+    Split,
+    load_dataset,
+)
 
-__all__ = ["ClassificationData", "Split", "load_dataset"]
+__all__ = [
+    "ClassificationData",
+    "Data",
+    "Relevance",
+    "RetrievalData",
+    "Shift",
+    "ShiftData",
+    "Split",
+    "load_dataset",
+]

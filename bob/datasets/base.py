@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
 
@@ -26,6 +29,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of the images' shape and pixels, in their order; labels do not count."""
+        images = self.images.contiguous()
+        digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+        digest.update(images.view(-1).numpy().data)
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationData:
@@ -43,15 +54,95 @@ class ClassificationData:
     train: Split
     test: Split
 
+    @property
+    def test_size(self) -> int:
+        """Images that scores are read on."""
+        return len(self.test)
 
-def load_dataset(entry: DatasetEntry) -> ClassificationData:
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """Test images of the source's classes from elsewhere.
+
+    Attributes:
+        name: Unique within the dataset, such as ``gaussian_noise/3`` or ``imagenet_r``.
+        split: Images, with targets among the source's classes.
+        group: Shifts of one group are averaged before groups are, such as one corruption's
+            severities; its name is a metric's.
+        severity: Position within the group, 0 where there is none.
+        classes: Source classes the shift holds, ascending; logits of the others are masked. Empty
+            when it holds all of them.
+    """
+
+    name: str
+    split: Split
+    group: str
+    severity: int = 0
+    classes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftData(ClassificationData):
+    """A source to learn from and test on, and shifted targets to read the same classifier on."""
+
+    shifts: tuple[Shift, ...]
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """What a retrieval may and must find for one query, as ascending database positions.
+
+    Attributes:
+        easy: Clearly the query's class or object.
+        hard: The same, but difficult; empty where the dataset does not tell.
+        junk: Neither right nor wrong: taken out of the ranking before it is scored.
+    """
+
+    easy: torch.Tensor
+    hard: torch.Tensor
+    junk: torch.Tensor
+
+
+Setting = Literal["easy", "medium", "hard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalData:
+    """Queries, a database, and which belongs to which.
+
+    Attributes:
+        sha256: Digest of everything the splits are made from.
+        class_names: One name per class of queries and database.
+        queries: Images to search with.
+        database: Images to search in.
+        relevance: One entry per query.
+        graded: Whether easy, medium and hard are told apart.
+    """
+
+    sha256: str
+    class_names: tuple[str, ...]
+    queries: Split
+    database: Split
+    relevance: tuple[Relevance, ...]
+    graded: bool = False
+
+    @property
+    def test_size(self) -> int:
+        """Number of queries."""
+        return len(self.queries)
+
+
+Data = ClassificationData | RetrievalData
+
+
+def load_dataset(entry: DatasetEntry) -> Data:
     """Load the dataset of an entry and check that it is the one the entry describes.
 
     Raises:
         BobError: The loader is unknown or the data differ from the entry's digest or sizes.
     """
     loader = import_object(entry.loader, what=f"dataset {entry.key!r}")
-    data: ClassificationData = loader(**entry.options)
+    data: Data = loader(**entry.options)
     if data.sha256 != entry.sha256:
         raise BobError(
             f"Dataset {entry.key!r}: the data have SHA-256 {data.sha256[:12]}..., the catalog says "
@@ -59,7 +150,7 @@ def load_dataset(entry: DatasetEntry) -> ClassificationData:
             "or give the new version an entry of its own.",
             kind="dataset",
         )
-    found = (len(data.class_names), len(data.test))
+    found = (len(data.class_names), data.test_size)
     if found != (entry.classes, entry.test_size):
         raise BobError(
             f"Dataset {entry.key!r} has {found[0]} classes and {found[1]} test images; its entry "

@@ -1,0 +1,1 @@
+"""Heads on frozen features: logistic regression, nearest neighbours."""

@@ -1,0 +1,1 @@
+"""Exact search over features and the metrics of what it finds."""
