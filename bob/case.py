@@ -55,6 +55,11 @@ class Case:
         """Name of the score: the first of the judged metrics."""
         return TASKS[self.task].metric
 
+    @property
+    def seeded(self) -> bool:
+        """Whether the seed can matter: to the protocol, or to the weights."""
+        return TASKS[self.task].seeded or not self.backbone.fixed
+
     @cached_property
     def protocol(self) -> str:
         """Hash of all that makes two scores comparable: the case less backbone and seed."""
@@ -92,11 +97,15 @@ class Context:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``, as Lightning Fabric names them.
         precision: ``auto`` (bfloat16 mixed on CUDA, float32 elsewhere) or a Fabric precision.
         workers: Loader processes for datasets that decode files.
+        features: Folder of the feature store; empty for the user's own.
+        features_limit: Bytes the feature store may keep.
     """
 
     accelerator: str = "auto"
     precision: str = "auto"
     workers: int = 2
+    features: str = ""
+    features_limit: int = 50 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +113,8 @@ class Progress:
     """Sent while a case runs.
 
     Attributes:
-        phase: ``load``, ``train``, ``evaluate`` or ``epoch`` (an epoch has ended).
+        phase: ``load``, ``wait`` (another process extracts the same features), ``extract``,
+            ``fit``, ``train``, ``evaluate`` or ``epoch`` (an epoch has ended).
         metrics: Values of the epoch that ended; empty otherwise.
     """
 
@@ -161,6 +171,8 @@ class Result:
         peak_memory_mb: Peak memory on the accelerator, or of the process on CPU.
         environment: Versions, device and precision.
         weights_digest: SHA-256 of the checkpoint file or of the built state dict.
+        files: Further artifacts by name, such as pictures and tables.
+        remarks: What went wrong on the way without touching the score.
         failure: Set when the case has no score.
     """
 
@@ -172,6 +184,8 @@ class Result:
     peak_memory_mb: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
     weights_digest: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     failure: Failure | None = None
 
     @property
@@ -203,6 +217,8 @@ class Comparison:
         z: Signed distance from the reference in standard errors of prediction.
         status: ``PASS``, ``FAIL`` or ``INCONCLUSIVE``.
         improved: Whether the value lies beyond the better edge.
+        exact: Whether nothing is random, so that the band is the margin alone and ``z`` says
+            nothing.
     """
 
     metric: str
@@ -213,6 +229,7 @@ class Comparison:
     z: float
     status: Status
     improved: bool = False
+    exact: bool = False
 
     @property
     def delta(self) -> float:

@@ -75,6 +75,10 @@ def describe(case: Case, progress: Progress) -> str:
     where = f"{case.name} {case.task} seed {case.seed}: "
     if progress.phase == "load":
         return where + "loading"
+    if progress.phase == "wait":
+        return where + "waiting for another process that extracts the same features"
+    if progress.phase in ("extract", "fit"):
+        return where + f"{progress.phase} {progress.step}/{progress.steps}"
     text = f"{where}epoch {progress.epoch + 1}/{progress.epochs}"
     if progress.phase == "train":
         text += f" step {progress.step}/{progress.steps}"

@@ -74,4 +74,6 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         peak_memory_mb=environment.peak_memory_mb(fabric.device),
         environment=environment.describe(fabric.device, precision),
         weights_digest=backbone.weights_digest,
+        files=dict(output.files),
+        remarks=tuple(output.remarks),
     )

@@ -34,6 +34,8 @@ class Backbone:
         mean: Per-channel mean to normalise RGB in 0..1 with.
         std: Per-channel standard deviation.
         weights_digest: SHA-256 of the checkpoint file, else of the built state dict.
+        fingerprint: A few numbers that the module's features of a fixed input come down to. They
+            move when its code does, which no digest of weights tells.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Backbone:
     mean: Triple
     std: Triple
     weights_digest: str
+    fingerprint: tuple[float, ...]
 
 
 def build_backbone(entry: BackboneEntry, *, image_size: int, drop_path: float = 0.0) -> Backbone:
@@ -68,14 +71,16 @@ def build_backbone(entry: BackboneEntry, *, image_size: int, drop_path: float = 
         load_checkpoint(module, entry)
     config = _data_config(module)
     size, features = _probe(entry, module, image_size, config.get("input_size"))
+    channels = int(features.shape[1])
     return Backbone(
         key=entry.key,
         module=module,
-        num_features=features,
+        num_features=channels,
         image_size=size,
         mean=entry.mean or config.get("mean") or _IMAGENET_MEAN,
         std=entry.std or config.get("std") or _IMAGENET_STD,
         weights_digest=_weights_digest(entry, module),
+        fingerprint=_fingerprint(features),
     )
 
 
@@ -126,8 +131,8 @@ def _data_config(module: nn.Module) -> dict[str, Any]:
 
 def _probe(
     entry: BackboneEntry, module: nn.Module, image_size: int, native: tuple[int, int, int] | None
-) -> tuple[int, int]:
-    """Run two images through; returns the size that works and the number of features."""
+) -> tuple[int, torch.Tensor]:
+    """Run two fixed images of noise through; returns the size that works and their features."""
     sizes = [image_size]
     if native and native[-1] != image_size:
         sizes.append(native[-1])
@@ -138,11 +143,11 @@ def _probe(
         for size in sizes:
             try:
                 with torch.inference_mode():
-                    features = module(torch.zeros(2, 3, size, size))
+                    features = module(_noise(2, 3, size, size))
             except Exception as error:
                 problem = problem or error
                 continue
-            return size, _channels(entry, features)
+            return size, _checked(entry, features)
     finally:
         module.train(was_training)
     raise BobError(
@@ -152,10 +157,19 @@ def _probe(
     ) from problem
 
 
-def _channels(entry: BackboneEntry, features: Any) -> int:
+def _noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _fingerprint(features: torch.Tensor) -> tuple[float, ...]:
+    flat = features.detach().float().cpu().flatten()
+    return tuple((_noise(16, len(flat)) @ flat).tolist())
+
+
+def _checked(entry: BackboneEntry, features: Any) -> torch.Tensor:
     if isinstance(features, torch.Tensor) and features.ndim == 2 and features.shape[1] > 0:
         if torch.isfinite(features).all():
-            return int(features.shape[1])
+            return features
         found = "values that are not finite"
     elif isinstance(features, torch.Tensor):
         found = f"a tensor of shape {tuple(features.shape)}"

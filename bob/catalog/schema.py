@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
@@ -61,6 +61,12 @@ class BackboneEntry(Frozen):
             raise ValueError("expected 'timm:NAME' or 'package.module:factory'")
         return value
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the entry is known to give the same weights for every seed."""
+        own = self.source.startswith("timm:") and bool(self.arguments.get("pretrained", True))
+        return self.weights is not None or own
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What of this entry changes a score."""
@@ -69,16 +75,33 @@ class BackboneEntry(Frozen):
         return identity
 
 
+class RobustnessBaseline(Frozen):
+    """What accuracy under shift is usual at an accuracy on the source's test split.
+
+    Effective robustness is the accuracy under shift beyond it (R. Taori et al., NeurIPS 2020).
+    The line is fitted on the logit scale: ``logit(shifted) = slope * logit(top1) + intercept``.
+
+    Attributes:
+        models: The classifiers it was fitted on, and the command that did it.
+    """
+
+    slope: float
+    intercept: float
+    models: str
+
+
 class DatasetEntry(Frozen):
     """A dataset.
 
     Attributes:
         key: Name in case ids and tags.
+        kind: ``classification``; ``shift`` with shifted targets besides; or ``retrieval``.
         loader: ``package.module:function`` returning the loaded dataset.
         sha256: Digest of the data, checked on load.
         classes: Number of classes.
-        test_size: Images in the test split.
+        test_size: Images in the test split, or queries of a retrieval.
         options: Keyword arguments for the loader.
+        baseline: The line that effective robustness is measured from.
         licence: Terms of use.
         note: Provenance in a few words.
     """
@@ -89,6 +112,8 @@ class DatasetEntry(Frozen):
     classes: int = Field(ge=2)
     test_size: int = Field(ge=1)
     options: dict[str, Scalar] = Field(default_factory=dict)
+    kind: Literal["classification", "shift", "retrieval"] = "classification"
+    baseline: RobustnessBaseline | None = None
     licence: str = ""
     note: str = ""
 

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bob.frozen import Frozen
-from bob.tasks.recipes import FinetuneRecipe
+from bob.tasks.recipes import (
+    FinetuneRecipe,
+    KnnRecipe,
+    LowShotFinetuneRecipe,
+    LowShotRecipe,
+    PaperProbeRecipe,
+    ProbeRecipe,
+    RetrievalRecipe,
+)
+
+DataKind = Literal["classification", "shift", "retrieval"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +46,14 @@ class TaskSpec:
 
     Attributes:
         name: Key in scales, markers and experiments.
-        runner: ``package.module:function`` called as ``function(case, backbone, data, context,
-            emit)`` and returning a ``TaskOutput``.
+        runner: ``package.module:function`` called as ``function(case, backbone, data, *, fabric,
+            context, emit)`` and returning a ``TaskOutput``.
         recipe: Model of the task's recipe.
         judged: The judged metrics; the first one is the score, the others guard it.
         description: One line for `pytest --markers` and `bob list tasks`.
+        seeded: Whether the protocol itself draws from the seed. One that does not gives the same
+            score for the same weights every time, and its band is exact.
+        data: Kind of dataset it runs on; a dataset with shifts also serves classification.
     """
 
     name: str
@@ -48,11 +61,17 @@ class TaskSpec:
     recipe: type[Frozen]
     judged: tuple[Judged, ...]
     description: str
+    seeded: bool = True
+    data: DataKind = "classification"
 
     @property
     def metric(self) -> str:
         """Name of the score."""
         return self.judged[0].name
+
+    def takes(self, kind: DataKind) -> bool:
+        """Whether the task runs on datasets of a kind."""
+        return kind == self.data or (kind == "shift" and self.data == "classification")
 
 
 TASKS = {
@@ -68,6 +87,69 @@ TASKS = {
                 Judged("train_loss", "log", higher_is_better=False, margin=0.05),
             ),
             description="end-to-end fine-tuning for image classification",
+        ),
+        TaskSpec(
+            name="linear_probe",
+            runner="bob.tasks.linear_probe:run",
+            recipe=ProbeRecipe,
+            judged=(
+                Judged("top1", "angular"),
+                Judged("test_loss", "log", higher_is_better=False, margin=0.05),
+            ),
+            description="logistic regression on frozen features, regularisation chosen on train",
+            seeded=False,
+        ),
+        TaskSpec(
+            name="linear_probe_paper",
+            runner="bob.tasks.linear_probe_paper:run",
+            recipe=PaperProbeRecipe,
+            judged=(
+                Judged("top1", "angular"),
+                Judged("test_loss", "log", higher_is_better=False, margin=0.1),
+                Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+            ),
+            description="the paper's linear probe: LARS on augmented views of frozen features",
+        ),
+        TaskSpec(
+            name="knn",
+            runner="bob.tasks.knn:run",
+            recipe=KnnRecipe,
+            judged=(Judged("top1", "angular"),),
+            description="weighted vote of the nearest train images in frozen features",
+            seeded=False,
+        ),
+        TaskSpec(
+            name="low_shot",
+            runner="bob.tasks.low_shot:run",
+            recipe=LowShotRecipe,
+            judged=(Judged("top1", "angular"),),
+            description="logistic regression on frozen features of a few train images",
+            seeded=False,
+        ),
+        TaskSpec(
+            name="low_shot_finetune",
+            runner="bob.tasks.low_shot_finetune:run",
+            recipe=LowShotFinetuneRecipe,
+            judged=(Judged("top1", "angular"),),
+            description="end-to-end fine-tuning on 1 % and 10 % of the train images",
+        ),
+        TaskSpec(
+            name="retrieval",
+            runner="bob.tasks.retrieval:run",
+            recipe=RetrievalRecipe,
+            judged=(Judged("map", "angular"), Judged("mrr", "angular", margin=0.01)),
+            description="image retrieval by cosine similarity of frozen features",
+            seeded=False,
+            data="retrieval",
+        ),
+        TaskSpec(
+            name="ood",
+            runner="bob.tasks.ood:run",
+            recipe=ProbeRecipe,
+            judged=(Judged("shifted_top1", "angular"), Judged("top1", "angular", margin=0.005)),
+            description="a probe learnt on the source, read on shifted targets",
+            seeded=False,
+            data="shift",
         ),
     )
 }

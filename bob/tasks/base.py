@@ -16,3 +16,5 @@ class TaskOutput:
     history: tuple[Mapping[str, float], ...] = ()
     outcomes: Outcomes | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()

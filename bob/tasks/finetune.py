@@ -11,13 +11,13 @@ import time
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torchmetrics.functional.classification import multiclass_accuracy
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Outcomes, Progress
+from bob.case import Case, Context, Progress
 from bob.datasets import ClassificationData
 from bob.tasks.base import TaskOutput
 from bob.tasks.recipes import FinetuneRecipe
+from bob.tasks.scores import classification_metrics, outcomes
 from bob.training.classifier import Classifier
 from bob.training.data import normalised, train_batches
 from bob.training.environment import system_metrics
@@ -87,41 +87,6 @@ def run(
             "micro_batches": float(loop.micro_batches),
         },
         history=tuple(history),
-        outcomes=_outcomes(logits, data),
+        outcomes=outcomes(logits, data.test.targets, data.class_names),
         timings={"train": loop.train_seconds, "evaluate": evaluate_seconds},
-    )
-
-
-def classification_metrics(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-    """Top-1, top-5 (of as many classes as there are) and cross-entropy.
-
-    Args:
-        logits: ``(n, classes)``; a row that is not finite makes every value NaN.
-        targets: ``(n,)``.
-    """
-    if not torch.isfinite(logits).all():
-        return dict.fromkeys(("top1", "top5", "test_loss"), float("nan"))
-    classes = logits.shape[1]
-
-    def accuracy(k: int) -> float:
-        return float(
-            multiclass_accuracy(
-                logits, targets, num_classes=classes, top_k=min(k, classes), average="micro"
-            )
-        )
-
-    return {
-        "top1": accuracy(1),
-        "top5": accuracy(5),
-        "test_loss": float(torch.nn.functional.cross_entropy(logits, targets)),
-    }
-
-
-def _outcomes(logits: torch.Tensor, data: ClassificationData) -> Outcomes:
-    confidences, predictions = logits.softmax(dim=1).max(dim=1)
-    return Outcomes(
-        targets=data.test.targets.numpy(),
-        predictions=predictions.numpy(),
-        confidences=confidences.numpy(),
-        class_names=data.class_names,
     )

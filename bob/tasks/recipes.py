@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from bob.frozen import Frozen
@@ -55,3 +57,115 @@ class FinetuneRecipe(Frozen):
     crop_scale: float = Field(default=0.08, gt=0, le=1)
     hflip: float = Field(default=0.5, ge=0, le=1)
     random_erase: float = Field(default=0.25, ge=0, le=1)
+
+
+def _dinov2_grid() -> tuple[float, ...]:
+    return tuple(float(f"{10 ** (-6 + 11 * step / 44):.6g}") for step in range(45))
+
+
+class ProbeRecipe(Frozen):
+    """Logistic regression on frozen features; the defaults are DINOv2's grid of 45 values.
+
+    Attributes:
+        image_size: Height and width fed to backbones that accept any size.
+        c: Inverse regularisation strengths to choose among, ascending: what a summed cross-entropy
+            weighs against half the squared norm of the weights.
+        holdout: Share of the train split the choice is made on.
+    """
+
+    image_size: int = Field(default=224, ge=8)
+    c: tuple[float, ...] = Field(default_factory=_dinov2_grid, min_length=1)
+    holdout: float = Field(default=0.1, gt=0, lt=1)
+
+
+class PaperProbeRecipe(Frozen):
+    """The paper's linear probe; the defaults are those of its ``linear_probe.py``.
+
+    Attributes:
+        epochs: Augmented views of every train image.
+        batch_size: Effective batch.
+        image_size: Height and width fed to backbones that accept any size.
+        base_lr: Learning rate for a batch of 256; scaled linearly with the batch.
+        warmup_epochs: Linear warm-up from 0; cosine to 0 after it, both per update.
+        momentum: Of LARS.
+        trust_coefficient: Of LARS.
+        weight_decay: On the weights.
+        crop_scale: Smallest area of the random resized crop.
+        hflip: Chance of a horizontal flip.
+        batch_norm: Whether features are standardised by the batch (no affine, eps 1e-6) before the
+            linear layer. The paper does so for every family but ResNet.
+    """
+
+    epochs: int = Field(default=90, ge=1)
+    batch_size: int = Field(default=2048, ge=2)
+    image_size: int = Field(default=224, ge=8)
+    base_lr: float = Field(default=0.1, gt=0)
+    warmup_epochs: float = Field(default=10, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    trust_coefficient: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    crop_scale: float = Field(default=0.08, gt=0, le=1)
+    hflip: float = Field(default=0.5, ge=0, le=1)
+    batch_norm: bool = True
+
+
+class KnnRecipe(Frozen):
+    """Weighted nearest-neighbour vote; the defaults are DINO's.
+
+    Attributes:
+        image_size: Height and width fed to backbones that accept any size.
+        k: Neighbours of the judged score.
+        others: Further numbers of neighbours, recorded as ``top1_k<N>``.
+        temperature: Votes weigh ``exp(cosine / temperature)``.
+    """
+
+    image_size: int = Field(default=224, ge=8)
+    k: int = Field(default=20, ge=1)
+    others: tuple[int, ...] = (10, 100, 200)
+    temperature: float = Field(default=0.07, gt=0)
+
+
+class LowShotRecipe(Frozen):
+    """Probes of a few train images.
+
+    Attributes:
+        image_size: Height and width fed to backbones that accept any size.
+        shots: Images per class.
+        fractions: Shares of the train split, balanced over classes.
+        draws: Fixed draws of each setting.
+        c: Inverse regularisation strength, on features brought to unit mean square.
+    """
+
+    image_size: int = Field(default=224, ge=8)
+    shots: tuple[int, ...] = (1, 5, 10)
+    fractions: tuple[float, ...] = (0.01, 0.1)
+    draws: int = Field(default=5, ge=1)
+    c: float = Field(default=1.0, gt=0)
+
+
+class LowShotFinetuneRecipe(FinetuneRecipe):
+    """Fine-tuning on shares of the train split; as in the paper's ``train_semi.py``.
+
+    Attributes:
+        fractions: Shares of the train split, balanced over classes.
+        draws: Fixed draws of each share.
+        least_updates: Epochs are added until a draw is trained for this many updates.
+    """
+
+    fractions: tuple[float, ...] = Field(default=(0.01, 0.1), min_length=1)
+    draws: int = Field(default=5, ge=1)
+    least_updates: int = Field(default=0, ge=0)
+
+
+class RetrievalRecipe(Frozen):
+    """Search by cosine similarity.
+
+    Attributes:
+        image_size: Height and width fed to backbones that accept any size.
+        ks: Depths of recall, hit rate and precision.
+        setting: Which positives count where a dataset grades them: ``easy``, ``medium``, ``hard``.
+    """
+
+    image_size: int = Field(default=224, ge=8)
+    ks: tuple[int, ...] = Field(default=(1, 5, 10), min_length=1)
+    setting: Literal["easy", "medium", "hard"] = "medium"

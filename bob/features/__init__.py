@@ -1,0 +1,15 @@
+"""Features of whole splits: extracted once, kept under the digest of all that makes them."""
+
+from bob.features.matrix import Features
+from bob.features.source import FeatureSource, View
+from bob.features.store import Entry, FeatureStore, default_folder, parse_size
+
+__all__ = [
+    "Entry",
+    "FeatureSource",
+    "FeatureStore",
+    "Features",
+    "View",
+    "default_folder",
+    "parse_size",
+]

@@ -1,0 +1,205 @@
+"""One pass of a backbone over a split."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from bob.backbones import Backbone
+from bob.datasets import Split
+from bob.errors import BobError
+from bob.training.data import normalised
+
+EXTRACTOR_VERSION = 1
+"""Raised when the same facts would give other features."""
+
+BATCH = 128
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class View:
+    """One randomly augmented look at every image of a split.
+
+    Each image's randomness comes from the seed, the epoch and its position alone.
+
+    Attributes:
+        seed: Seed of the run.
+        epoch: Which look, from 0.
+        crop_scale: Smallest area of the random resized crop (bicubic), 1 for no crop.
+        hflip: Chance of a horizontal flip.
+    """
+
+    seed: int
+    epoch: int
+    crop_scale: float
+    hflip: float
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What of it changes features."""
+        return asdict(self)
+
+
+def extract(
+    backbone: Backbone,
+    split: Split,
+    *,
+    fabric: Fabric,
+    what: str,
+    view: View | None = None,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Iterator[NDArray[np.float32]]:
+    """Features of a split, batch by batch, in its order.
+
+    The backbone runs in evaluation mode under the fabric's precision, in channels-last order. A
+    batch that does not fit the device is halved.
+
+    Args:
+        backbone: What to run.
+        split: Images.
+        fabric: Device and precision.
+        what: Backbone, dataset and split, for messages.
+        view: Augmentation; none for the plain images.
+        advance: Receives the number of images done.
+
+    Yields:
+        Float32 arrays ``(b, backbone.num_features)``.
+
+    Raises:
+        BobError: A feature is NaN or infinite, or a single image does not fit the device.
+    """
+    module: Any = backbone.module.eval()
+    module = fabric.setup_module(module.to(memory_format=torch.channels_last))
+    on_cuda = fabric.device.type == "cuda"
+    done = 0
+    batches = _pixels(backbone, split, view)
+    with torch.inference_mode():
+        for images in _ahead(map(torch.Tensor.pin_memory, batches)) if on_cuda else batches:
+            features = _forward(module, images, fabric.device)
+            if not torch.isfinite(features).all():
+                bad = int((~torch.isfinite(features)).any(dim=1).nonzero()[0]) + done
+                raise BobError(
+                    f"Features of {what}: image {bad} gives NaN or infinite values under precision "
+                    f"{fabric.strategy.precision.precision}. Check the backbone for overflow, or "
+                    "run with --precision 32-true.",
+                    kind="features",
+                )
+            done += len(features)
+            advance(done)
+            yield features.numpy()
+
+
+def _pixels(backbone: Backbone, split: Split, view: View | None) -> Iterator[torch.Tensor]:
+    for start in range(0, len(split), BATCH):
+        images = split.images[start : start + BATCH]
+        if view is not None:
+            images = augmented(images, view, start, backbone.image_size)
+        yield normalised(images, backbone).contiguous(memory_format=torch.channels_last)
+
+
+def _forward(module: Any, images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    size = len(images)
+    while True:
+        try:
+            parts = [
+                module(part.to(device, non_blocking=True)).float() for part in images.split(size)
+            ]
+            return torch.cat(parts).cpu()
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise BobError(
+                    f"Out of memory on {device} with a single image of {images.shape[-1]} x "
+                    f"{images.shape[-1]} pixels; take a larger device.",
+                    kind="out-of-memory",
+                ) from None
+            size = (size + 1) // 2
+            torch.cuda.empty_cache()
+
+
+def augmented(images: torch.Tensor, view: View, first: int, size: int) -> torch.Tensor:
+    """Random resized crop and flip of each image.
+
+    Args:
+        images: uint8 ``(n, 3, height, width)``.
+        view: What may happen.
+        first: Position of ``images[0]`` in its split.
+        size: Height and width of the result.
+
+    Returns:
+        uint8 ``(n, 3, size, size)``.
+    """
+    from torchvision.transforms import v2
+
+    crop = v2.RandomResizedCrop(
+        size,
+        scale=(view.crop_scale, 1.0),
+        interpolation=v2.InterpolationMode.BICUBIC,
+        antialias=True,
+    )
+    looks = []
+    with _own_randomness():
+        for position, image in enumerate(images, first):
+            name = f"{view.seed}/{view.epoch}/{position}".encode()
+            torch.manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:7], "big"))
+            look = crop(image) if view.crop_scale < 1 else image
+            flip = torch.rand(()) < view.hflip
+            looks.append(look.flip(-1) if flip else look)
+    return torch.stack(looks)
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def _ahead(items: Iterable[_Item], depth: int = 3) -> Iterator[_Item]:
+    """The same items, prepared in a thread while the consumer is busy."""
+    ready: queue.Queue[tuple[_Item | None, BaseException | None]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(pair: tuple[_Item | None, BaseException | None]) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(pair, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((item, None))
+                if stopped.is_set():
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:
+            put((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

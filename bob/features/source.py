@@ -1,0 +1,148 @@
+"""What a task asks for features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from bob.backbones import Backbone
+from bob.case import Case, Context, Progress
+from bob.datasets import Split
+from bob.errors import BobError
+from bob.features.extract import EXTRACTOR_VERSION, View, extract
+from bob.features.matrix import Features
+from bob.features.store import FeatureStore, Request, default_folder
+from bob.training.loop import Emit
+
+_EMIT_SECONDS = 0.5
+
+
+@dataclass
+class FeatureSource:
+    """Frozen features of one backbone, from the store or extracted into it.
+
+    Attributes:
+        seconds: Time spent on getting features.
+        extracted: Images the backbone ran on.
+        reused: Images whose features were there.
+        remarks: What was found wrong with the store.
+    """
+
+    case: Case
+    backbone: Backbone
+    fabric: Fabric
+    context: Context
+    emit: Emit
+    seconds: float = 0.0
+    extracted: int = 0
+    reused: int = 0
+    remarks: list[str] = field(default_factory=list)
+    _store: FeatureStore = field(init=False)
+    _last_emit: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        folder = Path(self.context.features) if self.context.features else default_folder()
+        self._store = FeatureStore(folder, self.context.features_limit)
+
+    def features(self, split: Split, name: str, *, view: View | None = None) -> Features:
+        """Features of a split of the case's dataset.
+
+        Args:
+            split: Images.
+            name: The split's name, for messages.
+            view: Augmentation; none for the plain images.
+
+        Raises:
+            BobError: The split is empty, or a feature is not finite.
+        """
+        if not len(split):
+            raise BobError(
+                f"Dataset {self.case.dataset.key!r}: its {name} split holds no images.",
+                kind="dataset",
+            )
+        start = time.perf_counter()
+        request = self._request(split, name, view)
+
+        def batches() -> Iterable[NDArray[np.float32]]:
+            return extract(
+                self.backbone,
+                split,
+                fabric=self.fabric,
+                what=request.about,
+                view=view,
+                advance=lambda done: self._report(done, len(split)),
+            )
+
+        try:
+            found, new = self._store.get(
+                request,
+                batches,
+                waiting=lambda: self.emit(Progress(phase="wait")),
+                remark=self.remarks.append,
+            )
+        except OSError as error:
+            self.remarks.append(
+                f"features of {request.about} could not be stored ({error.strerror or error}); "
+                f"free space in {self._store.root} (`bob features rm`), or name another folder "
+                "with --features"
+            )
+            found, new = Features([np.concatenate(list(batches()))]), True
+        self.extracted += len(split) if new else 0
+        self.reused += 0 if new else len(split)
+        self.seconds += time.perf_counter() - start
+        return found
+
+    def close(self) -> None:
+        """Keep the store within its limit, if something was added."""
+        if self.extracted:
+            try:
+                self._store.trim()
+            except OSError as error:
+                self.remarks.append(f"old features could not be removed: {error}")
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """Metrics of the store's work."""
+        return {"images_extracted": float(self.extracted), "images_reused": float(self.reused)}
+
+    def _request(self, split: Split, name: str, view: View | None) -> Request:
+        backbone, entry = self.backbone, self.case.backbone
+        precision = str(self.fabric.strategy.precision.precision)
+        facts: dict[str, Any] = {
+            "extractor": EXTRACTOR_VERSION,
+            "timm": timm.__version__,
+            "source": entry.source,
+            "arguments": dict(entry.arguments),
+            "weights": backbone.weights_digest,
+            "image_size": backbone.image_size,
+            "resize": "bicubic, antialiased",
+            "mean": list(backbone.mean),
+            "std": list(backbone.std),
+            "output": "pooled",
+            "precision": precision,
+            "split": split.digest,
+            "view": view.facts if view else None,
+        }
+        about = f"{backbone.key} on {self.case.dataset.key} {name}"
+        return Request(
+            facts=facts,
+            about=f"{about}, view {view.epoch} of seed {view.seed}" if view else about,
+            rows=len(split),
+            width=backbone.num_features,
+            half="16" in precision,
+            fingerprint=backbone.fingerprint,
+        )
+
+    def _report(self, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - self._last_emit >= _EMIT_SECONDS:
+            self._last_emit = now
+            self.emit(Progress(phase="extract", step=done, steps=total))

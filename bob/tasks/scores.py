@@ -1,0 +1,53 @@
+"""Scores of a classifier from its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from bob.case import Outcomes
+
+
+def top_k(logits: torch.Tensor, targets: torch.Tensor, k: int = 1) -> float:
+    """Share of samples whose class is among the ``k`` highest logits (of as many as there are).
+
+    Args:
+        logits: ``(n, classes)``.
+        targets: ``(n,)``.
+        k: How many of the highest logits count.
+    """
+    classes = logits.shape[1]
+    return float(
+        multiclass_accuracy(
+            logits, targets, num_classes=classes, top_k=min(k, classes), average="micro"
+        )
+    )
+
+
+def classification_metrics(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    """Top-1, top-5 (of as many classes as there are) and cross-entropy.
+
+    Args:
+        logits: ``(n, classes)``; a row that is not finite makes every value NaN.
+        targets: ``(n,)``.
+    """
+    if not torch.isfinite(logits).all():
+        return dict.fromkeys(("top1", "top5", "test_loss"), float("nan"))
+    return {
+        "top1": top_k(logits, targets, 1),
+        "top5": top_k(logits, targets, 5),
+        "test_loss": float(torch.nn.functional.cross_entropy(logits, targets)),
+    }
+
+
+def outcomes(logits: torch.Tensor, targets: torch.Tensor, class_names: Sequence[str]) -> Outcomes:
+    """Per-sample outcomes of logits ``(n, classes)`` on ``targets`` ``(n,)``."""
+    confidences, predictions = logits.softmax(dim=1).max(dim=1)
+    return Outcomes(
+        targets=targets.numpy(),
+        predictions=predictions.numpy(),
+        confidences=confidences.numpy(),
+        class_names=tuple(class_names),
+    )
