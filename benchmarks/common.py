@@ -14,10 +14,10 @@ from bob.references.store import BUILTIN, ReferenceStore
 from bob.tracking import NoTracker
 
 
-def smoke_cases(match: str = "") -> list[Case]:
-    """The smoke cases whose name contains ``match``."""
+def smoke_cases(match: str = "", task: str | None = None) -> list[Case]:
+    """The smoke cases whose name contains ``match``, of every task or of one."""
     cases = Plan(load_catalog(), Selection()).all_cases()
-    return [case for case in cases if match in case.name]
+    return [case for case in cases if match in case.name and task in (None, case.task)]
 
 
 def bench(accelerator: str = "auto", precision: str = "auto", references: Path = BUILTIN) -> Bench:

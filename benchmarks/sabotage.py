@@ -1,28 +1,30 @@
 """What the gate catches: break one thing and see whether the case turns red.
 
-Faults are put into the rooms of the training code, not into a recipe, because a changed recipe is
-told by its protocol hash::
+Faults are put into the code and the data, not into a recipe, because a changed recipe is told by
+its protocol hash::
 
     python -m benchmarks.sabotage            # every fault on every micro backbone
-    python -m benchmarks.sabotage -k resnet
+    python -m benchmarks.sabotage -k resnet --task knn
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import torch
 
 import bob.backbones.build
-import bob.tasks.finetune
+import bob.datasets
 import bob.training.loop
 from benchmarks.common import bench, parser, smoke_cases
 from bob.case import Case, Status
-from bob.datasets import Split
+from bob.datasets import ClassificationData, Data, RetrievalData, ShiftData, Split
+from bob.tasks import TASKS
 
 
 @contextmanager
@@ -50,30 +52,45 @@ def tenth_of_learning_rate() -> Iterator[None]:
 @contextmanager
 def wrong_labels(share: float = 0.2) -> Iterator[None]:
     """A share of the train labels is moved to another class, evenly."""
-    build = bob.tasks.finetune.train_batches
 
-    def mislabelled(split: Split, *args: Any, **kwargs: Any) -> Any:
+    def mislabelled(data: Data) -> Data:
+        if not isinstance(data, ClassificationData):
+            return data
         generator = torch.Generator().manual_seed(1)
-        targets = split.targets.clone()
-        classes = int(targets.max()) + 1
+        targets = data.train.targets.clone()
+        classes = len(data.class_names)
         wrong = torch.rand(len(targets), generator=generator) < share
         shift = torch.randint(1, classes, (int(wrong.sum()),), generator=generator)
         targets[wrong] = (targets[wrong] + shift) % classes
-        return build(Split(split.images, targets), *args, **kwargs)
+        return replace(data, train=Split(data.train.images, targets))
 
-    with patch.object(bob.tasks.finetune, "train_batches", mislabelled):
+    with _changed_data(mislabelled):
         yield
 
 
 @contextmanager
 def transposed_evaluation() -> Iterator[None]:
-    """Test images have rows and columns exchanged."""
-    prepare = bob.tasks.finetune.normalised
+    """Images that scores are read on have rows and columns exchanged."""
 
-    def transposed(images: torch.Tensor, *args: Any) -> torch.Tensor:
-        return prepare(images.transpose(2, 3).contiguous(), *args)
+    def turned(split: Split) -> Split:
+        return Split(split.images.transpose(2, 3).contiguous(), split.targets)
 
-    with patch.object(bob.tasks.finetune, "normalised", transposed):
+    def transposed(data: Data) -> Data:
+        if isinstance(data, RetrievalData):
+            return replace(data, queries=turned(data.queries))
+        if isinstance(data, ShiftData):
+            shifts = tuple(replace(one, split=turned(one.split)) for one in data.shifts)
+            return replace(data, test=turned(data.test), shifts=shifts)
+        return replace(data, test=turned(data.test))
+
+    with _changed_data(transposed):
+        yield
+
+
+@contextmanager
+def _changed_data(change: Callable[[Data], Data]) -> Iterator[None]:
+    load = bob.datasets.load_dataset
+    with patch.object(bob.datasets, "load_dataset", lambda entry: change(load(entry))):
         yield
 
 
@@ -86,17 +103,23 @@ FAULTS = {
 
 
 def applies(fault: str, case: Case) -> bool:
-    """Weights can only be lost where there are some."""
-    return fault != "random weights" or case.backbone.weights is not None
+    """Whether a case has what the fault breaks: weights, a learning rate, train labels."""
+    if fault == "random weights":
+        return case.backbone.weights is not None
+    if fault == "a tenth of the learning rate":
+        return case.task in ("finetune", "low_shot_finetune")
+    return fault != "20 % wrong labels" or TASKS[case.task].data != "retrieval"
 
 
 def main() -> int:
     """Command line; the exit status is 1 when a fault went unnoticed."""
-    args = parser(__doc__).parse_args()
+    command = parser(__doc__)
+    command.add_argument("--task", choices=TASKS, help="only cases of this task")
+    args = command.parse_args()
     made = bench(args.accelerator, args.precision)
     missed = []
     total = 0
-    for case in smoke_cases(args.match):
+    for case in smoke_cases(args.match, args.task):
         for fault, broken in FAULTS.items():
             if not applies(fault, case):
                 continue
@@ -104,8 +127,11 @@ def main() -> int:
             with broken():
                 verdict = made.evaluate(case).verdict
             if verdict.status is not Status.FAIL:
-                missed.append(f"{case.name}: {fault}")
-            print(f"{case.name} with {fault}: {verdict.status.value}; {verdict.reason}", flush=True)
+                missed.append(f"{case.task} {case.name}: {fault}")
+            print(
+                f"{case.task} {case.name} with {fault}: {verdict.status.value}; {verdict.reason}",
+                flush=True,
+            )
     print(f"{total - len(missed)} of {total} faults caught")
     for text in missed:
         print(f"missed: {text}")

@@ -61,7 +61,7 @@ class Bench:
 
     Attributes:
         seeds: Seeds a check runs; references are measured on ``Case.reference_seeds`` unless
-            ``seeds_given``.
+            ``seeds_given``. A case that no seed can change runs once in either.
         require_bands: Whether a case without a reference fails.
         watch: Receives progress of the running case.
     """
@@ -93,7 +93,7 @@ class Bench:
             return self._failed(case, results, run_ids, failure)
         gate = Gate(self.store)
         verdict = gate.judge(case, results)
-        if verdict.status is Status.FAIL and verdict.comparisons:
+        if verdict.status is Status.FAIL and verdict.comparisons and case.seeded:
             extra = [case.with_seed(case.seed + len(runs) + i) for i in range(EXTRA_SEEDS)]
             more, more_ids, failure = self._run_all(extra, role="check")
             results, run_ids = results + more, run_ids + more_ids
@@ -119,10 +119,12 @@ class Bench:
     def _first_runs(self, case: Case) -> list[Case]:
         if self._writes_first(case):
             return self._reference_runs(case)
-        return [case.with_seed(case.seed + index) for index in range(self.seeds)]
+        count = self.seeds if case.seeded else 1
+        return [case.with_seed(case.seed + index) for index in range(count)]
 
     def _reference_runs(self, case: Case) -> list[Case]:
         count = self.seeds if self.seeds_given else case.reference_seeds
+        count = count if case.seeded else 1
         return [case.with_seed(REFERENCE_SEED + case.seed + index) for index in range(count)]
 
     def _run_all(

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
 
-from bob import __version__
+from bob import __version__, cli_features
 from bob.catalog import Catalog, load_catalog
 from bob.errors import BobError
 from bob.executors import executor_names
@@ -21,6 +21,8 @@ _PACKAGES = (
     "pytest", "mlflow", "torch", "torchvision", "timm", "torchmetrics", "lightning-fabric",
     "detectron2",
 )  # fmt: skip
+
+_TESTED = {"classification": "test images", "shift": "test images", "retrieval": "queries"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,9 +68,22 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--base-seed", type=int, default=0)
     plan.set_defaults(run=_plan)
 
+    profile = commands.add_parser(
+        "profile", parents=[shared], help="every backbone's reference scores in every setting"
+    )
+    profile.add_argument("backbones", nargs="*", help="which, in this order; all by default")
+    profile.add_argument("--scale", default="smoke")
+    profile.add_argument(
+        "--references", type=Path, default=Path("references"), help="folder of your own references"
+    )
+    profile.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    profile.set_defaults(run=_profile)
+
     doctor = commands.add_parser("doctor", parents=[shared], help="is everything in place?")
     doctor.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
     doctor.set_defaults(run=_doctor)
+
+    cli_features.add_command(commands)
 
     ui = commands.add_parser("ui", help="MLflow's pages over the local store")
     ui.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
@@ -97,7 +112,7 @@ def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
         ]
     if what == "datasets":
         return [
-            (key, f"{entry.classes} classes, {entry.test_size} test images; {entry.note}")
+            (key, f"{entry.classes} classes, {entry.test_size} {_TESTED[entry.kind]}; {entry.note}")
             for key, entry in sorted(catalog.datasets.items())
         ]
     if what == "tasks":
@@ -127,8 +142,25 @@ def _plan(args: argparse.Namespace) -> int:
     selection = Selection(scale=args.scale, backbones=tuple(args.backbone), seed=args.base_seed)
     cases = Plan(load_catalog(args.catalog), selection).all_cases()
     for case in cases:
-        print(f"{case.id}  {case.task:<10}  {case.name}  seed {case.seed}")
+        print(f"{case.id}  {case.task:<18}  {case.name}  seed {case.seed}")
     print(f"{len(cases)} cases at scale {args.scale}")
+    return 0
+
+
+def _profile(args: argparse.Namespace) -> int:
+    from bob.errors import unknown
+    from bob.references.store import ReferenceStore
+    from bob.report.profile import profile_table
+    from bob.report.text import aligned, markdown
+
+    scale = load_catalog(args.catalog).scale(args.scale).key
+    store = ReferenceStore(args.references)
+    measured = {file.backbone for file, _, _ in store.all(scale)}
+    for name in args.backbones:
+        if name not in measured:
+            raise unknown("measured backbone", name, measured)
+    rows = profile_table(store, scale, backbones=args.backbones)
+    print(markdown(rows) if args.markdown else "\n".join(aligned(rows)))
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bob.errors import BobError
+from bob.sizes import parse_size
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,16 @@ _OPTIONS = (
         choices=("auto", "cpu", "cuda", "mps"),
     ),
     _Option("--precision", "bob_precision", "auto, or a Lightning Fabric precision", "auto"),
+    _Option(
+        "--features", "bob_features",
+        "folder of the feature store (BOB_FEATURES, else bob/features in the user's cache)",
+        metavar="DIR",
+    ),
+    _Option(
+        "--features-limit", "bob_features_limit",
+        "size the feature store is kept within, least recently used first to go", "50GB",
+        metavar="SIZE",
+    ),
     _Option("--workers", "bob_workers", "loader processes for image files", "2", metavar="N"),
     _Option(
         "--progress", "bob_progress", "progress of the running case: live on a terminal, lines "
@@ -142,6 +153,8 @@ class Options:
     accelerator: str
     precision: str
     workers: int
+    features: str
+    features_limit: int
     progress: str
 
 
@@ -160,6 +173,9 @@ def read_options(config: pytest.Config) -> Options:
     catalogs = config.getoption("bob_catalog")
     base = config.invocation_params.dir if catalogs else config.rootpath
     references = config.getoption("bob_references")
+    features = config.getoption("bob_features")
+    if not features and config.getini("bob_features"):
+        features = config.rootpath / config.getini("bob_features")
     return Options(
         scale=_text(config, "bob_scale"),
         backbones=lines("bob_backbones"),
@@ -180,6 +196,8 @@ def read_options(config: pytest.Config) -> Options:
         accelerator=_choice(config, "bob_accelerator"),
         precision=_text(config, "bob_precision"),
         workers=_number("--workers", _text(config, "bob_workers"), 0),
+        features=str(config.invocation_params.dir / features) if features else "",
+        features_limit=parse_size(_text(config, "bob_features_limit"), what="--features-limit"),
         progress=_choice(config, "bob_progress"),
     )
 

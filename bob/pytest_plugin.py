@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register one marker per task; refuse xdist."""
     for task in TASKS.values():
         config.addinivalue_line("markers", f"{task.name}: {task.description}")
+    config.addinivalue_line("markers", "frozen: protocols that share one extraction of features")
     if config.getoption("numprocesses", None) and _names_suites(config):
         raise _xdist_refused()
 

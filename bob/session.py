@@ -99,6 +99,8 @@ class BobSession:
                 accelerator=self.options.accelerator,
                 precision=self.options.precision,
                 workers=self.options.workers,
+                features=self.options.features,
+                features_limit=self.options.features_limit,
             ),
             store=store,
             tracker=tracker,

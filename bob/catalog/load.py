@@ -132,6 +132,16 @@ def _check_names(catalog: Catalog, file: YamlFile) -> None:
                 if dataset not in catalog.datasets:
                     message = str(unknown("dataset", dataset, catalog.datasets))
                     raise file.error((*keys, "datasets", index), message)
+                kind = catalog.datasets[dataset].kind
+                if not TASKS[task].takes(kind):
+                    fitting = [
+                        key for key, one in catalog.datasets.items() if TASKS[task].takes(one.kind)
+                    ]
+                    message = (
+                        f"dataset {dataset!r} is of kind {kind}; {task} runs on "
+                        f"{', '.join(sorted(fitting)) or f'datasets of kind {TASKS[task].data}'}"
+                    )
+                    raise file.error((*keys, "datasets", index), message)
             _check_recipe(file, keys, TASKS[task].recipe, plan.recipe, ("recipe",))
             for family, changes in plan.families.items():
                 merged = {**plan.recipe, **changes}

@@ -34,7 +34,8 @@ def shuffled(count: int, *name: object) -> Indices:
     """A permutation of ``range(count)`` that depends on the name only."""
     text = "/".join(map(str, name)).encode()
     key = int.from_bytes(hashlib.sha256(text).digest()[:16], "big")
-    return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
+    order: Indices = np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
+    return order
 
 
 def _ranks_within_class(targets: Indices, order: Indices) -> Indices:
@@ -139,7 +140,7 @@ def _draw(labels: Indices, sizes: Indices, digest: str, name: str, draw: int) ->
 def _apportioned(counts: Indices, fraction: float) -> Indices:
     """Images per class: proportional, at least one, largest remainders first."""
     exact = counts * fraction
-    sizes = np.maximum(1, np.floor(exact).astype(np.int64))
+    sizes: Indices = np.maximum(1, np.floor(exact).astype(np.int64))
     missing = max(0, round(fraction * counts.sum()) - int(sizes.sum()))
     by_remainder = np.argsort(-(exact - sizes), kind="stable")
     for index in by_remainder[:missing]:

@@ -1,8 +1,9 @@
 """Features of whole splits: extracted once, kept under the digest of all that makes them."""
 
+from bob.features.extract import View
 from bob.features.matrix import Features
-from bob.features.source import FeatureSource, View
-from bob.features.store import Entry, FeatureStore, default_folder, parse_size
+from bob.features.source import FeatureSource
+from bob.features.store import Entry, FeatureStore, default_folder
 
 __all__ = [
     "Entry",
@@ -11,5 +12,4 @@ __all__ = [
     "Features",
     "View",
     "default_folder",
-    "parse_size",
 ]

@@ -23,6 +23,7 @@ from bob.hashing import digest_of_file
 MANIFEST = "manifest.json"
 SHARD_BYTES = 256 * 2**20
 SCHEMA = 1
+_HALF_MAX = float(np.finfo(np.float16).max)
 
 
 class Shard(Frozen):
@@ -166,7 +167,7 @@ def write(
     waiting, done, width = 0, 0, 0
     for batch in batches:
         width = batch.shape[1]
-        if half and float(np.abs(batch).max(initial=0.0)) > np.finfo(np.float16).max:
+        if half and float(np.abs(batch).max(initial=0.0)) > _HALF_MAX:
             raise TooWide
         pending.append(batch.astype(dtype, copy=False))
         waiting += len(batch)

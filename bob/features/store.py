@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,15 +15,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from bob.errors import BobError
 from bob.features import entry
 from bob.features.entry import Damaged, Manifest, TooWide
 from bob.features.matrix import Features
 from bob.hashing import digest_of
 
 DEFAULT_LIMIT = 50 * 2**30
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
 Batches = Callable[[], Iterable[NDArray[np.float32]]]
 
 
@@ -34,18 +30,6 @@ def default_folder() -> Path:
         return Path(os.environ["BOB_FEATURES"]).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "bob" / "features"
-
-
-def parse_size(text: str, *, what: str = "size") -> int:
-    """Bytes of ``500M``, ``20GB``, ``1.5 TiB`` or a plain number (powers of 1024).
-
-    Raises:
-        BobError: It is none of these.
-    """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
-    if match is None:
-        raise BobError(f"{what} {text!r}: expected a number of bytes such as 500MB or 20GB.")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 @dataclass(frozen=True)

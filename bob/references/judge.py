@@ -23,6 +23,10 @@ ALPHA_SECOND = 0.01
 EXTRA_SEEDS = 2
 CHANCE_ALPHA = 0.001
 
+CHANCE_BOUND = "chance_bound"
+"""Metric by which a task says what features without information stay below, where that is not the
+binomial bound of guessing classes."""
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -51,7 +55,7 @@ class Gate:
             return Verdict(status=Status.FAIL, reason=bad, scores=known)
         found = self.store.find(case)
         if found is None:
-            return _without_reference(case, known)
+            return _without_reference(case, known, results)
         reference, path = found
         absent = [one.name for one in TASKS[case.task].judged if not reference.metric(one.name)]
         if reference.protocol != case.protocol or absent:
@@ -93,6 +97,7 @@ class Gate:
         stage: int,
     ) -> Comparison:
         values = reference.metric(judged.name)
+        exact = is_exact(case, reference)
         spread = self._spread(case, judged, reference, values)
         share = len(TASKS[case.task].judged)
         margin = case.margin if index == 0 else judged.margin
@@ -132,11 +137,14 @@ class Gate:
             z=distance(judged, value, values, edges),
             status=status,
             improved=better,
+            exact=exact,
         )
 
     def _spread(
         self, case: Case, judged: Judged, reference: Reference, values: Sequence[float]
     ) -> Spread:
+        if is_exact(case, reference):
+            return Spread(0.0, 1)
         pooled = pool(judged, self.store.groups(case, reference, judged.name))
         return case_spread(judged, values, pooled, reference.test_size)
 
@@ -154,6 +162,7 @@ class Gate:
                 f"[{comparisons[0].low:.4f}, {comparisons[0].high:.4f}]: improved? Look for "
                 "leakage, then update with --bands all."
             )
+        notes += dict.fromkeys(text for result in results for text in result.remarks)
         drift = self._drift(case, results, reference)
         if drift:
             notes.append(drift)
@@ -189,22 +198,33 @@ class Gate:
         )
 
 
-def _without_reference(case: Case, scores: dict[int, float]) -> Verdict:
+def is_exact(case: Case, reference: Reference) -> bool:
+    """Whether nothing is random: the protocol draws nothing, and every seed had these weights."""
+    return not TASKS[case.task].seeded and bool(reference.weights)
+
+
+def _without_reference(case: Case, scores: dict[int, float], results: Sequence[Result]) -> Verdict:
     chance = 1 / case.dataset.classes
     mean = fmean(scores.values())
-    bound = _chance_bound(chance, case.dataset.test_size * len(scores))
+    bounds = [result.metrics[CHANCE_BOUND] for result in results if CHANCE_BOUND in result.metrics]
+    bound = fmean(bounds) if bounds else None
+    if bound is None:
+        bound = _chance_bound(chance, case.dataset.test_size * len(scores))
+    remarks = tuple(dict.fromkeys(text for result in results for text in result.remarks))
     if mean <= bound:
         return Verdict(
             status=Status.FAIL,
             reason=f"no reference, and {case.metric} {mean:.4f} does not beat chance "
-            f"({chance:.4f}; {bound:.4f} needed on {case.dataset.test_size} images)",
+            f"({bound:.4f} needed on {case.dataset.test_size} images)",
             scores=scores,
+            warnings=remarks,
         )
     return Verdict(
         status=Status.NO_REFERENCE,
         reason=f"{case.metric} {mean:.4f} beats chance; there is no reference to compare with. "
         "Measure one with --bands new.",
         scores=scores,
+        warnings=remarks,
     )
 
 

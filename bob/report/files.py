@@ -40,6 +40,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "peak_memory_mb": result.peak_memory_mb,
         "environment": dict(result.environment),
         "weights_digest": result.weights_digest,
+        "remarks": list(result.remarks),
         "failure": None,
     }
     if result.failure:
@@ -60,7 +61,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
                 "low": one.low,
                 "high": one.high,
                 "reference": one.reference,
-                "z": one.z,
+                "z": None if one.exact else one.z,
                 "status": one.status.value,
             }
             for one in verdict.comparisons
@@ -108,6 +109,7 @@ def result_files(result: Result) -> dict[str, bytes]:
     ):
         if picture is not None:
             files[name] = picture
+    files |= result.files
     if result.failure and result.failure.traceback:
         files["traceback.txt"] = result.failure.traceback.encode()
     return files

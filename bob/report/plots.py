@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bob.case import Outcomes, Result
+from bob.case import Case, Outcomes, Result
+
+if TYPE_CHECKING:
+    from bob.heads.probe import PathPoint
 
 _CELL_TEXT_LIMIT = 20
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
@@ -47,9 +53,9 @@ def confusion_matrix(result: Result) -> bytes | None:
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(_title(result), fontsize=10)
+    axes.set_title(title(result.case), fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    return _png(figure)
+    return png(figure)
 
 
 def learning_curve(result: Result) -> bytes | None:
@@ -73,10 +79,59 @@ def learning_curve(result: Result) -> bytes | None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.suptitle(_title(result), fontsize=10)
-    return _png(figure)
+    figure.suptitle(title(result.case), fontsize=10)
+    return png(figure)
 
 
-def _title(result: Result) -> str:
-    case = result.case
+def regularisation_path(case: Case, path: Sequence[PathPoint], chosen: float) -> bytes:
+    """Held-out accuracy and loss along the path, with the chosen strength marked."""
+    figure = Figure(figsize=(6.4, 3.4), dpi=100, layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    strengths = [point.c for point in path]
+    for axes, label, values in (
+        (accuracy, "held-out top-1", [point.top1 for point in path]),
+        (loss, "held-out cross-entropy", [point.loss for point in path]),
+    ):
+        axes.semilogx(strengths, values, marker="o", markersize=3)
+        axes.axvline(chosen, color="tab:red", linewidth=1, label=f"chosen {chosen:.3g}")
+        axes.set_xlabel("C (inverse regularisation)")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    accuracy.legend(fontsize=8)
+    figure.suptitle(title(case), fontsize=10)
+    return png(figure)
+
+
+def shift_picture(case: Case, cells: Sequence[tuple[str, int, float]], source: float) -> bytes:
+    """Accuracy on every shifted target: groups as rows, severities as columns.
+
+    Args:
+        case: For the title.
+        cells: Group, severity and top-1 of each target.
+        source: Accuracy on the source, for comparison.
+    """
+    groups = list(dict.fromkeys(group for group, _, _ in cells))
+    severities = sorted({severity for _, severity, _ in cells})
+    grid = np.full((len(groups), len(severities)), np.nan)
+    for group, severity, value in cells:
+        grid[groups.index(group), severities.index(severity)] = value
+    size = (2.8 + 0.75 * len(severities), 1.5 + 0.36 * len(groups))
+    figure = Figure(figsize=(max(5.0, size[0]), size[1]), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.argwhere(np.isfinite(grid)):
+        value = grid[row, column]
+        colour = "white" if value < 0.6 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+    axes.set_yticks(range(len(groups)), groups, fontsize=8)
+    axes.set_xticks(range(len(severities)), [str(one) if one else "" for one in severities])
+    if len(severities) > 1:
+        axes.set_xlabel("severity")
+    axes.set_title(f"{title(case)}\ntop-1 under shift; source {source:.3f}", fontsize=9)
+    figure.colorbar(image, ax=axes, label="top-1")
+    return png(figure)
+
+
+def title(case: Case) -> str:
+    """What a picture shows, in one line."""
     return f"{case.backbone.key} · {case.setting} · {case.scale} · seed {case.seed}"

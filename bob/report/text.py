@@ -43,7 +43,8 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
 def _comparison_line(one: Comparison) -> str:
     return (
         f"  {one.metric:<10}  {one.value:.4f}  band [{one.low:.4f}, {one.high:.4f}]  "
-        f"Δ {one.delta:+.4f} from {one.reference:.4f}  z {one.z:+.1f}  {one.status.value}"
+        f"Δ {one.delta:+.4f} from {one.reference:.4f}  "
+        f"{'nothing is random' if one.exact else f'z {one.z:+.1f}'}  {one.status.value}"
     )
 
 

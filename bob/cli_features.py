@@ -1,0 +1,120 @@
+"""``bob features``: look into the feature store and clear it up."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bob.errors import BobError
+from bob.sizes import parse_size, show_size
+
+if TYPE_CHECKING:
+    from bob.features.store import Entry, FeatureStore
+
+
+def add_command(commands: Any) -> None:
+    """Add ``features`` and its own commands to an argument parser."""
+    features = commands.add_parser("features", help="the store of extracted features")
+    actions = features.add_subparsers(required=True, metavar="ACTION")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--features", type=Path, metavar="DIR", help="folder of the store (BOB_FEATURES)"
+    )
+
+    ls = actions.add_parser("ls", parents=[shared], help="entries, least recently used first")
+    ls.add_argument("match", nargs="?", default="", help="only entries whose text contains this")
+    ls.set_defaults(run=_ls)
+
+    rm = actions.add_parser(
+        "rm", parents=[shared], help="remove entries",
+        description="Name entries by the start of their key or by words of their text, or say "
+        "--all or --to-size.",
+    )  # fmt: skip
+    rm.add_argument("match", nargs="*", help="start of a key, or words such as swin_micro_glyphs")
+    rm.add_argument("--all", action="store_true", help="every entry")
+    rm.add_argument("--to-size", metavar="SIZE", help="the least recently used, down to this size")
+    rm.set_defaults(run=_rm)
+
+    verify = actions.add_parser(
+        "verify", parents=[shared], help="compare every byte with its digest"
+    )
+    verify.add_argument("--remove", action="store_true", help="remove what is damaged")
+    verify.set_defaults(run=_verify)
+
+
+def _store(args: argparse.Namespace) -> FeatureStore:
+    from bob.features.store import FeatureStore, default_folder
+
+    root = args.features or default_folder()
+    if args.features and not root.is_dir():
+        raise BobError(f"--features {root}: there is no such folder.")
+    return FeatureStore(root)
+
+
+def _ls(args: argparse.Namespace) -> int:
+    store = _store(args)
+    entries = [one for one in store.entries() if args.match in _text(one)]
+    for one in entries:
+        print(_line(one))
+    total = show_size(sum(one.size for one in entries))
+    print(f"{len(entries)} entries, {total} in {store.root}")
+    return 0
+
+
+def _rm(args: argparse.Namespace) -> int:
+    store = _store(args)
+    if args.to_size:
+        removed = store.trim(parse_size(args.to_size, what="--to-size"))
+    elif args.all or args.match:
+        known = list(store.entries())
+        removed = known if args.all else _matching(known, args.match)
+        for one in removed:
+            store.remove(one.key)
+    else:
+        raise BobError("bob features rm: name entries, or say --all or --to-size SIZE.")
+    total = show_size(sum(one.size for one in removed))
+    print(f"removed {len(removed)} entries, {total}, from {store.root}")
+    return 0
+
+
+def _matching(known: Iterable[Entry], words: Iterable[str]) -> list[Entry]:
+    known = list(known)
+    chosen: dict[str, Entry] = {}
+    for word in words:
+        found = [one for one in known if one.key.startswith(word) or word in _text(one)]
+        if not found:
+            raise BobError(f"No entry matches {word!r}; `bob features ls` shows them all.")
+        chosen |= {one.key: one for one in found}
+    return list(chosen.values())
+
+
+def _verify(args: argparse.Namespace) -> int:
+    store = _store(args)
+    count, damaged = 0, 0
+    for one in store.verify():
+        count += 1
+        if one.problem:
+            damaged += 1
+            print(f"damaged  {_line(one)}")
+            if args.remove:
+                store.remove(one.key)
+    what = "removed" if args.remove else "extracted anew when next needed; --remove clears them now"
+    print(f"{count} entries, {damaged} damaged" + (f" ({what})" if damaged else ""))
+    return 1 if damaged and not args.remove else 0
+
+
+def _text(one: Entry) -> str:
+    return one.manifest.about if one.manifest else ""
+
+
+def _line(one: Entry) -> str:
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used)) if one.used else "-"
+    what = _text(one) or "?"
+    if one.manifest:
+        what += f": {one.manifest.rows} x {one.manifest.width} {one.manifest.dtype}"
+    if one.problem:
+        what += f"; {one.problem}"
+    return f"{one.key[:12]}  {show_size(one.size):>9}  {used:<16}  {what}"

@@ -1,0 +1,264 @@
+"""Minimiser behind `bob.heads.logistic`: preconditioned L-BFGS along a path of penalties.
+
+Works on ``F(W) = sum_i CE_i + 0.5 * penalty * ||W||^2`` with ``penalty = 1 / C``. Parameters are
+``(d + 1, classes)``; the last row is the intercept, which is not penalised.
+
+Sources: Böhning, "Multinomial logistic regression algorithm" (1992) for the curvature ``(diag p -
+p p') ⊗ x x'``, averaged here over the rows; Nocedal and Wright, "Numerical Optimization" (2006),
+algorithm 7.4, for the two loops.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from bob.errors import BobError
+
+# Of the estimated excess over the least objective, as a share of it. A fit on its own estimates too
+# low more often: it has not met as many directions as one late on a path.
+PATH_TOLERANCE = 3e-6
+FIT_TOLERANCE = 3e-7
+MAX_ITERATIONS = 100
+MEMORY = 24
+# Losses and slopes are sums of float32 terms; per row they are not known better than this.
+ROW_NOISE = 1e-8
+
+
+class Problem:
+    """Rows in the eigenbasis of their covariance, and the cross-entropy on them.
+
+    Args:
+        features: ``(n, d)`` float32, finite.
+        targets: ``(n,)`` int64, every class in ``range(classes)`` present.
+        classes: Number of classes, at least 2.
+
+    Raises:
+        BobError: ``kind="features"`` when squares of the features overflow.
+    """
+
+    def __init__(self, features: torch.Tensor, targets: torch.Tensor, classes: int) -> None:
+        self.mean = features.mean(0, dtype=torch.float64).to(features.dtype)
+        centred = features - self.mean
+        # Single precision keeps each entry's digits, double the small eigenvalues beside large.
+        scatter = (centred.T @ centred).double() / len(features)
+        if not torch.isfinite(scatter).all():
+            raise BobError(
+                "The features are too large for float32: the sum of their squares overflows. "
+                "Divide them by their standard deviation.",
+                kind="features",
+            )
+        variances, basis = torch.linalg.eigh(scatter)
+        self.basis = basis.to(features.dtype)
+        self.rows = centred @ self.basis
+        # The intercept is a feature that is 1 everywhere.
+        self.moments = torch.cat([variances.clamp_min(0), variances.new_ones(1)]).to(features.dtype)
+        self.targets = targets[None]
+        self.classes = classes
+        # Classes by rows: BLAS is a sixth faster at it than at rows by classes.
+        self.residual = features.new_empty(classes, len(features))
+
+    def logits(self, parameters: torch.Tensor, out: torch.Tensor) -> None:
+        """Write ``(classes, n)`` logits to ``out``; linear in ``parameters``."""
+        torch.addmm(parameters[-1][:, None], parameters[:-1].T, self.rows.T, out=out)
+
+    def loss(self, logits: torch.Tensor) -> float:
+        """Summed cross-entropy; leaves softmax minus one-hot in ``residual``."""
+        torch.log_softmax(logits, 0, out=self.residual)
+        true = self.residual.gather(0, self.targets)
+        # 1 - p loses every digit where p is nearly 1, which is most rows at a large C.
+        self.residual.exp_().scatter_(0, self.targets, torch.expm1(true))
+        return -float(true.sum(dtype=torch.float64))
+
+    def gradient(self) -> torch.Tensor:
+        """``(d + 1, classes)`` gradient of the cross-entropy that ``loss`` was last asked for."""
+        out = self.residual.new_empty(self.rows.shape[1] + 1, self.classes)
+        torch.mm(self.rows.T, self.residual.T, out=out[:-1])
+        torch.sum(self.residual, 1, out=out[-1])
+        return out
+
+    def class_curvature(self) -> torch.Tensor:
+        """``(classes, classes)`` sum over rows of ``diag p - p p'``, from ``residual``."""
+        probabilities = self.residual
+        true = probabilities.gather(0, self.targets)
+        probabilities.scatter_(0, self.targets, true + 1)
+        curvature = torch.diag(probabilities.sum(1)) - probabilities @ probabilities.T
+        probabilities.scatter_(0, self.targets, true)
+        return curvature
+
+
+class Descent:
+    """State carried along ascending C: parameters, their logits and curvature pairs.
+
+    A pair holds the change of the cross-entropy's gradient alone. The penalty's part is known, so
+    that pairs measured at one C are exact at every other.
+
+    Args:
+        problem: What is minimised.
+        start: ``(d + 1, classes)`` in the problem's basis.
+    """
+
+    def __init__(self, problem: Problem, start: torch.Tensor) -> None:
+        self.problem = problem
+        self.parameters = start
+        self.logits = torch.empty_like(problem.residual)
+        self._along = torch.empty_like(self.logits)
+        self._trial = torch.empty_like(self.logits)
+        self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._solved: list[tuple[float, torch.Tensor, torch.Tensor]] = []
+
+    def solve(self, c: float, *, tolerance: float, max_iterations: int) -> bool:
+        """Minimise at ``c`` from where the last values lead.
+
+        Returns:
+            Whether half the squared quasi-Newton decrement, an estimate of the distance to the
+            least objective, fell below ``tolerance`` of the objective (or the float32 floor).
+        """
+        problem, penalty = self.problem, 1 / c
+        self._extrapolate(c)
+        problem.logits(self.parameters, self.logits)
+        cross_entropy = problem.loss(self.logits)
+        gradient = problem.gradient()
+        if self._solved:
+            _, parameters, before = self._solved[-1]
+            self._remember(self.parameters - parameters, gradient - before)
+        model = _Model(problem, penalty, self._pairs)
+        noise = ROW_NOISE * self.logits.shape[1]
+        converged = False
+        for _ in range(max_iterations + 1):
+            total = gradient.clone()
+            total[:-1].add_(self.parameters[:-1], alpha=penalty)
+            direction = model.direction(total)
+            slope = _dot(direction, total)
+            weights = self.parameters[:-1]
+            value = cross_entropy + penalty / 2 * _dot(weights, weights)
+            converged = -slope / 2 <= tolerance * value + 0.1 * noise
+            if converged:
+                break
+            found = self._search(direction, penalty, value, slope, noise)
+            if found is None:
+                break
+            step, cross_entropy = found
+            direction.mul_(step)
+            after = problem.gradient()
+            if self._remember(direction, after - gradient):
+                model.append(*self._pairs[-1])
+            gradient = after
+            self.parameters = self.parameters + direction
+            self.logits, self._trial = self._trial, self.logits
+        self._solved = [*self._solved[-1:], (math.log(c), self.parameters, gradient)]
+        return converged
+
+    def _extrapolate(self, c: float) -> None:
+        """Start where the line through the last two solutions over log C leads."""
+        if len(self._solved) == 2:
+            (earlier, first, _), (later, second, _) = self._solved
+            reach = min((math.log(c) - later) / (later - earlier), 1.5)
+            self.parameters = second + reach * (second - first)
+
+    def _remember(self, step: torch.Tensor, change: torch.Tensor) -> bool:
+        # Rounding can make a short step look as if the curvature were negative.
+        if _dot(step, change) <= 0:
+            return False
+        self._pairs.append((step, change))
+        del self._pairs[:-MEMORY]
+        return True
+
+    def _search(
+        self, direction: torch.Tensor, penalty: float, value: float, slope: float, noise: float
+    ) -> tuple[float, float] | None:
+        """Step to where the slope has at least halved and the objective has not risen.
+
+        Trials combine stored logits: only the first matrix product is paid for.
+
+        Returns:
+            Step and its cross-entropy, with its logits in ``_trial`` and the problem's residual
+            to match; None when rounding hides any descent.
+        """
+        problem = self.problem
+        weights, change = self.parameters[:-1], direction[:-1]
+        norm, cross, square = _dot(weights, weights), _dot(weights, change), _dot(change, change)
+        problem.logits(direction, self._along)
+        step, low, low_slope = 1.0, 0.0, slope
+        high = high_slope = math.inf
+        for _ in range(12):
+            torch.add(self.logits, self._along, alpha=step, out=self._trial)
+            loss = problem.loss(self._trial)
+            here = loss + penalty / 2 * (norm + 2 * step * cross + step * step * square)
+            here_slope = _dot(problem.residual, self._along) + penalty * (cross + step * square)
+            falls = here <= value + noise
+            if falls and abs(here_slope) <= 0.5 * abs(slope):
+                return step, loss
+            if here_slope < 0 and falls:
+                low, low_slope = step, here_slope
+                if high == math.inf:
+                    step *= 2
+                    continue
+            else:
+                high, high_slope = step, max(here_slope, 0.0)
+            share = low_slope / (low_slope - high_slope) if math.isfinite(high_slope) else 0.1
+            step = low + (high - low) * min(max(share, 0.1), 0.9)
+        return None
+
+
+class _Model:
+    """Quadratic model of the objective at one penalty: preconditioner and curvature pairs."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        penalty: float,
+        pairs: list[tuple[torch.Tensor, torch.Tensor]],
+    ) -> None:
+        eigenvalues, self._basis = torch.linalg.eigh(problem.class_curvature().double())
+        scale = eigenvalues.clamp_min(0).to(problem.moments.dtype)
+        self._basis = self._basis.to(problem.moments.dtype)
+        self._curvature = problem.moments[:, None] * scale
+        # No penalty bounds the intercept's shift common to all classes, which has no effect.
+        self._curvature[-1].clamp_min_(1e-3 * float(scale[-1]) + 1e-12)
+        self._penalties = torch.full_like(problem.moments[:, None], penalty)
+        self._penalties[-1] = 0
+        self._pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        for step, change in pairs:
+            self.append(step, change)
+
+    def append(self, step: torch.Tensor, change: torch.Tensor) -> None:
+        """Take a curvature pair of the cross-entropy in."""
+        whole = torch.addcmul(change, self._penalties, step)
+        flat, change = step.view(-1), whole.view(-1)
+        self._pairs.append((flat, change, 1 / torch.dot(flat, change)))
+        del self._pairs[:-MEMORY]
+
+    def direction(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Quasi-Newton step, as fresh ``(d + 1, classes)``."""
+        # Shares stay on the device, and each update is one parallel region: there are hundreds.
+        inner = gradient.clone().view(-1)
+        shares = []
+        for step, change, inverse in reversed(self._pairs):
+            share = inverse * torch.dot(step, inner)
+            inner.addcmul_(change, share, value=-1)
+            shares.append(share)
+        outer = self._precondition(inner.view_as(gradient), self._scale()).view(-1)
+        for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
+            outer.addcmul_(step, share - inverse * torch.dot(change, outer))
+        return outer.neg_().view_as(gradient)
+
+    def _scale(self) -> float:
+        """How far the averaged curvature falls short of that met by the latest steps."""
+        latest = self._pairs[-3:]
+        if not latest:
+            return 1.0
+        changes = torch.stack([change.view_as(self._curvature) for _, change, _ in latest])
+        smoothed = (changes * self._precondition(changes, 1.0)).sum((1, 2))
+        products = 1 / torch.stack([inverse for _, _, inverse in latest])
+        scale = len(latest) / float((products / smoothed).sum())
+        return min(max(scale, 0.1), 1e4)
+
+    def _precondition(self, gradient: torch.Tensor, scale: float) -> torch.Tensor:
+        inside = (gradient @ self._basis).div_(self._curvature * scale + self._penalties)
+        return inside @ self._basis.T
+
+
+def _dot(left: torch.Tensor, right: torch.Tensor) -> float:
+    return float(torch.dot(left.reshape(-1), right.reshape(-1)))

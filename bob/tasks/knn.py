@@ -1,0 +1,69 @@
+"""Weighted nearest-neighbour classification on frozen features, as DINO does it.
+
+Nothing is learnt and nothing depends on the seed.
+"""
+
+from __future__ import annotations
+
+import time
+
+from lightning_fabric import Fabric
+
+from bob.backbones import Backbone
+from bob.case import Case, Context
+from bob.datasets import ClassificationData
+from bob.features import FeatureSource
+from bob.heads.neighbours import votes
+from bob.tasks.base import TaskOutput
+from bob.tasks.frozen import frozen_output
+from bob.tasks.recipes import KnnRecipe
+from bob.tasks.scores import outcomes, top_k
+from bob.training.loop import Emit
+
+
+def run(
+    case: Case,
+    backbone: Backbone,
+    data: ClassificationData,
+    *,
+    fabric: Fabric,
+    context: Context,
+    emit: Emit,
+) -> TaskOutput:
+    """Classify each test image by the votes of its nearest train images.
+
+    Returns:
+        ``top1`` and ``top5`` with the recipe's ``k``, and ``top1_k<N>`` for the other numbers.
+    """
+    recipe = case.recipe
+    assert isinstance(recipe, KnnRecipe)
+    started = time.perf_counter()
+    source = FeatureSource(case, backbone, fabric, context, emit)
+    train = source.features(data.train, "train").tensor().to(fabric.device)
+    test = source.features(data.test, "test").tensor().to(fabric.device)
+    ks = sorted({recipe.k, *recipe.others})
+    shares = votes(
+        train,
+        data.train.targets,
+        test,
+        classes=len(data.class_names),
+        ks=ks,
+        temperature=recipe.temperature,
+    )
+    targets = data.test.targets
+    few = [k for k in ks if k > len(train)]
+    return frozen_output(
+        source,
+        started,
+        metrics={
+            "top1": top_k(shares[recipe.k], targets),
+            "top5": top_k(shares[recipe.k], targets, 5),
+            **{f"top1_k{k}": top_k(shares[k], targets) for k in ks},
+        },
+        outcomes=outcomes(shares[recipe.k].log().float(), targets, data.class_names),
+        remarks=(
+            (f"{len(train)} train images are fewer than k = {few[-1]}; all of them vote",)
+            if few
+            else ()
+        ),
+    )

@@ -1,0 +1,487 @@
+"""The feature store under damage, races, full disks and limits; the extractor's one pass."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bob.backbones import Backbone, build_backbone
+from bob.case import Case, Context
+from bob.catalog import Catalog
+from bob.cli import main
+from bob.datasets import Split
+from bob.errors import BobError
+from bob.features import Features, FeatureSource, FeatureStore, View
+from bob.features import entry as entries
+from bob.features.extract import augmented
+from bob.features.store import Request
+from bob.sizes import parse_size, show_size
+from bob.training.loop import make_fabric
+
+ROWS, WIDTH = 10, 3
+
+
+def matrix(rows: int = ROWS, width: int = WIDTH) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(rows, width)).astype(np.float32)
+
+
+def request_for(**changes: object) -> Request:
+    facts = {"weights": "w", "split": "s", **changes}
+    return Request(
+        facts=facts, about="net on data train", rows=ROWS, width=WIDTH, half=False,
+        fingerprint=(1.0, -2.0),
+    )  # fmt: skip
+
+
+class Batches:
+    """Counts how often an extraction is started."""
+
+    def __init__(self, data: NDArray[np.float32] | None = None) -> None:
+        self.data = matrix() if data is None else data
+        self.started = 0
+
+    def __call__(self) -> Iterator[NDArray[np.float32]]:
+        self.started += 1
+        yield from np.array_split(self.data, 3)
+
+
+@given(sizes=st.lists(st.integers(0, 5), min_size=1, max_size=6), data=st.data())
+def test_rows_reach_across_shards(sizes: list[int], data: st.DataObject) -> None:
+    whole = matrix(sum(sizes))
+    shards = np.split(whole, np.cumsum(sizes)[:-1])
+    features = Features(shards)
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, len(whole)))
+    assert np.array_equal(features.rows(start, stop).numpy(), whole[start:stop])
+    assert np.array_equal(features.tensor().numpy(), whole)
+    assert features.width == WIDTH
+
+
+def test_a_key_is_extracted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "SHARD_BYTES", 48)  # four rows a shard
+    batches = Batches()
+    first, new = FeatureStore(tmp_path).get(request_for(), batches)
+    again, newer = FeatureStore(tmp_path).get(request_for(), batches)
+    assert (new, newer, batches.started) == (True, False, 1)
+    assert np.array_equal(first.tensor().numpy(), matrix())
+    assert np.array_equal(again.tensor().numpy(), matrix())
+    (found,) = FeatureStore(tmp_path).entries()
+    assert found.manifest is not None
+    assert [shard.rows for shard in found.manifest.shards] == [4, 4, 2]
+
+
+def damage_truncate(folder: Path) -> None:
+    path = folder / "shard-00000.npy"
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def damage_flip(folder: Path) -> None:
+    path = folder / "shard-00000.npy"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def damage_missing(folder: Path) -> None:
+    (folder / "shard-00000.npy").unlink()
+
+
+def damage_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"schema": 1, "key":')
+
+
+def damage_no_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def damage_other_key(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace(folder.name, "0" * 40))
+
+
+def damage_file_for_folder(folder: Path) -> None:
+    damage_missing(folder)
+    (folder / "shard-00000.npy").mkdir()
+
+
+DAMAGES = [
+    damage_truncate, damage_flip, damage_missing, damage_manifest, damage_no_manifest,
+    damage_other_key, damage_file_for_folder,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("known", [True, False], ids=["same process", "other process"])
+def test_a_damaged_entry_is_never_read(
+    tmp_path: Path, damage: Callable[[Path], None], known: bool
+) -> None:
+    batches, remarks = Batches(), []
+    store = FeatureStore(tmp_path)
+    store.get(request_for(), batches)
+    damage(next(tmp_path.glob("??/*")))
+    store = store if known else FeatureStore(tmp_path)
+    found, new = store.get(request_for(), batches, remark=remarks.append)
+    assert new
+    assert np.array_equal(found.tensor().numpy(), matrix())
+    assert len(remarks) == 1
+    assert "net on data train were extracted anew" in remarks[0]
+    assert FeatureStore(tmp_path).get(request_for(), batches)[1] is False
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_other_code_with_the_same_weights_is_told(tmp_path: Path) -> None:
+    remarks: list[str] = []
+    FeatureStore(tmp_path).get(request_for(), Batches())
+    rounding = replace(request_for(), fingerprint=(1.0001, -2.0))
+    assert FeatureStore(tmp_path).get(rounding, Batches())[1] is False
+    changed = replace(request_for(), fingerprint=(1.1, -2.0))
+    _, new = FeatureStore(tmp_path).get(changed, Batches(), remark=remarks.append)
+    assert new
+    assert "other features" in remarks[0]
+
+
+def test_half_precision_is_kept_where_it_fits(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    fits = replace(request_for(split="a"), half=True)
+    found, _ = store.get(fits, Batches())
+    assert np.allclose(found.tensor().numpy(), matrix(), atol=2e-3)
+    huge = matrix()
+    huge[7, 1] = 1e5
+    batches = Batches(huge)
+    found, _ = store.get(replace(request_for(split="b"), half=True), batches)
+    assert np.array_equal(found.tensor().numpy(), huge)
+    kinds = {one.manifest.dtype for one in store.entries() if one.manifest}
+    assert kinds == {"float16", "float32"}
+
+
+def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
+    def broken() -> Iterator[NDArray[np.float32]]:
+        yield matrix()[:4]
+        raise BobError("no")
+
+    store = FeatureStore(tmp_path)
+    with pytest.raises(BobError, match="no"):
+        store.get(request_for(), broken)
+    assert list(store.entries()) == []
+    assert not list((tmp_path / "tmp").iterdir())
+    assert store.get(request_for(), Batches())[1]
+
+
+def test_least_recently_used_goes_first(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    for index, name in enumerate("abc"):
+        store.get(request_for(split=name), Batches())
+        os.utime(tmp_path / _place(request_for(split=name)), (index, index))
+    store.get(request_for(split="a"), Batches())
+    size = next(store.entries()).size
+    removed = store.trim(2 * size)
+    assert [one.key for one in removed] == [request_for(split="b").key]
+    assert {one.key for one in store.entries()} == {
+        request_for(split="a").key, request_for(split="c").key,
+    }  # fmt: skip
+    assert store.trim() == []
+
+
+def _place(request: Request) -> str:
+    return f"{request.key[:2]}/{request.key}"
+
+
+def test_an_entry_in_use_survives_its_removal(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    found, _ = store.get(request_for(), Batches())
+    store.trim(0)
+    assert list(store.entries()) == []
+    assert np.array_equal(found.tensor().numpy(), matrix())
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from bob.features import FeatureStore
+from tests.test_features import Batches, request_for, matrix
+
+root, log = Path(sys.argv[1]), Path(sys.argv[2])
+class Slow(Batches):
+    def __call__(self):
+        with log.open("a") as stream:
+            stream.write("started\\n")
+        for part in np.array_split(self.data, 3):
+            yield part
+            time.sleep(float(sys.argv[3]))
+found, new = FeatureStore(root).get(request_for(), Slow())
+assert np.array_equal(found.tensor().numpy(), matrix())
+print("new" if new else "reused")
+"""
+
+
+def worker(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(tmp_path), str(tmp_path / "log"), str(seconds)],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_extract_a_key_once(tmp_path: Path) -> None:
+    both = [worker(tmp_path, 0.7) for _ in range(2)]
+    words = sorted(str(one.communicate(timeout=90)[0]).strip() for one in both)
+    assert [one.returncode for one in both] == [0, 0]
+    assert words == ["new", "reused"]
+    assert (tmp_path / "log").read_text() == "started\n"
+
+
+@pytest.mark.slow
+def test_a_killed_extraction_is_done_again(tmp_path: Path) -> None:
+    one = worker(tmp_path, 30)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "log").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    one.send_signal(signal.SIGKILL)
+    one.wait()
+    store = FeatureStore(tmp_path)
+    assert list((tmp_path / "tmp").iterdir()), "it died while writing"
+    assert list(store.entries()) == []
+    assert store.get(request_for(), Batches())[1]
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.fixture
+def backbone(catalog: Catalog) -> Backbone:
+    torch.manual_seed(0)
+    return build_backbone(catalog.backbone("resnet_micro_glyphs"), image_size=32)
+
+
+@pytest.fixture
+def split() -> Split:
+    images = torch.randint(0, 256, (150, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    return Split(images.to(torch.uint8), torch.zeros(150, dtype=torch.int64))
+
+
+MakeSource = Callable[..., FeatureSource]
+
+
+@pytest.fixture
+def source(tmp_path: Path, smoke_cases: dict[str, Case], backbone: Backbone) -> MakeSource:
+    def make(precision: str = "32-true", module: Backbone = backbone) -> FeatureSource:
+        return FeatureSource(
+            smoke_cases["resnet_micro_glyphs"],
+            module,
+            make_fabric("cpu", precision),
+            Context(features=str(tmp_path / "store")),
+            lambda progress: None,
+        )
+
+    return make
+
+
+def count_images(backbone: Backbone) -> list[int]:
+    seen: list[int] = []
+    backbone.module.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    return seen
+
+
+def test_one_pass_then_none(source: MakeSource, backbone: Backbone, split: Split) -> None:
+    seen = count_images(backbone)
+    cold = source()
+    features = cold.features(split, "train")
+    assert (sum(seen), len(features), cold.extracted, cold.reused) == (150, 150, 150, 0)
+    warm = source()
+    again = warm.features(split, "train")
+    assert (sum(seen), warm.extracted, warm.reused) == (150, 0, 150)
+    assert torch.equal(features.tensor(), again.tensor())
+    backbone.module.eval()
+    from bob.training.data import normalised
+
+    with torch.inference_mode():
+        direct = backbone.module(normalised(split.images, backbone))
+    assert torch.allclose(features.tensor(), direct, atol=1e-4)
+
+
+def test_everything_that_changes_features_changes_the_key(
+    source: MakeSource, backbone: Backbone, split: Split, smoke_cases: dict[str, Case]
+) -> None:
+    base = source()._request(split, "train", None)
+    others = [
+        source()._request(Split(split.images.flip(0), split.targets), "train", None),
+        source("bf16-mixed")._request(split, "train", None),
+        source(module=replace(backbone, image_size=64))._request(split, "train", None),
+        source(module=replace(backbone, mean=(0.1, 0.2, 0.3)))._request(split, "train", None),
+        source(module=replace(backbone, std=(0.1, 0.2, 0.3)))._request(split, "train", None),
+        source(module=replace(backbone, weights_digest="x"))._request(split, "train", None),
+        source()._request(split, "train", View(0, 0, 0.5, 0.0)),
+        source()._request(split, "train", View(0, 1, 0.5, 0.0)),
+        source()._request(split, "train", View(1, 0, 0.5, 0.0)),
+    ]
+    other_source = source()
+    entry = other_source.case.backbone.model_copy(update={"arguments": {"a": 1}})
+    other_source.case = replace(other_source.case, backbone=entry)
+    others.append(other_source._request(split, "train", None))
+    keys = [request.key for request in (base, *others)]
+    assert len(set(keys)) == len(keys)
+    assert source()._request(Split(split.images, split.targets + 1), "test", None).key == base.key
+
+
+def test_features_that_are_not_finite_name_the_image(
+    source: MakeSource, backbone: Backbone, split: Split
+) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            features = images.mean(dim=(2, 3))
+            features[images.amax(dim=(1, 2, 3)) < -0.9] = torch.nan
+            return features
+
+    images = split.images.clone()
+    images[133] = 0
+    broken = replace(backbone, module=Broken(), num_features=3)
+    with pytest.raises(BobError, match=r"image 133 gives NaN or infinite .* --precision 32-true"):
+        source(module=broken).features(Split(images, split.targets), "train")
+
+
+def test_an_empty_split_is_named(source: MakeSource, split: Split) -> None:
+    with pytest.raises(BobError, match="its test split holds no images"):
+        source().features(Split(split.images[:0], split.targets[:0]), "test")
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    source: MakeSource, backbone: Backbone, split: Split
+) -> None:
+    whole = source().features(split, "train").tensor()
+
+    class Small(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 40:
+                raise torch.OutOfMemoryError("no room")
+            return backbone.module(images)  # type: ignore[no-any-return]
+
+    small = replace(backbone, module=Small(), weights_digest="small")
+    assert torch.allclose(source(module=small).features(split, "train").tensor(), whole, atol=1e-4)
+
+
+def test_views_follow_seed_epoch_and_position_alone(split: Split) -> None:
+    view = View(seed=3, epoch=1, crop_scale=0.3, hflip=0.5)
+    torch.manual_seed(11)
+    whole = augmented(split.images[:20], view, 0, 32)
+    drawn = torch.rand(1)
+    torch.manual_seed(11)
+    assert torch.equal(drawn, torch.rand(1)), "the global stream was left alone"
+    parts = [augmented(split.images[a:b], view, a, 32) for a, b in ((0, 7), (7, 20))]
+    assert torch.equal(whole, torch.cat(parts))
+    assert whole.dtype == torch.uint8
+    for other in (replace(view, seed=4), replace(view, epoch=2)):
+        assert not torch.equal(whole, augmented(split.images[:20], other, 0, 32))
+    plain = View(seed=3, epoch=1, crop_scale=1.0, hflip=0.0)
+    assert torch.equal(split.images[:20], augmented(split.images[:20], plain, 0, 32))
+    flipped = View(seed=3, epoch=1, crop_scale=1.0, hflip=1.0)
+    assert torch.equal(split.images[:20].flip(-1), augmented(split.images[:20], flipped, 0, 32))
+
+
+@pytest.mark.slow
+def test_a_full_disk_costs_the_entry_not_the_result(tmp_path: Path) -> None:
+    script = """
+    import resource, signal, sys
+    from pathlib import Path
+    import torch
+    from bob.backbones import build_backbone
+    from bob.case import Context
+    from bob.catalog import load_catalog
+    from bob.datasets import load_dataset
+    from bob.features import FeatureSource
+    from bob.plan import Plan, Selection
+    from bob.training.loop import make_fabric
+
+    case = Plan(load_catalog(), Selection(backbones=("resnet_micro_glyphs",))).cases("knn")[0]
+    data = load_dataset(case.dataset)
+    made = build_backbone(case.backbone, image_size=32)
+    source = FeatureSource(case, made, make_fabric("cpu", "auto"), Context(features=sys.argv[1]),
+                           lambda progress: None)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    features = source.features(data.test, "test")
+    assert len(features) == 597 and torch.isfinite(features.tensor()).all()
+    print(source.remarks)
+    assert not list(Path(sys.argv[1]).glob("??/*")) and not list(Path(sys.argv[1]).glob("tmp/*"))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "could not be stored (File too large)" in done.stdout
+    assert "--features" in done.stdout
+
+
+def test_too_little_room_removes_old_entries_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    store = FeatureStore(tmp_path)
+    store.get(request_for(split="old"), Batches())
+
+    class Usage:
+        def __init__(self, free: int) -> None:
+            self.free = free
+
+    # No disk of a chosen size can be made without rights, so the size of the disk is given.
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: Usage(2**21 if not list(store.entries()) else 0)
+    )
+    assert store.get(request_for(split="new"), Batches())[1]
+    assert [one.key for one in store.entries()] == [request_for(split="new").key]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0))
+    with pytest.raises(OSError, match="do not fit the disk"):
+        store.get(request_for(split="newer"), Batches())
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = FeatureStore(tmp_path)
+    for name in "abc":
+        store.get(request_for(split=name), Batches())
+    where = ["--features", str(tmp_path)]
+    assert main(["features", "ls", *where]) == 0
+    assert "net on data train: 10 x 3 float32" in capsys.readouterr().out
+    assert main(["features", "verify", *where]) == 0
+    damage_flip(tmp_path / _place(request_for(split="b")))
+    assert main(["features", "verify", *where]) == 1
+    assert "shard-00000.npy has other bytes" in capsys.readouterr().out
+    assert main(["features", "verify", "--remove", *where]) == 0
+    assert len(list(store.entries())) == 2
+    assert main(["features", "rm", request_for(split="a").key[:12], *where]) == 0
+    assert len(list(store.entries())) == 1
+    assert main(["features", "rm", "nothing", *where]) == 2
+    assert "No entry matches 'nothing'" in capsys.readouterr().err
+    assert main(["features", "rm", *where]) == 2
+    assert main(["features", "rm", "--to-size", "a lot", *where]) == 2
+    assert "'a lot'" in capsys.readouterr().err
+    assert main(["features", "rm", "--all", *where]) == 0
+    assert list(store.entries()) == []
+    assert main(["features", "ls", "--features", str(tmp_path / "gone")]) == 2
+
+
+@settings(max_examples=20)
+@given(number=st.integers(1, 2000), unit=st.sampled_from(["", "K", "MB", "GiB", " T", "b"]))
+def test_sizes(number: int, unit: str) -> None:
+    power = {"K": 1, "M": 2, "G": 3, "T": 4}.get(unit.strip()[:1].upper(), 0)
+    assert parse_size(f"{number}{unit}") == number * 1024**power
+    assert show_size(number).endswith("B")

@@ -1,0 +1,175 @@
+"""Neighbours, the chosen probe and the paper's trainer against independent versions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from bob.datasets.subsets import held_out
+from bob.heads.neighbours import votes
+from bob.heads.probe import fit_probe
+from bob.tasks.linear_probe_paper import Trainer
+from bob.tasks.low_shot import probe_logits
+from bob.tasks.recipes import PaperProbeRecipe
+
+
+def blobs(count: int, width: int = 6, classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    rng = np.random.default_rng(seed)
+    targets = np.arange(count) % classes
+    centres = rng.normal(size=(classes, width))
+    features = centres[targets] + rng.normal(size=(count, width))
+    return torch.tensor(features, dtype=torch.float32), torch.tensor(targets)
+
+
+def by_definition(
+    train: np.ndarray, targets: np.ndarray, test: np.ndarray, k: int, temperature: float
+) -> np.ndarray:
+    """DINO's vote, one test image at a time, in double precision."""
+
+    def unit(row: np.ndarray) -> np.ndarray:
+        norm = np.linalg.norm(row)
+        return row / norm if norm else row
+
+    shares = np.zeros((len(test), int(targets.max()) + 1))
+    for index, row in enumerate(test):
+        similar = np.array([unit(row) @ unit(other) for other in train])
+        nearest = sorted(range(len(train)), key=lambda i: (-similar[i], i))[:k]
+        for neighbour in nearest:
+            shares[index, targets[neighbour]] += math.exp(similar[neighbour] / temperature)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 30),
+    k=st.integers(1, 40),
+    temperature=st.sampled_from([0.07, 1.0]),
+    zeros=st.booleans(),
+)
+def test_votes_are_those_of_the_definition(
+    seed: int, count: int, k: int, temperature: float, zeros: bool
+) -> None:
+    train, targets = blobs(count, seed=seed)
+    targets[0] = 2
+    test, _ = blobs(7, seed=seed + 1)
+    if zeros:
+        train[0] = 0
+        test[0] = 0
+    found = votes(train, targets, test, classes=3, ks=[k], temperature=temperature)[k]
+    wanted = by_definition(
+        train.double().numpy(), targets.numpy(), test.double().numpy(), k, temperature
+    )
+    assert np.allclose(found.numpy()[1:], wanted[1:], atol=2e-4)
+    if not zeros:
+        assert np.allclose(found.numpy()[0], wanted[0], atol=2e-4)
+    assert torch.isfinite(found).all()
+
+
+def test_votes_agree_with_scikit_learn() -> None:
+    train, targets = blobs(200, seed=3)
+    test, _ = blobs(60, seed=4)
+    found = votes(train, targets, test, classes=3, ks=[5, 20], temperature=0.07)
+    for k, shares in found.items():
+        reference = KNeighborsClassifier(
+            k, metric="cosine", algorithm="brute", weights=lambda far: np.exp((1 - far) / 0.07)
+        ).fit(train.numpy(), targets.numpy())
+        assert np.allclose(shares.numpy(), reference.predict_proba(test.numpy()), atol=1e-4)
+
+
+def test_one_search_serves_every_k() -> None:
+    train, targets = blobs(50)
+    test, _ = blobs(9, seed=1)
+    together = votes(train, targets, test, classes=3, ks=[1, 10, 99], temperature=0.07)
+    for k in (1, 10, 99):
+        alone = votes(train, targets, test, classes=3, ks=[k], temperature=0.07)[k]
+        assert torch.equal(together[k], alone)
+
+
+def test_the_probe_is_chosen_on_the_held_out_part_and_refitted() -> None:
+    features, targets = blobs(300)
+    values = (1e-4, 1e-2, 1.0, 100.0)
+    probe = fit_probe(features, targets, classes=3, values=values, holdout=0.1)
+    fit, choose = held_out(targets, 0.1)
+    scores = []
+    for value in values:
+        head = LogisticRegression(C=value, max_iter=2000, tol=1e-8).fit(features[fit], targets[fit])
+        scores.append(head.score(features[choose], targets[choose]))
+    assert [point.top1 for point in probe.path] == pytest.approx(scores, abs=1e-6)
+    assert scores[values.index(probe.c)] == max(scores)
+    whole = LogisticRegression(C=probe.c, max_iter=2000, tol=1e-8).fit(features, targets)
+    mine = probe.head.logits(features).softmax(dim=1).numpy()
+    assert np.allclose(mine, whole.predict_proba(features.numpy()), atol=2e-3)
+
+
+def test_a_probe_of_one_image_a_class_chooses_nothing() -> None:
+    features, targets = blobs(3)
+    probe = fit_probe(features, targets, classes=3, values=(0.1, 1.0, 10.0), holdout=0.1)
+    assert probe.path == ()
+    assert probe.c == 1.0
+    assert (probe.head.logits(features).argmax(dim=1) == targets).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(scale=st.sampled_from([1e-3, 1.0, 1e3]), shift=st.sampled_from([0.0, 5.0]))
+def test_low_shot_probes_do_not_depend_on_scale_or_offset(scale: float, shift: float) -> None:
+    features, targets = blobs(30)
+    test, _ = blobs(40, seed=1)
+    plain = probe_logits(features, targets, test, classes=3, c=1.0)
+    moved = probe_logits(
+        (features + shift) * scale, targets, (test + shift) * scale, classes=3, c=1.0
+    )
+    assert torch.allclose(plain.softmax(1), moved.softmax(1), atol=5e-3)
+
+
+def test_equal_features_say_nothing() -> None:
+    features = torch.ones(6, 4)
+    targets = torch.arange(6) % 3
+    logits = probe_logits(features, targets, torch.ones(2, 4), classes=3, c=1.0)
+    assert torch.allclose(logits.softmax(1), torch.full((2, 3), 1 / 3), atol=1e-4)
+
+
+def test_lars_by_hand() -> None:
+    """One update of the paper's trainer against LARS as its authors state it (You et al., 2017)."""
+    features, targets = blobs(32)
+    recipe = PaperProbeRecipe(
+        epochs=2, batch_size=32, warmup_epochs=0, base_lr=0.8, batch_norm=False
+    )
+    torch.manual_seed(0)
+    trainer = Trainer.start(recipe, 6, 3, torch.device("cpu"))
+    weight = trainer.linear.weight.detach().clone()
+    logits = features @ weight.T
+    error = logits.softmax(1) - torch.nn.functional.one_hot(targets, 3)
+    slope = error.T @ features / 32
+    rate = 0.8 * 32 / 256
+    trust = 1e-3 * weight.norm() / slope.norm()
+    loss = trainer.epoch(features, targets, 0, torch.Generator().manual_seed(0))
+    assert loss == pytest.approx(
+        float(torch.nn.functional.cross_entropy(logits, targets)), abs=1e-5
+    )
+    assert torch.allclose(trainer.linear.weight, weight - rate * trust * slope, atol=1e-7)
+    assert torch.allclose(trainer.linear.bias, -rate * error.mean(dim=0), atol=1e-6)
+
+
+def test_the_rate_warms_up_and_falls_to_zero() -> None:
+    trainer = Trainer.start(PaperProbeRecipe(), 4, 3, torch.device("cpu"))
+    assert trainer.rate(0, 2048) == 0
+    assert trainer.rate(5, 2048) == pytest.approx(0.4)
+    assert trainer.rate(10, 2048) == pytest.approx(0.8)
+    assert trainer.rate(50, 2048) == pytest.approx(0.4)
+    assert trainer.rate(90, 2048) == pytest.approx(0)
+
+
+def test_batch_norm_has_no_affine_part_and_the_papers_epsilon() -> None:
+    trainer = Trainer.start(PaperProbeRecipe(), 4, 3, torch.device("cpu"))
+    assert isinstance(trainer.norm, torch.nn.BatchNorm1d)
+    assert (trainer.norm.affine, trainer.norm.eps) == (False, 1e-6)
+    plain = Trainer.start(PaperProbeRecipe(batch_norm=False), 4, 3, torch.device("cpu"))
+    assert isinstance(plain.norm, torch.nn.Identity)

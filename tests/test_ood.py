@@ -1,0 +1,80 @@
+"""Accuracy under shift: masks, means, gaps and effective robustness from their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bob.catalog.schema import RobustnessBaseline
+from bob.datasets import Shift, Split
+from bob.tasks.ood import expected_shifted, logit, masked, score_shift, shift_metrics
+
+
+def shift_of(targets: torch.Tensor, **changes: object) -> Shift:
+    split = Split(torch.zeros(len(targets), 3, 2, 2, dtype=torch.uint8), targets)
+    return Shift(**{"name": "s", "split": split, "group": "g", **changes})
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10_000), kept=st.sets(st.integers(0, 5), min_size=1))
+def test_a_subset_of_classes_masks_the_other_logits(seed: int, kept: set[int]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    classes = tuple(sorted(kept))
+    logits = torch.randn(40, 6, generator=generator)
+    source = torch.randn(50, 6, generator=generator)
+    targets = torch.tensor(classes)[torch.randint(len(classes), (40,), generator=generator)]
+    truth = torch.randint(6, (50,), generator=generator)
+    truth[0] = classes[0]
+    score = score_shift(shift_of(targets, classes=classes), logits, source, truth)
+
+    def right(row: torch.Tensor, target: int) -> bool:
+        return max(classes, key=lambda c: float(row[c])) == target
+
+    hits = [right(row, int(target)) for row, target in zip(logits, targets, strict=True)]
+    assert score.top1 == pytest.approx(sum(hits) / 40)
+    own = [right(r, int(t)) for r, t in zip(source, truth, strict=True) if int(t) in kept]
+    assert score.source_top1 == pytest.approx(sum(own) / len(own))
+
+
+def test_without_a_subset_nothing_is_masked() -> None:
+    logits = torch.randn(4, 3)
+    assert torch.equal(masked(logits, ()), logits)
+    assert masked(logits, (0, 2))[:, 1].tolist() == [-math.inf] * 4
+
+
+def test_groups_weigh_equally_whatever_their_size() -> None:
+    targets = torch.zeros(4, dtype=torch.int64)
+    source = torch.tensor([[1.0, 0.0]] * 4)
+
+    def score(group: str, correct: int) -> object:
+        logits = torch.zeros(4, 2)
+        logits[:, 1] = 1
+        logits[:correct] = torch.tensor([1.0, 0.0])
+        return score_shift(shift_of(targets, group=group), logits, source, targets)
+
+    scores = [score("noise", 4), score("noise", 2), score("noise", 3), score("blur", 1)]
+    values = shift_metrics(scores, 1.0, 4, None)  # type: ignore[arg-type]
+    assert values["shift/noise"] == pytest.approx(0.75)
+    assert values["shift/blur"] == pytest.approx(0.25)
+    assert values["shifted_top1"] == pytest.approx(0.5)
+    assert values["gap"] == pytest.approx(0.5)
+    assert "effective_robustness" not in values
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.2, 2), st.floats(-2, 2))
+def test_effective_robustness_is_the_height_above_the_line(
+    top1: float, slope: float, intercept: float
+) -> None:
+    line = RobustnessBaseline(slope=slope, intercept=intercept, models="some")
+    usual = expected_shifted(top1, 500, line)
+    assert 0 < usual < 1
+    assert math.log(usual / (1 - usual)) == pytest.approx(
+        slope * logit(top1, 500) + intercept, abs=1e-6
+    )
+    on_line = RobustnessBaseline(slope=1, intercept=0, models="some")
+    if 0.01 < top1 < 0.99:
+        assert expected_shifted(top1, 500, on_line) == pytest.approx(top1)
