@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from bob.case import Case, Result
 from bob.catalog import Catalog, load_catalog
 from bob.plan import Plan, Selection
+from bob.tasks import TASKS
 
 TINY = """
 scales:
@@ -52,6 +53,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def feature_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A feature store of this run's own, for its subprocesses too."""
+    folder = tmp_path_factory.mktemp("features")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOB_FEATURES", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def tiny_catalog_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("catalog") / "tiny.yaml"
@@ -82,11 +92,15 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     It also imports once what a run imports: pytester forgets modules that appear during a run, and
     torch cannot be imported twice.
     """
-    import bob.executors.inline
-    import bob.report.plots
-    import bob.report.text
-    import bob.tasks.finetune  # noqa: F401
+    import torchvision.transforms.v2  # noqa: F401
+
+    from bob.objects import import_object
     from bob.tracking import Tracker, resolve_store
+
+    for task in TASKS.values():
+        import_object(task.runner, what=task.name)
+    for dataset in load_catalog().datasets.values():
+        import_object(dataset.loader, what=dataset.key)
 
     with contextlib.suppress(ImportError):  # replaces the standard library's finder when imported
         import importlib_metadata  # noqa: F401

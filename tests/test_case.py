@@ -8,6 +8,7 @@ from bob.case import Case, Context
 from bob.catalog import Catalog
 from bob.errors import BobError
 from bob.plan import Plan, Selection
+from bob.tasks import TASKS
 from bob.tasks.recipes import FinetuneRecipe
 
 
@@ -64,10 +65,12 @@ def test_records_survive_pickling(smoke_cases: dict[str, Case]) -> None:
 
 def test_plan_is_sorted_and_complete(catalog: Catalog) -> None:
     cases = Plan(catalog, Selection()).all_cases()
-    names = [case.name for case in cases]
-    assert names == sorted(names)
-    assert len(names) == 8
-    assert "swin_micro_glyphs-digits" in names
+    assert len({(case.task, case.name) for case in cases}) == len(cases) == 8 * 9
+    assert [case.task for case in cases] == sorted(case.task for case in cases)
+    for task in TASKS:
+        names = [case.name for case in cases if case.task == task]
+        assert names == sorted(names)
+        assert any(name.startswith("swin_micro_glyphs-") for name in names)
 
 
 def test_family_changes_the_recipe(smoke_cases: dict[str, Case]) -> None:

@@ -18,10 +18,10 @@ from bob.errors import BobError
 
 # Of the estimated excess over the least objective, as a share of it. A fit on its own estimates too
 # low more often: it has not met as many directions as one late on a path.
-PATH_TOLERANCE = 3e-6
+PATH_TOLERANCE = 6e-6
 FIT_TOLERANCE = 3e-7
 MAX_ITERATIONS = 100
-MEMORY = 24
+MEMORY = 32
 # Losses and slopes are sums of float32 terms; per row they are not known better than this.
 ROW_NOISE = 1e-8
 

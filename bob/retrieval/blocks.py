@@ -21,6 +21,7 @@ BLOCK = 1024  # database rows per product: scores of a block of queries stay in 
 _ROW_TILE = 64
 _QUERY_TILE = 16
 _LOW = 2**32 - 1
+_LONGEST = 1.8e19  # the square is just below the largest float32
 
 
 class Rows(Protocol):
@@ -182,13 +183,12 @@ def normalised(features: torch.Tensor) -> torch.Tensor:
 def _prepare(features: torch.Tensor, *, normalise: bool, what: str, first: int = 0) -> torch.Tensor:
     """Check rows, and scale them to length 1 if wanted, in place.
 
-    Rows that are not scaled must have squares that sum to a number: then no product overflows.
-    Those that are, are scaled by their largest value first, so that squares neither overflow nor
-    vanish.
+    Rows that are not scaled must be short enough for no product of two to overflow. Those that are,
+    are divided by their largest value first, so that squares neither overflow nor vanish.
     """
-    order = torch.inf if normalise else 2
+    order, limit = (torch.inf, torch.finfo(torch.float32).max) if normalise else (2, _LONGEST)
     size = torch.linalg.vector_norm(features, ord=order, dim=1, keepdim=True)
-    bad = (~torch.isfinite(size[:, 0])).nonzero()
+    bad = (~(size[:, 0] <= limit)).nonzero()
     if len(bad):
         row = int(bad[0])
         finite = bool(torch.isfinite(features[row]).all())

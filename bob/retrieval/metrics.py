@@ -180,6 +180,17 @@ def split_relevance(relevance: Relevance, setting: Setting) -> tuple[torch.Tenso
     raise ValueError(f"Unknown setting {setting!r}; easy, medium and hard are known.")
 
 
+def marks(positions: torch.Tensor, relevance: Relevance, setting: Setting) -> list[str]:
+    """``right``, ``wrong`` or ``junk`` for each of a query's results, given as positions."""
+    positives, junk = split_relevance(relevance, setting)
+    right = torch.isin(positions, positives).tolist()
+    ignored = torch.isin(positions, junk).tolist()
+    return [
+        "right" if good else "junk" if skip else "wrong"
+        for good, skip in zip(right, ignored, strict=True)
+    ]
+
+
 def chance_bound(
     relevance: Sequence[Relevance],
     size: int,
