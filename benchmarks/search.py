@@ -45,6 +45,7 @@ class Shards:
         return self._rows
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
+        """As ``bob.retrieval.search.Rows`` has it."""
         parts = []
         for shard in range(start // SHARD, (stop - 1) // SHARD + 1):
             mapped = np.load(self._folder / f"{shard}.npy", mmap_mode="r")

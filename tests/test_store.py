@@ -102,6 +102,20 @@ def test_spread_is_pooled_over_like_references(
     assert [group[0] for group in store.groups(random, found[0], "top1")] == [0.3]
 
 
+def test_two_sessions_keep_each_others_entries(
+    tmp_path: Path, catalog: Catalog, make_result: MakeResult
+) -> None:
+    plan = Plan(catalog, Selection(scale="smoke", backbones=("swin_micro_glyphs",)))
+    cases = [plan.cases("finetune")[0], plan.cases("linear_probe_paper")[0]]
+    sessions = [ReferenceStore(tmp_path) for _ in cases]
+    for store in sessions:
+        store.check("smoke")
+    for store, case in zip(sessions, cases, strict=True):
+        store.write(case, [make_result(case, 0.9)])
+    late = ReferenceStore(tmp_path, builtin=tmp_path / "none")
+    assert all(late.find(case) is not None for case in cases)
+
+
 def test_unused_entries_are_named(tmp_path: Path, tiny_case: Case, make_result: MakeResult) -> None:
     store = ReferenceStore(tmp_path)
     path = write(store, tiny_case, make_result, 0.9)

@@ -5,7 +5,7 @@ Works on ``F(W) = sum_i CE_i + 0.5 * penalty * ||W||^2`` with ``penalty = 1 / C`
 
 Sources: Böhning, "Multinomial logistic regression algorithm" (1992) for the curvature ``(diag p -
 p p') ⊗ x x'``, averaged here over the rows; Nocedal and Wright, "Numerical Optimization" (2006),
-algorithm 7.4, for the two loops.
+section 7.2, for the compact form of L-BFGS.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ import torch
 
 from bob.errors import BobError
 
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""A step and the change it made to the gradient of the cross-entropy, ``(d + 1, classes)``."""
+
 # Of the estimated excess over the least objective, as a share of it. A fit on its own estimates too
 # low more often: it has not met as many directions as one late on a path.
 PATH_TOLERANCE = 6e-6
 FIT_TOLERANCE = 3e-7
 MAX_ITERATIONS = 100
-MEMORY = 32
+MEMORY = 40
+# Pairs beyond MEMORY that one value may hold, and the factor by which the scale may be off.
+ROOM = 16
+DRIFT = 1.3
 # Losses and slopes are sums of float32 terms; per row they are not known better than this.
 ROW_NOISE = 1e-8
 
@@ -105,7 +111,7 @@ class Descent:
         self.logits = torch.empty_like(problem.residual)
         self._along = torch.empty_like(self.logits)
         self._trial = torch.empty_like(self.logits)
-        self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._pairs: list[Pair] = []
         self._solved: list[tuple[float, torch.Tensor, torch.Tensor]] = []
 
     def solve(self, c: float, *, tolerance: float, max_iterations: int) -> bool:
@@ -129,8 +135,7 @@ class Descent:
         for _ in range(max_iterations + 1):
             total = gradient.clone()
             total[:-1].add_(self.parameters[:-1], alpha=penalty)
-            direction = model.direction(total)
-            slope = _dot(direction, total)
+            direction, slope = model.direction(total)
             weights = self.parameters[:-1]
             value = cross_entropy + penalty / 2 * _dot(weights, weights)
             converged = -slope / 2 <= tolerance * value + 0.1 * noise
@@ -143,7 +148,7 @@ class Descent:
             direction.mul_(step)
             after = problem.gradient()
             if self._remember(direction, after - gradient):
-                model.append(*self._pairs[-1])
+                model.append(self._pairs[-1:])
             gradient = after
             self.parameters = self.parameters + direction
             self.logits, self._trial = self._trial, self.logits
@@ -203,61 +208,88 @@ class Descent:
 
 
 class _Model:
-    """Quadratic model of the objective at one penalty: preconditioner and curvature pairs."""
+    """Quadratic model of the objective at one penalty: preconditioner and curvature pairs.
 
-    def __init__(
-        self,
-        problem: Problem,
-        penalty: float,
-        pairs: list[tuple[torch.Tensor, torch.Tensor]],
-    ) -> None:
-        eigenvalues, self._basis = torch.linalg.eigh(problem.class_curvature().double())
+    Works in the eigenbasis of the classes' curvature, where the preconditioner is diagonal. The
+    compact form needs a dozen parallel operations where the two loops need hundreds; each of them
+    waits for every thread, which is slow on a busy machine.
+    """
+
+    def __init__(self, problem: Problem, penalty: float, pairs: list[Pair]) -> None:
+        eigenvalues, basis = torch.linalg.eigh(problem.class_curvature().double())
         scale = eigenvalues.clamp_min(0).to(problem.moments.dtype)
-        self._basis = self._basis.to(problem.moments.dtype)
-        self._curvature = problem.moments[:, None] * scale
+        self._basis = basis.to(problem.moments.dtype)
+        curvature = problem.moments[:, None] * scale
         # No penalty bounds the intercept's shift common to all classes, which has no effect.
-        self._curvature[-1].clamp_min_(1e-3 * float(scale[-1]) + 1e-12)
-        self._penalties = torch.full_like(problem.moments[:, None], penalty)
+        curvature[-1].clamp_min_(1e-3 * float(scale[-1]) + 1e-12)
+        self._curvature = curvature.view(-1)
+        self._penalties = torch.full_like(curvature, penalty)
         self._penalties[-1] = 0
-        self._pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        for step, change in pairs:
-            self.append(step, change)
+        self._penalties = self._penalties.view(-1)
+        room = MEMORY + ROOM
+        self._steps, self._changes, self._smoothed = curvature.new_empty(3, room, curvature.numel())
+        self._products, self._inner = eigenvalues.new_empty(2, room, room)
+        self._count = 0
+        self._divisor = self._curvature + self._penalties
+        self._scale = 1.0
+        if pairs:
+            self.append(pairs)
 
-    def append(self, step: torch.Tensor, change: torch.Tensor) -> None:
-        """Take a curvature pair of the cross-entropy in."""
-        whole = torch.addcmul(change, self._penalties, step)
-        flat, change = step.view(-1), whole.view(-1)
-        self._pairs.append((flat, change, 1 / torch.dot(flat, change)))
-        del self._pairs[:-MEMORY]
+    def append(self, pairs: list[Pair]) -> None:
+        """Take in curvature pairs of the cross-entropy, the latest last."""
+        if self._count + len(pairs) > len(self._steps):
+            self._forget()
+        start, self._count = self._count, self._count + len(pairs)
+        new, known = slice(start, self._count), slice(self._count)
+        for row, (step, change) in enumerate(pairs, start):
+            torch.mm(step, self._basis, out=self._steps[row].view_as(step))
+            torch.mm(change, self._basis, out=self._changes[row].view_as(change))
+        self._changes[new].addcmul_(self._penalties, self._steps[new])
+        self._products[known, new] = (self._steps[known] @ self._changes[new].T).double()
+        self._products[new, known] = (self._steps[new] @ self._changes[known].T).double()
+        scale = self._shortfall()
+        if not 1 / DRIFT < scale / self._scale < DRIFT:
+            self._scale, new = scale, known
+            self._divisor = self._curvature * scale + self._penalties
+        torch.div(self._changes[new], self._divisor, out=self._smoothed[new])
+        inner = (self._changes[known] @ self._smoothed[new].T).double()
+        self._inner[known, new], self._inner[new, known] = inner, inner.T
 
-    def direction(self, gradient: torch.Tensor) -> torch.Tensor:
-        """Quasi-Newton step, as fresh ``(d + 1, classes)``."""
-        # Shares stay on the device, and each update is one parallel region: there are hundreds.
-        inner = gradient.clone().view(-1)
-        shares = []
-        for step, change, inverse in reversed(self._pairs):
-            share = inverse * torch.dot(step, inner)
-            inner.addcmul_(change, share, value=-1)
-            shares.append(share)
-        outer = self._precondition(inner.view_as(gradient), self._scale()).view(-1)
-        for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
-            outer.addcmul_(step, share - inverse * torch.dot(change, outer))
-        return outer.neg_().view_as(gradient)
+    def direction(self, gradient: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Quasi-Newton step, as fresh ``(d + 1, classes)``, and the slope along it."""
+        flat = (gradient @ self._basis).view(-1)
+        plain = flat / self._divisor
+        known = slice(self._count)
+        steps, smoothed = self._steps[known], self._smoothed[known]
+        products, inner = self._products[known, known], self._inner[known, known]
+        upper = products.triu()
+        first = (steps @ flat).double()[:, None]
+        second = (smoothed @ flat).double()[:, None]
+        lead = torch.linalg.solve_triangular(upper, first, upper=True)
+        right = products.diagonal()[:, None] * lead + inner @ lead - second
+        trail = torch.linalg.solve_triangular(upper.T, right, upper=False)
+        step = plain + trail[:, 0].float() @ steps - lead[:, 0].float() @ smoothed
+        slope = -_dot(step, flat)
+        if not slope < 0:
+            # Rounding can make nearly parallel pairs lead uphill.
+            step, slope = plain, -_dot(plain, flat)
+        return (step.view_as(gradient) @ self._basis.T).neg_(), slope
 
-    def _scale(self) -> float:
+    def _shortfall(self) -> float:
         """How far the averaged curvature falls short of that met by the latest steps."""
-        latest = self._pairs[-3:]
-        if not latest:
-            return 1.0
-        changes = torch.stack([change.view_as(self._curvature) for _, change, _ in latest])
-        smoothed = (changes * self._precondition(changes, 1.0)).sum((1, 2))
-        products = 1 / torch.stack([inverse for _, _, inverse in latest])
-        scale = len(latest) / float((products / smoothed).sum())
-        return min(max(scale, 0.1), 1e4)
+        latest = slice(max(self._count - 3, 0), self._count)
+        changes = self._changes[latest]
+        smoothed = (changes.square() / (self._curvature + self._penalties)).sum(1)
+        ratio = float((self._products[latest, latest].diagonal() / smoothed).mean())
+        return min(max(1 / ratio, 0.1), 1e4)
 
-    def _precondition(self, gradient: torch.Tensor, scale: float) -> torch.Tensor:
-        inside = (gradient @ self._basis).div_(self._curvature * scale + self._penalties)
-        return inside @ self._basis.T
+    def _forget(self) -> None:
+        old, kept = slice(self._count - MEMORY, self._count), slice(MEMORY)
+        for rows in (self._steps, self._changes, self._smoothed):
+            rows[kept] = rows[old].clone()
+        for table in (self._products, self._inner):
+            table[kept, kept] = table[old, old].clone()
+        self._count = MEMORY
 
 
 def _dot(left: torch.Tensor, right: torch.Tensor) -> float:

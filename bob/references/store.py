@@ -11,12 +11,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from pydantic import Field, FiniteFloat, ValidationError
 
 from bob.case import Case, Result
 from bob.errors import BobError
 from bob.frozen import Frozen
-from bob.hashing import file_name
+from bob.hashing import digest_of, file_name
 from bob.tasks import TASKS
 
 BUILTIN = Path(__file__).parent / "measured"
@@ -125,6 +126,8 @@ class ReferenceStore:
     def write(self, case: Case, results: Iterable[Result]) -> tuple[Reference | None, Reference]:
         """Make these results the case's reference; the file is replaced in one step.
 
+        What another session has written to the file meanwhile is kept.
+
         Returns:
             The reference before and after.
         """
@@ -132,16 +135,18 @@ class ReferenceStore:
         old = found[0] if found else None
         new = _reference(case, list(results), old)
         path = self._path(self.folder, case.scale, case.backbone.key)
-        file = self._read(path)
-        settings = {**(file.settings if file else {}), case.setting: new}
-        data = ReferenceFile(
-            schema=SCHEMA,
-            backbone=case.backbone.key,
-            scale=case.scale,
-            settings=dict(sorted(settings.items())),
-        )
-        _replace(path, data.model_dump_json(indent=1, by_alias=True) + "\n")
-        self._files[path] = data
+        with _alone(path):
+            self._files.pop(path, None)
+            file = self._read(path)
+            settings = {**(file.settings if file else {}), case.setting: new}
+            data = ReferenceFile(
+                schema=SCHEMA,
+                backbone=case.backbone.key,
+                scale=case.scale,
+                settings=dict(sorted(settings.items())),
+            )
+            _replace(path, data.model_dump_json(indent=1, by_alias=True) + "\n")
+            self._files[path] = data
         return old, new
 
     def unused(self, scale: str, cases: Iterable[Case]) -> list[str]:
@@ -216,6 +221,12 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
         values=values,
         anchor=anchor,
     )
+
+
+def _alone(path: Path) -> FileLock:
+    """A lock on a reference file, kept outside the folder, which is under version control."""
+    name = digest_of(str(path.resolve()))
+    return FileLock(Path(tempfile.gettempdir()) / f"bob-references-{name}.lock")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,9 +1,9 @@
 """What search and ranking share: rows read, checked and scaled in blocks, products, and keys.
 
-Equal scores are ordered by database position, so equal rows have to score equally. The kernels
-behind a product do not see to that: they take other paths at the edges of a matrix, and the last
-columns of an odd-sized product differ in rounding from the same columns elsewhere. Blocks are
-therefore whole tiles, filled up with rows of zeros.
+Equal scores are ordered by database position, so equal rows have to score equally. Not every BLAS
+sees to that: MKL takes other paths at the edges of a matrix, and the last columns of an odd-sized
+product differ in rounding from the same columns elsewhere. Blocks are therefore whole tiles,
+filled up with rows of zeros.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TensorRows:
 
 
 class Blocks:
-    """A database as blocks of one size, ready for ``products``.
+    """A database as blocks of one size, ready for ``products``; one thread at a time may load.
 
     Args:
         database: What to read.
@@ -82,6 +82,7 @@ class Blocks:
         self.normalise = normalise
         self.device = device
         self.size = round_up(min(size, len(database)), _ROW_TILE)
+        self._block = torch.empty(self.size, database.width, device=device)
 
     def load(self, start: int) -> torch.Tensor:
         """The block of rows from ``start``; rows past the database's end are zeros.
@@ -89,10 +90,11 @@ class Blocks:
         Raises:
             BobError: A row holds NaN or infinity, or is too long for float32.
         """
-        block = torch.zeros(self.size, self.database.width, device=self.device)
         stop = min(start + self.size, len(self.database))
-        block[: stop - start] = self.database.rows(start, stop).detach()
-        return _packed(_prepare(block, normalise=self.normalise, what="Database", first=start))
+        self._block[: stop - start] = self.database.rows(start, stop).detach()
+        self._block[stop - start :] = 0
+        _prepare(self._block, normalise=self.normalise, what="Database", first=start)
+        return _packed(self._block)
 
 
 def query_blocks(

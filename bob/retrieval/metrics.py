@@ -126,7 +126,7 @@ def evaluate(
     ks: Sequence[int] = (1, 5, 10),
     normalise: bool = True,
     device: torch.device | str | None = None,
-    memory_mb: float = 384,
+    memory_mb: float = 320,
 ) -> dict[str, float]:
     """Rank the database for every query, exactly, and compute the metrics of ``summarise``.
 

@@ -20,8 +20,8 @@ from bob.retrieval.blocks import (
     workers,
 )
 
-_QUERIES = 512  # queries whose scores are held at once
-_LINES = 32  # of these, as many are sorted at once: the copy should stay in the cache
+_QUERIES = 384  # queries whose scores are held at once, by all threads together
+_LINES = 16  # of these, as many are sorted at once: the copy should stay in the cache
 _FEW_TIES = 16  # wanted items of a query up to which ties are counted one by one
 
 
@@ -32,7 +32,7 @@ def ranks(
     *,
     normalise: bool = False,
     device: torch.device | str | None = None,
-    memory_mb: float = 384,
+    memory_mb: float = 320,
     block: int = BLOCK,
 ) -> list[torch.Tensor]:
     """Where each query's wanted rows stand in the full ranking of the database.
@@ -64,8 +64,8 @@ def ranks(
     if len(asked) == 0 or int(lengths.sum()) == 0:
         return [torch.empty(0, dtype=torch.int64) for _ in asked]
     device = place(queries, device)
-    blocks = Blocks(rows, normalise=normalise, device=device, size=block)
     with workers(device) as (pool, threads):
+        blocks = Blocks(rows, normalise=normalise, device=device, size=block)
         groups, height = query_blocks(
             queries,
             max(_QUERIES // threads, 1),
@@ -88,6 +88,7 @@ def ranks(
                 ]
                 for visit in running:
                     visit.result()
+                del held  # or it would stay until the next one is whole
         return list(table.ranks.cpu().split(lengths.tolist()))
 
 

@@ -36,7 +36,7 @@ def search(
     *,
     normalise: bool = False,
     device: torch.device | str | None = None,
-    memory_mb: float = 384,
+    memory_mb: float = 320,
     block: int = BLOCK,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The ``k`` database rows of the largest inner product with each query.
@@ -66,9 +66,9 @@ def search(
     if k == 0 or len(queries) == 0:
         return torch.empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.int64)
     device = place(queries, device)
-    blocks = Blocks(rows, normalise=normalise, device=device, size=block)
-    at_once = max(1, int(memory_mb * 2**20) // (_CANDIDATE_BYTES * (k + blocks.size)))
     with workers(device) as (pool, threads):
+        blocks = Blocks(rows, normalise=normalise, device=device, size=block)
+        at_once = max(1, int(memory_mb * 2**20) // (_CANDIDATE_BYTES * (k + blocks.size)))
         parts = [
             _search(queries[first : first + at_once], blocks, k, pool, threads, first)
             for first in range(0, len(queries), at_once)

@@ -71,7 +71,7 @@ def train_probe(source: FeatureSource, data: ClassificationData) -> Probe:
 
 def probe_metrics(probe: Probe) -> dict[str, float]:
     """What is recorded of the choice."""
-    chosen = {"holdout_top1": probe.best_top1} if probe.path else {}
+    chosen = {"holdout_top1": probe.chosen.top1} if probe.chosen else {}
     return {"train_loss": probe.train_loss, "c": probe.c, **chosen}
 
 

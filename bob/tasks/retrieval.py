@@ -18,7 +18,7 @@ from bob.datasets import RetrievalData
 from bob.features import FeatureSource
 from bob.report.panels import PanelRow, retrieval_panel
 from bob.report.tables import csv_bytes
-from bob.retrieval.metrics import chance_bound, evaluate, split_relevance
+from bob.retrieval.metrics import chance_bound, evaluate, marks
 from bob.retrieval.search import search
 from bob.tasks.base import TaskOutput
 from bob.tasks.frozen import frozen_output
@@ -76,7 +76,7 @@ def _files(
     recipe = case.recipe
     assert isinstance(recipe, RetrievalRecipe)
     words = [
-        _marks(row, *split_relevance(relevance, recipe.setting))
+        marks(row, relevance, recipe.setting)
         for row, relevance in zip(found, data.relevance, strict=True)
     ]
     rows = [
@@ -91,15 +91,6 @@ def _files(
         "ranking.csv": csv_bytes(("query", "rank", "database", "cosine", "result"), rows),
         "retrieval.png": retrieval_panel(case, panel, f"{recipe.setting} mAP {score:.4f}"),
     }
-
-
-def _marks(found: torch.Tensor, right: torch.Tensor, junk: torch.Tensor) -> list[str]:
-    """``right``, ``junk`` or ``wrong`` for each of some database positions."""
-    is_right, is_junk = torch.isin(found, right).tolist(), torch.isin(found, junk).tolist()
-    return [
-        "right" if good else "junk" if neither else "wrong"
-        for good, neither in zip(is_right, is_junk, strict=True)
-    ]
 
 
 def _some(words: Sequence[Sequence[str]]) -> list[int]:
