@@ -5,7 +5,7 @@ by pair. Peak memory is the resident process's, beyond what it held before the c
 its own::
 
     python -m benchmarks.search                                # against faiss
-    python -m benchmarks.search --rows 1000000 --stream        # from float16 files, never loaded
+    python -m benchmarks.search --rows 1000000 --stream        # streamed from the feature store
 
 The status is 1 if search is slower than faiss, either needs more memory than the bound, or scores
 differ by more than rounding; 2 if faiss is not installed.
@@ -19,39 +19,22 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from bob.features import Features, FeatureStore
+from bob.features.store import Request
 from bob.retrieval.search import Rows, TensorRows, normalised, ranks, search
 from bob.training.environment import peak_memory_mb, reset_peak
 
 MEMORY_BOUND_MB = 512
 SCORE_BOUND = 1e-5
-SHARD = 100_000
-
-
-class Shards:
-    """Float16 files of rows, mapped for as long as a block is read."""
-
-    def __init__(self, folder: Path, rows: int, width: int) -> None:
-        self._folder = folder
-        self._rows = rows
-        self.width = width
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def rows(self, start: int, stop: int) -> torch.Tensor:
-        """As ``bob.retrieval.search.Rows`` has it."""
-        parts = []
-        for shard in range(start // SHARD, (stop - 1) // SHARD + 1):
-            mapped = np.load(self._folder / f"{shard}.npy", mmap_mode="r")
-            first = shard * SHARD
-            parts.append(mapped[max(0, start - first) : stop - first].astype(np.float32))
-        return torch.from_numpy(np.concatenate(parts))
+PART = 100_000
 
 
 def vectors(count: int, width: int, seed: int) -> torch.Tensor:
@@ -59,10 +42,22 @@ def vectors(count: int, width: int, seed: int) -> torch.Tensor:
     return normalised(torch.randn(count, width, generator=generator))
 
 
-def write_shards(folder: Path, rows: int, width: int) -> None:
-    for shard, first in enumerate(range(0, rows, SHARD)):
-        made = vectors(min(SHARD, rows - first), width, seed=1 + shard)
-        np.save(folder / f"{shard}.npy", made.to(torch.float16).numpy())
+def stored(folder: Path, rows: int, width: int) -> Features:
+    """Rows of unit vectors in a feature store, in half precision; written once."""
+    request = Request(
+        facts={"rows": rows, "width": width},
+        about="unit vectors",
+        rows=rows,
+        width=width,
+        half=True,
+        fingerprint=(),
+    )
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        for part, first in enumerate(range(0, rows, PART)):
+            yield vectors(min(PART, rows - first), width, seed=1 + part).numpy()
+
+    return FeatureStore(folder).get(request, batches)[0]
 
 
 def measure(what: str, args: argparse.Namespace, folder: Path | None) -> tuple[float, float]:
@@ -77,7 +72,7 @@ def _measured(what: str, args: argparse.Namespace, folder: Path | None) -> tuple
     cpu = torch.device("cpu")
     queries = vectors(args.queries, args.width, seed=0)
     database: Rows = (
-        Shards(folder, args.rows, args.width)
+        stored(folder, args.rows, args.width)
         if folder
         else TensorRows(vectors(args.rows, args.width, seed=1))
     )
@@ -161,12 +156,14 @@ def main() -> int:
     command.add_argument("-k", type=int, default=100)
     command.add_argument("--threads", type=int, default=2)
     command.add_argument("--pairs", type=int, default=3)
-    command.add_argument("--stream", action="store_true", help="read the database from files")
+    command.add_argument(
+        "--stream", action="store_true", help="read the database from a feature store"
+    )
     args = command.parse_args()
     print(f"{args.queries} queries x {args.rows} rows x {args.width}, top {args.k}", flush=True)
     if args.stream:
         with tempfile.TemporaryDirectory() as folder:
-            write_shards(Path(folder), args.rows, args.width)
+            stored(Path(folder), args.rows, args.width)
             return 0 if memory(args, Path(folder)) else 1
     try:
         import faiss

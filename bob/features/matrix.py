@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -40,6 +41,7 @@ class Features:
                 break
             part = self._shards[index][max(0, start - begin) : stop - begin]
             parts.append(np.array(part, dtype=np.float32))
+            _let_go(self._shards[index])
         if not parts:
             return torch.empty(0, self.width)
         return torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts))
@@ -47,3 +49,13 @@ class Features:
     def tensor(self) -> torch.Tensor:
         """Every row, float32 ``(n, width)`` in memory."""
         return self.rows(0, len(self))
+
+
+def _let_go(shard: NDArray[np.floating]) -> None:
+    """Give the pages of a mapped shard back to the system, which reads them again when needed.
+
+    Otherwise a pass over a file that is larger than memory counts as resident as a whole.
+    """
+    mapping = getattr(shard, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
