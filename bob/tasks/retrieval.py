@@ -107,7 +107,7 @@ def _panel_row(
     right = words.count("right")
     return PanelRow(
         query=data.queries.images[query],
-        label=f"{name}  {right} of {len(words)}",
+        label=f"{name[:14]}  {right} of {len(words)}",
         found=[
             (data.database.images[position], word)
             for position, word in zip(positions, words, strict=True)
