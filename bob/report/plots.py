@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bob.heads.probe import PathPoint
 
 _CELL_TEXT_LIMIT = 20
+_NAME_LIMIT = 16
 
 
 def png(figure: Figure) -> bytes:
@@ -40,13 +41,21 @@ def confusion_matrix(result: Result) -> bytes | None:
     counts = confusion_counts(result.outcomes)
     classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(5.6, 5.0), dpi=100, layout="constrained")
+    names = [name[:_NAME_LIMIT] for name in result.outcomes.class_names]
+    shown = max(map(len, names)) if classes <= _CELL_TEXT_LIMIT else 3
+    # Margins by hand: looking for them takes longer than drawing.
+    margin = 0.45 + 0.085 * shown
+    width, height = 4.9 + margin, 4.4 + margin
+    figure = Figure(figsize=(width, height), dpi=100)
+    figure.subplots_adjust(
+        left=margin / width, right=1 - 0.2 / width, bottom=margin / height, top=1 - 0.35 / height
+    )
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= _CELL_TEXT_LIMIT:
         ticks = range(classes)
-        axes.set_xticks(ticks, result.outcomes.class_names)
-        axes.set_yticks(ticks, result.outcomes.class_names)
+        axes.set_xticks(ticks, names, rotation=90 if shown > 3 else 0)
+        axes.set_yticks(ticks, names)
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = str(counts[row, column])
@@ -63,7 +72,8 @@ def learning_curve(result: Result) -> bytes | None:
     if not result.history:
         return None
     epochs = range(1, len(result.history) + 1)
-    figure = Figure(figsize=(6.4, 3.4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(6.8, 3.4), dpi=100)
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.15, top=0.88, wspace=0.27)
     losses, scores = figure.subplots(1, 2)
     panels = (
         (losses, "loss", ("train_loss", "test_loss")),
@@ -86,7 +96,6 @@ def learning_curve(result: Result) -> bytes | None:
 def regularisation_path(case: Case, path: Sequence[PathPoint], chosen: float) -> bytes:
     """Held-out accuracy and loss along the path, with the chosen strength marked."""
     figure = Figure(figsize=(6.8, 3.4), dpi=100)
-    # Margins by hand: looking for them takes longer than drawing.
     figure.subplots_adjust(left=0.09, right=0.98, bottom=0.15, top=0.88, wspace=0.27)
     accuracy, loss = figure.subplots(1, 2)
     strengths = [point.c for point in path]
