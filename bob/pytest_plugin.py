@@ -67,9 +67,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if hasattr(metafunc.config, "workerinput"):
         raise _xdist_refused()
     try:
-        cases = _bob(metafunc.config).plan.cases(tasks[0])
+        plan = _bob(metafunc.config).plan
+        cases = plan.cases(tasks[0])
     except BobError as error:
         raise pytest.Collector.CollectError(str(error)) from None
+    if not cases:
+        skip = pytest.mark.skip(reason=f"scale {plan.scale.key!r} has no {tasks[0]}")
+        metafunc.parametrize("case", [pytest.param(None, marks=skip)], ids=["none"])
+        return
     metafunc.parametrize("case", cases, ids=[case.name for case in cases])
 
 
