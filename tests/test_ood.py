@@ -62,6 +62,9 @@ def test_groups_weigh_equally_whatever_their_size() -> None:
     assert values["shift/blur"] == pytest.approx(0.25)
     assert values["shifted_top1"] == pytest.approx(0.5)
     assert values["gap"] == pytest.approx(0.5)
+    low, high = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
+    noise, blur = 0.75 * low + 0.25 * high, 0.25 * low + 0.75 * high
+    assert values["shifted_loss"] == pytest.approx((noise + blur) / 2)
     assert "effective_robustness" not in values
 
 

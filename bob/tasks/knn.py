@@ -33,7 +33,8 @@ def run(
     """Classify each test image by the votes of its nearest train images.
 
     Returns:
-        ``top1`` and ``top5`` with the recipe's ``k``, and ``top1_k<N>`` for the other numbers.
+        ``top1``, ``top5`` and ``vote_share``, the mean share of the vote that goes to the right
+        class, with the recipe's ``k``; and ``top1_k<N>`` for every number.
     """
     recipe = case.recipe
     assert isinstance(recipe, KnnRecipe)
@@ -58,6 +59,7 @@ def run(
         metrics={
             "top1": top_k(shares[recipe.k], targets),
             "top5": top_k(shares[recipe.k], targets, 5),
+            "vote_share": float(shares[recipe.k].gather(1, targets[:, None]).mean()),
             **{f"top1_k{k}": top_k(shares[k], targets) for k in ks},
         },
         outcomes=outcomes(shares[recipe.k].log().float(), targets, data.class_names),

@@ -16,6 +16,7 @@ from statistics import fmean
 
 import torch
 from lightning_fabric import Fabric
+from torch.nn import functional
 
 from bob.backbones import Backbone
 from bob.case import Case, Context
@@ -36,11 +37,13 @@ class ShiftScore:
 
     Attributes:
         top1: Accuracy on the target.
+        loss: Cross-entropy on the target.
         source_top1: Accuracy on the source's test images of the target's classes.
     """
 
     shift: Shift
     top1: float
+    loss: float
     source_top1: float
 
 
@@ -57,9 +60,9 @@ def run(
 
     Returns:
         ``shifted_top1``, the mean over groups of shifts (such as corruptions) of the mean within
-        the group; ``top1`` on the source; ``gap``, how much is lost; ``effective_robustness``
-        where the dataset has a baseline; ``shift/<group>`` for every group; and each target as a
-        table and a picture.
+        the group, and ``shifted_loss`` likewise; ``top1`` on the source; ``gap``, how much is lost;
+        ``effective_robustness`` where the dataset has a baseline; ``shift/<group>`` for every
+        group; and each target as a table and a picture.
     """
     started = time.perf_counter()
     source = FeatureSource(case, backbone, fabric, context, emit)
@@ -111,9 +114,11 @@ def score_shift(
         rows = torch.isin(targets, torch.tensor(shift.classes))
         source, targets = masked(source[rows], shift.classes), targets[rows]
     reached = top_k(source, targets) if len(targets) else math.nan
+    shifted = masked(shifted, shift.classes)
     return ShiftScore(
         shift=shift,
-        top1=top_k(masked(shifted, shift.classes), shift.split.targets),
+        top1=top_k(shifted, shift.split.targets),
+        loss=float(functional.cross_entropy(shifted, shift.split.targets)),
         source_top1=reached,
     )
 
@@ -138,7 +143,8 @@ def shift_metrics(
     means = {name: fmean(one.top1 for one in many) for name, many in groups.items()}
     reached = fmean(fmean(one.source_top1 for one in many) for many in groups.values())
     shifted = fmean(means.values())
-    values = {"shifted_top1": shifted, "gap": reached - shifted}
+    loss = fmean(fmean(one.loss for one in many) for many in groups.values())
+    values = {"shifted_top1": shifted, "shifted_loss": loss, "gap": reached - shifted}
     if baseline is not None:
         usual = expected_shifted(top1, test_size, baseline)
         values["effective_robustness"] = shifted - usual
@@ -173,12 +179,13 @@ def _files(case: Case, scores: Sequence[ShiftScore]) -> dict[str, bytes]:
             one.shift.severity,
             len(one.shift.split),
             one.top1,
+            one.loss,
             one.source_top1,
             one.source_top1 - one.top1,
         )
         for one in scores
     ]
-    header = ("shift", "group", "severity", "images", "top1", "source_top1", "gap")
+    header = ("shift", "group", "severity", "images", "top1", "loss", "source_top1", "gap")
     cells = [(one.shift.group, one.shift.severity, one.top1) for one in scores]
     return {
         "shifts.csv": csv_bytes(header, rows),
