@@ -17,8 +17,9 @@ import torch
 
 from bob.errors import BobError
 from bob.heads._softmax import FIT_TOLERANCE, MAX_ITERATIONS, PATH_TOLERANCE, Descent, Problem
+from bob.tasks.recipes import dinov2_grid
 
-C_VALUES: tuple[float, ...] = tuple(10 ** (-6 + 11 * step / 44) for step in range(45))
+C_VALUES = dinov2_grid()
 """Inverse penalties, ascending, per summed (not averaged) cross-entropy: logspace(-6, 5, 45)."""
 
 # Logits over the trained classes average to 0, so that their largest is above this whatever the
