@@ -52,7 +52,8 @@ def probabilities(head: LinearHead, features: torch.Tensor) -> torch.Tensor:
 
 
 def test_values_are_those_of_dinov2() -> None:
-    np.testing.assert_allclose(C_VALUES, np.logspace(-6, 5, 45), rtol=1e-12)
+    # Six digits, so that a recipe's hash does not hang on a platform's power function.
+    np.testing.assert_allclose(C_VALUES, np.logspace(-6, 5, 45), rtol=5e-6)
 
 
 @few
