@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from typing import Any
 
 from bob.case import Result, Verdict
+from bob.report.tables import csv_bytes
 
 
 def _plain(value: Any) -> Any:
@@ -73,24 +72,24 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def outcomes_csv(result: Result) -> str | None:
+def outcomes_csv(result: Result) -> bytes | None:
     """One row per test sample, in the split's order; none without outcomes."""
     if result.outcomes is None:
         return None
     outcomes = result.outcomes
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(("sample", "target", "prediction", "correct", "confidence"))
-    rows = zip(
+    samples = zip(
         outcomes.targets.tolist(),
         outcomes.predictions.tolist(),
         outcomes.confidences.tolist(),
         strict=True,
     )
-    for sample, (target, prediction, confidence) in enumerate(rows):
-        correct = int(target == prediction)
-        writer.writerow((sample, target, prediction, correct, f"{confidence:.5f}"))
-    return buffer.getvalue()
+    return csv_bytes(
+        ("sample", "target", "prediction", "correct", "confidence"),
+        (
+            (sample, target, prediction, int(target == prediction), f"{confidence:.5f}")
+            for sample, (target, prediction, confidence) in enumerate(samples)
+        ),
+    )
 
 
 def result_files(result: Result) -> dict[str, bytes]:
@@ -102,7 +101,7 @@ def result_files(result: Result) -> dict[str, bytes]:
     }
     samples = outcomes_csv(result)
     if samples is not None:
-        files["outcomes.csv"] = samples.encode()
+        files["outcomes.csv"] = samples
     for name, picture in (
         ("confusion_matrix.png", confusion_matrix(result)),
         ("learning_curve.png", learning_curve(result)),
