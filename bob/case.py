@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bob.catalog.schema import BackboneEntry, DatasetEntry
 from bob.frozen import Frozen
 from bob.hashing import digest_of
-from bob.tasks import TASKS
+from bob.tasks import TASKS, Judged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,13 +42,24 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Readable name within a task: ``backbone-dataset``."""
-        return f"{self.backbone.key}-{self.dataset.key}"
+        """Readable name within a task: ``backbone-dataset``, and the engine if any."""
+        return "-".join(filter(None, (self.backbone.key, self.dataset.key, self.variant)))
+
+    @property
+    def variant(self) -> str:
+        """The engine, where the task has several; empty elsewhere."""
+        return str(getattr(self.recipe, "engine", ""))
 
     @property
     def setting(self) -> str:
-        """Key in a reference file: ``task/dataset``."""
-        return f"{self.task}/{self.dataset.key}"
+        """Key in a reference file: ``task/dataset``, and the engine if there are several."""
+        return "/".join(filter(None, (self.task, self.dataset.key, self.variant)))
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        """The judged metrics that the recipe gives, the score first."""
+        absent = getattr(self.recipe, "unjudged", ())
+        return tuple(one for one in TASKS[self.task].judged if one.name not in absent)
 
     @property
     def metric(self) -> str:

@@ -16,13 +16,12 @@ from bob.errors import BobError
 from bob.executors import executor_names
 from bob.plan import Plan, Selection
 from bob.tasks import TASKS
+from bob.tasks.detection_recipe import ENGINES
 
 _PACKAGES = (
     "pytest", "mlflow", "torch", "torchvision", "timm", "torchmetrics", "lightning-fabric",
     "detectron2",
 )  # fmt: skip
-
-_TESTED = {"classification": "test images", "shift": "test images", "retrieval": "queries"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--scale", default="smoke")
     plan.add_argument("--backbone", action="append", default=[], metavar="SPEC")
     plan.add_argument("--base-seed", type=int, default=0)
+    plan.add_argument("--dataset", action="append", default=[], metavar="SPEC")
+    plan.add_argument("--engine", choices=ENGINES, default="", help="of detection tasks")
     plan.set_defaults(run=_plan)
 
     profile = commands.add_parser(
@@ -112,7 +113,11 @@ def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
         ]
     if what == "datasets":
         return [
-            (key, f"{entry.classes} classes, {entry.test_size} {_TESTED[entry.kind]}; {entry.note}")
+            (
+                key,
+                f"{entry.classes} classes, {entry.test_size} "
+                f"{'queries' if entry.kind == 'retrieval' else 'test images'}; {entry.note}",
+            )
             for key, entry in sorted(catalog.datasets.items())
         ]
     if what == "tasks":
@@ -139,7 +144,13 @@ def _references(folder: Path, catalog: Catalog) -> list[tuple[str, str]]:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    selection = Selection(scale=args.scale, backbones=tuple(args.backbone), seed=args.base_seed)
+    selection = Selection(
+        scale=args.scale,
+        backbones=tuple(args.backbone),
+        seed=args.base_seed,
+        engine=args.engine,
+        datasets=tuple(args.dataset),
+    )
     cases = Plan(load_catalog(args.catalog), selection).all_cases()
     for case in cases:
         print(f"{case.id}  {case.task:<18}  {case.name}  seed {case.seed}")

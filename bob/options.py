@@ -48,6 +48,15 @@ _OPTIONS = (
         "--catalog", "bob_catalog", "further catalog file; repeatable", kind="linelist",
         metavar="FILE",
     ),
+    _Option(
+        "--dataset", "bob_datasets", kind="linelist", metavar="SPEC",
+        help="run on this dataset instead of the scale's own: a catalog key or coco:FOLDER; "
+        "repeatable",
+    ),
+    _Option(
+        "--engine", "bob_engine", "engine of detection tasks: torchvision or detectron2 (the "
+        "scale's own)", choices=("torchvision", "detectron2"),
+    ),
     _Option("--executor", "bob_executor", "where cases run", "inline", metavar="NAME"),
     _Option(
         "--tracking-uri", "bob_tracking_uri",
@@ -122,7 +131,10 @@ def given(config: pytest.Config) -> list[str]:
 
 def given_arguments(config: pytest.Config) -> dict[str, str]:
     """Options with a value on the command line that a repeat of one case needs again."""
-    skip = {"bob_bands", "bob_progress", "bob_backbones", "bob_require_bands", "bob_catalog"}
+    skip = {
+        "bob_bands", "bob_progress", "bob_backbones", "bob_require_bands", "bob_catalog",
+        "bob_datasets",
+    }  # fmt: skip
     return {
         option.flag: str(config.getoption(option.dest))
         for option in _OPTIONS
@@ -142,6 +154,8 @@ class Options:
 
     scale: str
     backbones: tuple[str, ...]
+    datasets: tuple[str, ...]
+    engine: str
     seeds: int | None
     base_seed: int
     bands: str
@@ -179,6 +193,8 @@ def read_options(config: pytest.Config) -> Options:
     return Options(
         scale=_text(config, "bob_scale"),
         backbones=lines("bob_backbones"),
+        datasets=lines("bob_datasets"),
+        engine=_choice(config, "bob_engine"),
         seeds=_number("--seeds", seeds, 1) if seeds else None,
         base_seed=_number("--base-seed", _text(config, "bob_base_seed"), 0),
         bands=config.getoption("bob_bands") or "check",
@@ -212,7 +228,7 @@ def _text(config: pytest.Config, dest: str) -> str:
 
 def _choice(config: pytest.Config, dest: str) -> str:
     value, option = _text(config, dest), _option(dest)
-    if option.choices and value not in option.choices:
+    if option.choices and value and value not in option.choices:
         raise BobError(f"{dest} = {value!r} in the ini file; known: {', '.join(option.choices)}.")
     return value
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from pydantic import ValidationError
+
 from bob.case import Case
-from bob.catalog import BackboneEntry, Catalog, TaskPlan, parse_backbone
+from bob.catalog import (
+    BackboneEntry,
+    Catalog,
+    DatasetEntry,
+    TaskPlan,
+    parse_backbone,
+    parse_dataset,
+)
 from bob.errors import BobError, unknown
 from bob.frozen import Frozen
 from bob.tasks import TASKS
@@ -22,11 +30,15 @@ class Selection:
         scale: Key of a scale.
         backbones: Keys or specs as of ``parse_backbone``; empty for the scale's own.
         seed: Seed of each case; further seeds count up from it.
+        engine: Engine of detection tasks; empty for the scale's own.
+        datasets: Keys or specs as of ``parse_dataset``; empty for the scale's own.
     """
 
     scale: str = "smoke"
     backbones: tuple[str, ...] = ()
     seed: int = 0
+    engine: str = ""
+    datasets: tuple[str, ...] = ()
 
 
 class Plan:
@@ -54,6 +66,9 @@ class Plan:
         self.backbones = tuple(taken.values()) or tuple(
             entry for entry in catalog.backbones.values() if self.scale.key in entry.scales
         )
+        self.named_datasets = tuple(
+            dict.fromkeys(parse_dataset(spec, catalog) for spec in selection.datasets)
+        )
         self.catalog = catalog.with_backbones(
             entry for entry in named if entry.key not in catalog.backbones
         )
@@ -69,27 +84,48 @@ class Plan:
         settings = self.scale.tasks.get(task)
         if settings is None:
             return ()
-        resolve = lru_cache(maxsize=None)(lambda family: _recipe(task, settings, family))
+        resolve = lru_cache(maxsize=None)(
+            lambda family, masks: _recipe(task, settings, family, self.selection.engine, masks)
+        )
         return tuple(
             Case(
                 backbone=backbone,
                 task=task,
-                dataset=self.catalog.dataset(dataset),
+                dataset=dataset,
                 scale=self.scale.key,
-                recipe=resolve(backbone.family),
+                recipe=resolve(backbone.family, dataset.options.get("masks") is not False),
                 seed=self.selection.seed,
                 margin=settings.margin,
                 reference_seeds=settings.reference_seeds,
             )
             for backbone in sorted(self.backbones, key=lambda entry: entry.key)
-            for dataset in sorted(settings.datasets)
+            for dataset in self._datasets(task, settings)
         )
+
+    def _datasets(self, task: str, settings: TaskPlan) -> list[DatasetEntry]:
+        if self.named_datasets:
+            return [one for one in self.named_datasets if TASKS[task].takes(one.kind)]
+        return [self.catalog.dataset(key) for key in sorted(settings.datasets)]
 
     def all_cases(self) -> tuple[Case, ...]:
         """The cases of every task of the scale."""
         return tuple(case for task in sorted(self.scale.tasks) for case in self.cases(task))
 
 
-def _recipe(task: str, settings: TaskPlan, family: str) -> Frozen:
-    fields: Mapping[str, Any] = {**settings.recipe, **settings.families.get(family, {})}
-    return TASKS[task].recipe.model_validate(fields)
+def _recipe(task: str, settings: TaskPlan, family: str, engine: str, masks: bool) -> Frozen:
+    model = TASKS[task].recipe
+    fields: dict[str, Any] = {**settings.recipe, **settings.families.get(family, {})}
+    if "engine" in model.model_fields:
+        chosen = engine or fields.get("engine") or model.model_fields["engine"].default
+        fields |= {"engine": chosen, **settings.engines.get(chosen, {})}
+        if not masks:
+            fields["masks"] = False
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BobError(
+            f"The recipe of {task} for family {family!r} cannot be run with --engine "
+            f"{engine or 'none'}: {first['msg']}. Give the scale's {task} the differences under "
+            f"`engines:` in its catalog file."
+        ) from None

@@ -52,9 +52,11 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     environment.reset_peak(fabric.device)
     data = load_dataset(case.dataset)
     seed_everything(case.seed, workers=True, verbose=False)
+    # a detector brings the backbone from its own size to that of the images
+    detection = TASKS[case.task].data in ("detection", "detection_shift")
     backbone = build_backbone(
         case.backbone,
-        image_size=getattr(case.recipe, "image_size", 224),
+        image_size=None if detection else getattr(case.recipe, "image_size", 224),
         drop_path=getattr(case.recipe, "drop_path", 0.0),
     )
     loaded = time.perf_counter()

@@ -10,6 +10,7 @@ from bob.catalog import BackboneEntry, load_catalog
 from bob.options import given_arguments, read_options
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
+from bob.tasks.detection_recipe import ENGINES
 
 if TYPE_CHECKING:
     import pytest
@@ -41,6 +42,8 @@ class BobSession:
                 scale=self.options.scale,
                 backbones=self.options.backbones,
                 seed=self.options.base_seed,
+                engine=self.options.engine,
+                datasets=self.options.datasets,
             ),
         )
         self.progress = ProgressLine(config, self.options.progress)
@@ -129,6 +132,7 @@ class BobSession:
             arguments,
             backbones=self.options.backbones,
             catalogs=self.config.getoption("bob_catalog") or (),
+            datasets=self.options.datasets,
         )
         return failure_message(evaluation, store=self.tracker.store.uri, repeat=command)
 
@@ -200,7 +204,12 @@ class BobSession:
             key for key, entry in catalog.backbones.items() if self.options.scale in entry.scales
         )
         named = {entry.key for entry in self.plan.backbones}
-        selection = Selection(scale=self.options.scale, backbones=keys)
-        return Plan(catalog, selection).all_cases() + tuple(
+        scale = self.options.scale
+        own = tuple(
+            case
+            for engine in ENGINES
+            for case in Plan(catalog, Selection(scale, keys, engine=engine)).all_cases()
+        )
+        return own + tuple(
             case for case in self.plan.all_cases() if case.backbone.key in named - set(keys)
         )

@@ -19,6 +19,7 @@ from bob.errors import BobError
 from bob.hashing import digest_of_file
 from bob.objects import import_object
 
+_USUAL_SIZE = 224
 Triple = tuple[float, float, float]
 _IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
@@ -48,12 +49,15 @@ class Backbone:
     fingerprint: tuple[float, ...]
 
 
-def build_backbone(entry: BackboneEntry, *, image_size: int, drop_path: float = 0.0) -> Backbone:
+def build_backbone(
+    entry: BackboneEntry, *, image_size: int | None, drop_path: float = 0.0
+) -> Backbone:
     """Build the backbone of an entry.
 
     Args:
         entry: Catalog entry or one parsed from the command line.
-        image_size: Height and width to build for. A backbone that cannot take it keeps its own.
+        image_size: Height and width to build for, or none for its own. A backbone that cannot take
+            it keeps its own.
         drop_path: Stochastic depth, for sources that take ``drop_path_rate``.
 
     Raises:
@@ -126,16 +130,25 @@ def _spell(arguments: dict[str, Any]) -> str:
 def _data_config(module: nn.Module) -> dict[str, Any]:
     """Normalisation and native size that a timm module carries; empty for other modules."""
     config = getattr(module, "pretrained_cfg", None) or {}
-    return {key: config[key] for key in ("mean", "std", "input_size") if config.get(key)}
+    found = {key: config[key] for key in ("mean", "std", "input_size") if config.get(key)}
+    built_for = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    if built_for is not None:
+        found["input_size"] = (3, *built_for)
+    return found
 
 
 def _probe(
-    entry: BackboneEntry, module: nn.Module, image_size: int, native: tuple[int, int, int] | None
+    entry: BackboneEntry,
+    module: nn.Module,
+    image_size: int | None,
+    native: tuple[int, int, int] | None,
 ) -> tuple[int, torch.Tensor]:
     """Run two fixed images of noise through; returns the size that works and their features."""
+    own = native[-1] if native else None
+    image_size = image_size or own or _USUAL_SIZE
     sizes = [image_size]
-    if native and native[-1] != image_size:
-        sizes.append(native[-1])
+    if own and own != image_size:
+        sizes.append(own)
     problem: Exception | None = None
     was_training = module.training
     module.eval()

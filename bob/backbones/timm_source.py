@@ -21,7 +21,7 @@ _NETWORK_PACKAGES = {
 }
 
 
-def build_timm(entry: BackboneEntry, *, image_size: int, drop_path: float) -> nn.Module:
+def build_timm(entry: BackboneEntry, *, image_size: int | None, drop_path: float) -> nn.Module:
     """Build ``timm:NAME`` without its classifier.
 
     ``pretrained`` is on unless the entry says otherwise or brings a checkpoint. Architectures of a
@@ -42,7 +42,8 @@ def build_timm(entry: BackboneEntry, *, image_size: int, drop_path: float) -> nn
     if drop_path:
         optional.insert(0, {"drop_path_rate": drop_path})
     config = timm.get_pretrained_cfg(name) if is_local else None
-    if config is not None and config.fixed_input_size and "img_size" not in arguments:
+    fixed = config is not None and config.fixed_input_size
+    if fixed and image_size is not None and "img_size" not in arguments:
         optional = [{**extra, "img_size": image_size} for extra in optional] + optional
     problem: Exception | None = None
     for extra in optional:

@@ -8,7 +8,7 @@ from bob.catalog.schema import (
     TaskPlan,
     Weights,
 )
-from bob.catalog.spec import parse_backbone
+from bob.catalog.spec import parse_backbone, parse_dataset
 
 __all__ = [
     "BackboneEntry",
@@ -19,4 +19,5 @@ __all__ = [
     "Weights",
     "load_catalog",
     "parse_backbone",
+    "parse_dataset",
 ]

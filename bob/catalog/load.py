@@ -16,7 +16,8 @@ from bob.frozen import Frozen
 from bob.tasks import TASKS
 
 BUILTIN = tuple(
-    Path(__file__).parent / name for name in ("backbones.yaml", "datasets.yaml", "smoke.yaml")
+    Path(__file__).parent / name
+    for name in ("backbones.yaml", "datasets.yaml", "smoke.yaml", "full.yaml")
 )
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
@@ -146,6 +147,9 @@ def _check_names(catalog: Catalog, file: YamlFile) -> None:
             for family, changes in plan.families.items():
                 merged = {**plan.recipe, **changes}
                 _check_recipe(file, keys, TASKS[task].recipe, merged, ("families", family))
+            for engine, changes in plan.engines.items():
+                merged = {**plan.recipe, "engine": engine, **changes}
+                _check_recipe(file, keys, TASKS[task].recipe, merged, ("engines", engine))
 
 
 def _check_recipe(

@@ -95,9 +95,10 @@ class DatasetEntry(Frozen):
 
     Attributes:
         key: Name in case ids and tags.
-        kind: ``classification``; ``shift`` with shifted targets besides; or ``retrieval``.
+        kind: ``classification``; ``shift`` with shifted targets besides; ``retrieval``;
+            ``detection``; or ``detection_shift``.
         loader: ``package.module:function`` returning the loaded dataset.
-        sha256: Digest of the data, checked on load.
+        sha256: Digest of the data, checked on load; none where the official files are trusted.
         classes: Number of classes.
         test_size: Images in the test split, or queries of a retrieval.
         options: Keyword arguments for the loader.
@@ -108,19 +109,24 @@ class DatasetEntry(Frozen):
 
     key: str
     loader: str
-    sha256: Sha256
-    classes: int = Field(ge=2)
+    sha256: Sha256 | None
+    classes: int = Field(ge=1)
     test_size: int = Field(ge=1)
     options: dict[str, Scalar] = Field(default_factory=dict)
-    kind: Literal["classification", "shift", "retrieval"] = "classification"
+    kind: Literal["classification", "shift", "retrieval", "detection", "detection_shift"] = (
+        "classification"
+    )
     baseline: RobustnessBaseline | None = None
     licence: str = ""
     note: str = ""
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What of this entry changes a score."""
-        return self.model_dump(include={"loader", "sha256", "classes", "options"})
+        """What of this entry changes a score; not where data of a known digest lie."""
+        identity = self.model_dump(include={"loader", "sha256", "classes", "options"})
+        if self.sha256:
+            identity["options"].pop("path", None)
+        return identity
 
 
 class TaskPlan(Frozen):
@@ -130,6 +136,7 @@ class TaskPlan(Frozen):
         datasets: Dataset keys.
         recipe: Recipe fields that differ from the defaults.
         families: Further differences per architecture family.
+        engines: Further differences per engine, for tasks that have several.
         margin: Smallest drop of the judged metric worth a failure (its own unit, 0..1 for top-1).
         reference_seeds: Seeds that ``--bands`` measures unless ``--seeds`` says otherwise.
     """
@@ -137,6 +144,7 @@ class TaskPlan(Frozen):
     datasets: tuple[str, ...] = Field(min_length=1)
     recipe: dict[str, Any] = Field(default_factory=dict)
     families: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     margin: float = Field(default=0.0, ge=0)
     reference_seeds: int = Field(default=8, ge=2)
 

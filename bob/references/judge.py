@@ -57,12 +57,12 @@ class Gate:
         if found is None:
             return _without_reference(case, known, results)
         reference, path = found
-        absent = [one.name for one in TASKS[case.task].judged if not reference.metric(one.name)]
+        absent = [one.name for one in case.judged if not reference.metric(one.name)]
         if reference.protocol != case.protocol or absent:
             return _stale(case, known, reference, path, absent)
         comparisons = tuple(
             self._compare(case, judged, index, results, reference, stage)
-            for index, judged in enumerate(TASKS[case.task].judged)
+            for index, judged in enumerate(case.judged)
         )
         return Verdict(
             status=_worst([one.status for one in comparisons]),
@@ -79,7 +79,7 @@ class Gate:
     def unusable(case: Case, results: Sequence[Result]) -> str:
         """Which judged metric is missing or not finite; empty when all are there."""
         for result in results:
-            for judged in TASKS[case.task].judged:
+            for judged in case.judged:
                 value = result.metrics.get(judged.name)
                 if value is None:
                     return f"{judged.name} is missing for seed {result.case.seed}"
@@ -99,7 +99,7 @@ class Gate:
         values = reference.metric(judged.name)
         exact = is_exact(case, reference)
         spread = self._spread(case, judged, reference, values)
-        share = len(TASKS[case.task].judged)
+        share = len(case.judged)
         margin = case.margin if index == 0 else judged.margin
         first, second = (
             predict(
@@ -178,7 +178,7 @@ class Gate:
         """Whether updates, each within its band, have added up to a drop from the first values."""
         if reference.anchor.values == reference.values:
             return ""
-        judged = TASKS[case.task].judged[0]
+        judged = case.judged[0]
         values = reference.anchored(judged.name)
         spread = self._spread(case, judged, reference, values)
         band = predict(

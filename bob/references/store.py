@@ -18,7 +18,6 @@ from bob.case import Case, Result
 from bob.errors import BobError
 from bob.frozen import Frozen
 from bob.hashing import digest_of, file_name
-from bob.tasks import TASKS
 
 BUILTIN = Path(__file__).parent / "measured"
 SCHEMA = 1
@@ -201,7 +200,7 @@ def _parse(path: Path) -> ReferenceFile:
 
 
 def _reference(case: Case, results: list[Result], old: Reference | None) -> Reference:
-    names = [judged.name for judged in TASKS[case.task].judged]
+    names = [judged.name for judged in case.judged]
     values = {
         result.case.seed: {name: round(result.metrics[name], 6) for name in names}
         for result in results

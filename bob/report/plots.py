@@ -75,9 +75,12 @@ def learning_curve(result: Result) -> bytes | None:
     figure = Figure(figsize=(6.8, 3.4), dpi=100)
     figure.subplots_adjust(left=0.09, right=0.98, bottom=0.15, top=0.88, wspace=0.27)
     losses, scores = figure.subplots(1, 2)
+    parts = tuple(name for name in result.history[-1] if name.startswith("loss_"))
     panels = (
         (losses, "loss", ("train_loss", "test_loss")),
-        (scores, "accuracy on the test split", ("top1", "top5")),
+        (scores, "parts of the loss", parts)
+        if parts
+        else (scores, "accuracy on the test split", ("top1", "top5")),
     )
     for axes, label, names in panels:
         for name in names:

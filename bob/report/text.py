@@ -10,7 +10,6 @@ from typing import Any
 from bob.bench import Evaluation, Update
 from bob.case import Comparison, Status
 from bob.report.files import verdict_record
-from bob.tasks import TASKS
 
 _HEADERS = ("backbone", "task", "dataset", "score", "band", "Δ", "seeds", "verdict")
 
@@ -60,6 +59,7 @@ def repeat_command(
     *,
     backbones: Iterable[str],
     catalogs: Iterable[str],
+    datasets: Iterable[str] = (),
 ) -> str:
     """The shell command that runs one test again with the same options."""
     words = ["pytest", *node]
@@ -67,6 +67,8 @@ def repeat_command(
         words += [option, value]
     for spec in backbones:
         words += ["--backbone", spec]
+    for spec in datasets:
+        words += ["--dataset", spec]
     for path in catalogs:
         words += ["--catalog", path]
     return " ".join(shlex.quote(word) for word in words)
@@ -114,7 +116,7 @@ def _row(evaluation: Evaluation) -> tuple[str, ...]:
     return (
         case.backbone.key,
         case.task,
-        case.dataset.key,
+        case.setting.split("/", 1)[1],
         "-" if verdict.mean is None else f"{case.metric} {verdict.mean:.4f}",
         "-" if one is None else f"[{one.low:.4f}, {one.high:.4f}]",
         "-" if one is None else f"{one.delta:+.4f}",
@@ -159,7 +161,7 @@ def update_lines(update: Update) -> list[str]:
     comparable = old is not None and old.protocol == new.protocol
     if old is not None and not comparable:
         lines[0] += "; the protocol changed, so the old values are not comparable"
-    for judged in TASKS[case.task].judged:
+    for judged in case.judged:
         after = new.metric(judged.name)
         text = f"{fmean(after):.4f} (n={len(after)})"
         before = old.metric(judged.name) if old is not None and comparable else []

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bob.frozen import Frozen
+from bob.tasks.detection_recipe import (
+    DetectionRecipe,
+    FrozenDetectionRecipe,
+    ShiftedDetectionRecipe,
+)
 from bob.tasks.recipes import (
     FinetuneRecipe,
     KnnRecipe,
@@ -16,7 +21,7 @@ from bob.tasks.recipes import (
     RetrievalRecipe,
 )
 
-DataKind = Literal["classification", "shift", "retrieval"]
+DataKind = Literal["classification", "shift", "retrieval", "detection", "detection_shift"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,12 @@ class TaskSpec:
         """Whether the task runs on datasets of a kind."""
         return kind == self.data or (kind == "shift" and self.data == "classification")
 
+
+_DETECTION = (
+    Judged("box_ap", "angular"),
+    Judged("mask_ap", "angular", margin=0.01),
+    Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+)
 
 TASKS = {
     task.name: task
@@ -154,6 +165,33 @@ TASKS = {
             description="a probe learnt on the source, read on shifted targets",
             seeded=False,
             data="shift",
+        ),
+        TaskSpec(
+            name="detection",
+            runner="bob.tasks.detection:run",
+            recipe=DetectionRecipe,
+            judged=_DETECTION,
+            description="object detection and instance segmentation, everything fine-tuned",
+            data="detection",
+        ),
+        TaskSpec(
+            name="detection_frozen",
+            runner="bob.tasks.detection:run",
+            recipe=FrozenDetectionRecipe,
+            judged=_DETECTION,
+            description="object detection and instance segmentation on a frozen backbone",
+            data="detection",
+        ),
+        TaskSpec(
+            name="ood_detection",
+            runner="bob.tasks.ood_detection:run",
+            recipe=ShiftedDetectionRecipe,
+            judged=(
+                Judged("shifted_box_ap", "angular"),
+                Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+            ),
+            description="object detection learnt on a source, read on shifted targets",
+            data="detection_shift",
         ),
     )
 }

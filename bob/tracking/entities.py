@@ -22,6 +22,7 @@ def case_tags(case: Case) -> dict[str, str]:
         "bob.seed": str(case.seed),
         "bob.case": case.id,
         "bob.protocol": case.protocol,
+        **({"bob.engine": case.variant} if case.variant else {}),
     }
 
 
@@ -31,7 +32,7 @@ def dataset_inputs(case: Case) -> list[Any]:
 
     dataset = Dataset(
         name=case.dataset.key,
-        digest=case.dataset.sha256[:8],
+        digest=(case.dataset.sha256 or case.protocol)[:8],
         source_type="code",
         source=json.dumps(case.dataset.identity),
         profile=json.dumps(

@@ -1,0 +1,367 @@
+"""Detection data in COCO's format: the same loading code for COCO, a user's folder and scenes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bob.datasets.coco_layout import (
+    content_digest,
+    data_root,
+    find_parts,
+    joint_digest,
+    read_annotations,
+)
+from bob.detection.records import Sample, Target
+from bob.errors import BobError
+
+TOLERATED = 0.01
+"""Share of annotations without area that is left out rather than refused; COCO's own train2017 has
+one such box."""
+
+KEPT_BYTES = 128 * 2**20
+_SHOWN = 3
+
+
+class CocoSplit:
+    """Images and their instances.
+
+    Args:
+        content: What an annotation file holds; missing ``area`` and ``iscrowd`` are filled in.
+        images: Folder of the images.
+        source: File named in errors.
+        masks: Whether masks are wanted.
+
+    Attributes:
+        class_names: By label.
+        category_ids: By label, ascending; they may have gaps.
+        image_ids: By position, ascending.
+        annotated: Positions of images with something to learn from.
+        dataset: The content, for evaluators.
+        remarks: What was left out.
+
+    Raises:
+        BobError: The content is not consistent, or an image is missing; names file and id.
+    """
+
+    def __init__(
+        self, content: dict[str, Any], images: Path, *, source: Path, masks: bool = True
+    ) -> None:
+        self.source, self.folder, self.masks = source, images, masks
+        self.dataset = content
+        self.digest = content_digest(content)
+        for kind in ("images", "annotations", "categories"):
+            self._unique(kind)
+        categories = sorted(content["categories"], key=lambda one: int(one["id"]))
+        self.category_ids = tuple(int(one["id"]) for one in categories)
+        self.class_names = tuple(str(one.get("name", one["id"])) for one in categories)
+        self._labels = {key: label for label, key in enumerate(self.category_ids)}
+        self._images = sorted(content["images"], key=lambda one: int(one["id"]))
+        self.image_ids = tuple(int(one["id"]) for one in self._images)
+        self._need_files()
+        self._instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.remarks = self._sort_annotations()
+        self.annotated = tuple(
+            index for index, key in enumerate(self.image_ids) if self._instances.get(key)
+        )
+        pixels = sum(int(one["height"]) * int(one["width"]) for one in self._images)
+        self._kept: dict[int, Sample] | None = {} if pixels * 3 <= KEPT_BYTES else None
+
+    @classmethod
+    def read(cls, annotations: Path, images: Path, *, masks: bool = True) -> CocoSplit:
+        """The split of an annotation file and a folder of images."""
+        return cls(read_annotations(annotations), images, source=annotations, masks=masks)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def path(self, index: int) -> Path:
+        """File of an image."""
+        return self.folder / str(self._images[index]["file_name"])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image."""
+        return int(self._images[index]["height"]), int(self._images[index]["width"])
+
+    def sample(self, index: int) -> Sample:
+        """An image with its instances; boxes that stick out are clipped.
+
+        Raises:
+            BobError: The image cannot be decoded or has another size than its entry, or a mask is
+                malformed.
+        """
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        height, width = self.size(index)
+        found = self._instances.get(self.image_ids[index], [])
+        corners = [_clipped(one["bbox"], height, width) for one in found]
+        masks = None
+        if self.masks:
+            planes = [self._mask(one, height, width) for one in found]
+            masks = torch.from_numpy(np.stack(planes) if planes else np.zeros((0, height, width)))
+            masks = masks.bool()
+        sample = Sample(
+            image=self._decode(index),
+            target=Target(
+                boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
+                labels=torch.tensor(
+                    [self._labels[one["category_id"]] for one in found], dtype=torch.int64
+                ),
+                masks=masks,
+            ),
+            index=index,
+        )
+        if self._kept is not None:
+            self._kept[index] = sample
+        return sample
+
+    def _decode(self, index: int) -> torch.Tensor:
+        path, (height, width) = self.path(index), self.size(index)
+        try:
+            with Image.open(path) as opened:
+                opened.load()
+                image = opened.convert("RGB")
+                if image.size != (width, height):
+                    image = ImageOps.exif_transpose(opened).convert("RGB")
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            raise self._error(
+                f"image {path} (id {self.image_ids[index]}) cannot be decoded: "
+                f"{type(error).__name__}: {error}. Fetch it again, or take its entry out"
+            ) from error
+        if image.size != (width, height):
+            raise self._error(
+                f"image {path} (id {self.image_ids[index]}) is {image.height} pixels high and "
+                f"{image.width} wide; its entry says {height} and {width}. Boxes would be off: "
+                "correct the entry"
+            )
+        array: NDArray[np.uint8] = np.array(image)
+        return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+    def _mask(self, annotation: dict[str, Any], height: int, width: int) -> NDArray[np.uint8]:
+        from faster_coco_eval.core import mask as coco_mask
+
+        shape = annotation["segmentation"]
+        if isinstance(shape, dict):
+            if list(shape.get("size", ())) != [height, width]:
+                raise self._error(
+                    f"annotation {annotation['id']}: its run-length mask is of size "
+                    f"{shape.get('size')}, the image of {[height, width]}"
+                )
+            runs = shape["counts"]
+            encoded = (
+                coco_mask.frPyObjects(shape, height, width) if isinstance(runs, list) else shape
+            )
+        else:
+            encoded = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))
+        return np.asarray(coco_mask.decode(encoded), np.uint8)
+
+    def _unique(self, kind: str) -> None:
+        rows = self.dataset[kind]
+        bad = [
+            one for one in rows if not isinstance(one, dict) or not isinstance(one.get("id"), int)
+        ]
+        if bad:
+            raise self._error(f"an entry of {kind} has no whole number as id: {str(bad[0])[:80]}")
+        twice = [key for key, count in Counter(one["id"] for one in rows).items() if count > 1]
+        if twice:
+            raise self._error(f"{kind} id {twice[0]} is given more than once")
+
+    def _need_files(self) -> None:
+        listed: dict[Path, set[str]] = {}
+        missing = []
+        for one in self._images:
+            if not {"file_name", "height", "width"} <= one.keys():
+                raise self._error(f"image {one['id']} lacks file_name, height or width")
+            path = self.folder / str(one["file_name"])
+            if path.parent not in listed:
+                listed[path.parent] = (
+                    set(os.listdir(path.parent)) if path.parent.is_dir() else set()
+                )
+            if path.name not in listed[path.parent]:
+                missing.append(f"{one['file_name']} (id {one['id']})")
+        if missing:
+            raise self._error(
+                f"{len(missing)} of {len(self._images)} images are not in {self.folder}: "
+                f"{_some(missing)}. Restore them, or take their entries out"
+            )
+
+    def _sort_annotations(self) -> tuple[str, ...]:
+        sizes = {one["id"]: (int(one["height"]), int(one["width"])) for one in self._images}
+        empty = []
+        for one in self.dataset["annotations"]:
+            self._check(one, sizes)
+            height, width = sizes[one["image_id"]]
+            x0, y0, x1, y1 = _clipped(one["bbox"], height, width)
+            one.setdefault("iscrowd", 0)
+            one.setdefault("area", float(one["bbox"][2] * one["bbox"][3]))
+            if one["iscrowd"]:
+                continue
+            if x1 <= x0 or y1 <= y0:
+                empty.append(one["id"])
+                continue
+            if self.masks:
+                self._check_mask(one)
+            self._instances[one["image_id"]].append(one)
+        if not empty:
+            return ()
+        text = (
+            f"{len(empty)} of {len(self.dataset['annotations'])} boxes have no area or lie outside "
+            f"their image: annotation {_some(empty)}"
+        )
+        if len(empty) > TOLERATED * len(self.dataset["annotations"]):
+            raise self._error(f"{text}. Correct them or take them out")
+        return (f"{self.source.name}: {text}; left out",)
+
+    def _check(self, one: dict[str, Any], sizes: dict[int, tuple[int, int]]) -> None:
+        if one.get("image_id") not in sizes:
+            raise self._error(
+                f"annotation {one['id']} is of an unknown image {one.get('image_id')}"
+            )
+        if one.get("category_id") not in self._labels:
+            raise self._error(
+                f"annotation {one['id']} is of an unknown category {one.get('category_id')}; "
+                f"known: {_some(self.category_ids)}"
+            )
+        box: Any = one.get("bbox")
+        four = isinstance(box, list) and len(box) == 4
+        if not four or not all(isinstance(v, int | float) and math.isfinite(v) for v in box):
+            raise self._error(
+                f"annotation {one['id']}: bbox {box} is not four numbers x, y, width, height"
+            )
+
+    def _check_mask(self, one: dict[str, Any]) -> None:
+        shape = one.get("segmentation")
+        if not shape:
+            raise self._error(
+                f"annotation {one['id']} has no segmentation. For boxes alone set `masks: false` "
+                "in the recipe and the dataset's options"
+            )
+        if isinstance(shape, dict):
+            if "counts" not in shape or "size" not in shape:
+                raise self._error(
+                    f"annotation {one['id']}: its run-length mask lacks counts or size"
+                )
+        elif not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in shape):
+            raise self._error(
+                f"annotation {one['id']}: a polygon needs at least three points, as x, y, x, y, ..."
+            )
+
+    def _error(self, text: str) -> BobError:
+        return BobError(f"{self.source}: {text}.", kind="dataset")
+
+
+def _clipped(box: Sequence[float], height: int, width: int) -> list[float]:
+    x, y, w, h = box
+    return [max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)]
+
+
+def _some(things: Iterable[object]) -> str:
+    rows = [str(one) for one in things]
+    return ", ".join(rows[:_SHOWN]) + (", ..." if len(rows) > _SHOWN else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionData:
+    """Images to learn to detect on, and to score on.
+
+    Attributes:
+        sha256: Digest of everything the splits are made from.
+        class_names: By label.
+    """
+
+    sha256: str
+    class_names: tuple[str, ...]
+    train: CocoSplit
+    test: CocoSplit
+
+    @property
+    def test_size(self) -> int:
+        """Images that scores are read on."""
+        return len(self.test)
+
+
+@dataclass(frozen=True)
+class DetectionShift:
+    """Images of the source's classes from elsewhere."""
+
+    name: str
+    split: CocoSplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionShiftData:
+    """A source to learn on and shifted targets to read the same detector on.
+
+    Attributes:
+        test: The source's own test split, where it has one.
+    """
+
+    sha256: str
+    class_names: tuple[str, ...]
+    train: CocoSplit
+    test: CocoSplit | None
+    shifts: tuple[DetectionShift, ...]
+
+    @property
+    def test_size(self) -> int:
+        """Images of all targets."""
+        return sum(len(one.split) for one in self.shifts)
+
+
+def load_coco(*, path: str, masks: bool = True) -> DetectionData:
+    """Load a folder in COCO's format; see ``bob.datasets.coco_layout.find_parts``.
+
+    Args:
+        path: The folder.
+        masks: Whether masks are wanted.
+
+    Raises:
+        BobError: The folder or a split is missing, an annotation file is not consistent, or the
+            splits differ in their categories.
+    """
+    first, second = find_parts(Path(path))
+    train = CocoSplit.read(first.annotations, first.images, masks=masks)
+    test = CocoSplit.read(second.annotations, second.images, masks=masks)
+    own, other = (
+        dict(zip(one.category_ids, one.class_names, strict=True)) for one in (train, test)
+    )
+    if own != other:
+        differing = sorted(set(own.items()) ^ set(other.items()))
+        raise BobError(
+            f"{test.source} and {train.source} differ in their categories: {_some(differing)}. "
+            "Give both files the same list.",
+            kind="dataset",
+        )
+    return DetectionData(
+        sha256=joint_digest(train.digest, test.digest),
+        class_names=train.class_names,
+        train=train,
+        test=test,
+    )
+
+
+def load_official_coco(*, folder: str = "coco") -> DetectionData:
+    """COCO 2017 under the data root.
+
+    Raises:
+        BobError: It is not there; ``kind`` is ``unavailable``.
+    """
+    path = data_root() / folder
+    if not path.is_dir():
+        raise BobError(
+            f"COCO 2017 is not in {path}. Unpack train2017.zip, val2017.zip and "
+            "annotations_trainval2017.zip of https://cocodataset.org/#download there, or name "
+            "another data root in BOB_DATA.",
+            kind="unavailable",
+        )
+    return load_coco(path=str(path))

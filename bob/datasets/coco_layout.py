@@ -1,0 +1,144 @@
+"""Where a COCO-format folder keeps annotations and images, and what they say.
+
+Standard library alone, so that a plan can ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bob.errors import BobError
+
+_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_YEARS = ("2017", "2014", "")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split on disk.
+
+    Attributes:
+        annotations: Its JSON file.
+        images: Folder that its file names are relative to.
+    """
+
+    annotations: Path
+    images: Path
+
+
+def data_root() -> Path:
+    """``$BOB_DATA``, else ``bob/data`` in the user's cache folder."""
+    if os.environ.get("BOB_DATA"):
+        return Path(os.environ["BOB_DATA"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "bob" / "data"
+
+
+def find_parts(folder: Path) -> tuple[Part, Part]:
+    """The train split and the one to test on: ``val`` where there is one, else ``test``.
+
+    Known layouts: COCO's own (``annotations/instances_train2017.json`` and ``train2017/``), the
+    same without year, annotation files beside the image folders, and Roboflow's
+    (``train/_annotations.coco.json``).
+
+    Raises:
+        BobError: There is no such folder (``kind`` is ``unavailable``) or no such split in it.
+    """
+    if not folder.is_dir():
+        raise BobError(
+            f"No folder {folder}. Name one that holds annotations/instances_train.json, "
+            "annotations/instances_val.json and their images.",
+            kind="unavailable",
+        )
+    train = _find(folder, "train")
+    test = _find(folder, "val") or _find(folder, "test")
+    for what, found in (("train", train), ("val or test", test)):
+        if found is None:
+            looked = ", ".join(
+                ("annotations/instances_train2017.json", "annotations/instances_train.json",
+                 "annotations/train.json", "train.json", "train/_annotations.coco.json")
+            )  # fmt: skip
+            raise BobError(
+                f"{folder} has no {what} split in COCO's format. Looked for {looked} (val, valid "
+                "and test alike), with images in train2017/, train/, images/train/ or images/.",
+                kind="dataset",
+            )
+    assert train is not None
+    assert test is not None
+    return train, test
+
+
+def _find(folder: Path, split: str) -> Part | None:
+    for name in _NAMES[split]:
+        roboflow = folder / name / "_annotations.coco.json"
+        if roboflow.is_file():
+            return Part(roboflow, roboflow.parent)
+        for year in _YEARS:
+            for pattern in ("annotations/instances_{}.json", "annotations/{}.json", "{}.json"):
+                file = folder / pattern.format(name + year)
+                if file.is_file():
+                    places = (folder / (name + year), folder / "images" / (name + year),
+                              folder / "images", folder)  # fmt: skip
+                    return Part(file, next(place for place in places if place.is_dir()))
+    return None
+
+
+def read_annotations(file: Path) -> dict[str, Any]:
+    """The content of an annotation file.
+
+    Raises:
+        BobError: It cannot be read, is not JSON, or has no images, annotations and categories.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BobError(f"Cannot read {file}: {error}", kind="dataset") from None
+    except json.JSONDecodeError as error:
+        raise BobError(
+            f"{file}:{error.lineno}: not valid JSON: {error.msg}.", kind="dataset"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise BobError(f"{file} is not text: {error}.", kind="dataset") from None
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise BobError(
+                f"{file} has no list of {key}: expected COCO's format, an object with images, "
+                "annotations and categories.",
+                kind="dataset",
+            )
+    found: dict[str, Any] = content
+    return found
+
+
+def content_digest(content: dict[str, Any]) -> str:
+    """Hex SHA-256 of images, categories and annotations, whatever their layout in the file."""
+    keys = ("images", "annotations", "categories")
+    parts = {key: sorted(content[key], key=lambda one: str(one.get("id"))) for key in keys}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def joint_digest(train: str, test: str) -> str:
+    """Digest of a dataset from those of its splits."""
+    return hashlib.sha256((train + test).encode()).hexdigest()
+
+
+def coco_facts(folder: Path) -> tuple[str, int, int, bool]:
+    """What a plan must know of a folder.
+
+    Returns:
+        Digest, number of classes, number of test images, and whether every annotation that is
+        not of a crowd has a mask.
+    """
+    train, test = (read_annotations(part.annotations) for part in find_parts(folder))
+    masks = all(
+        one.get("segmentation") or one.get("iscrowd")
+        for content in (train, test)
+        for one in content["annotations"]
+    )
+    digest = joint_digest(content_digest(train), content_digest(test))
+    return digest, len(train["categories"]), len(test["images"]), masks

@@ -1,0 +1,249 @@
+"""Digit scenes: real digits on a canvas, with exact boxes and masks, as a COCO folder on disk.
+
+``digit_scenes`` are handwritten, ``font_scenes`` printed; each is drawn once, from the parts of the
+digits that a protocol may learn from and test on, and kept as PNG and JSON files in the user's
+cache, so that smoke cases run the same loading code as COCO. Everything is computed in whole
+numbers and drawn from a stream that NumPy promises not to change, so that every machine draws the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+
+from bob.datasets.coco import (
+    CocoSplit,
+    DetectionData,
+    DetectionShift,
+    DetectionShiftData,
+    load_coco,
+)
+from bob.errors import BobError
+from bob.hashing import digest_of
+
+RECIPE_VERSION = 1
+CANVAS = 64
+SIZES = (22, 34)
+MOST = 3
+TRAIN, TEST = 128, 160
+_INK = 16 * 256 * 256
+_MASK_FROM = _INK * 2 // 5
+_TRIES = 40
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """Digits to draw with: ink counts 0..16, uint8 ``(n, 8, 8)``, and their classes ``(n,)``."""
+
+    counts: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class Stream:
+    """Whole numbers from a counter-based generator, the same everywhere and in every version."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.Philox(key=seed)
+
+    def below(self, limit: int) -> int:
+        """One number of ``0 .. limit - 1``."""
+        return int(self._bits.random_raw() % np.uint64(limit))
+
+    def many(self, count: int, limit: int) -> NDArray[np.int64]:
+        """``count`` numbers of ``0 .. limit - 1``."""
+        return (self._bits.random_raw(count) % np.uint64(limit)).astype(np.int64)
+
+
+def enlarged(counts: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
+    """Ink counts ``(8, 8)`` enlarged bilinearly to ``(side, side)``, 0 to ``16 * 2 ** 16``."""
+    position = np.clip(((2 * np.arange(side) + 1) * 8 * 128) // side - 128, 0, 7 * 256)
+    low = position // 256
+    high, share = np.minimum(low + 1, 7), position % 256
+    ink = counts.astype(np.int64)
+    rows = ink[low] * (256 - share)[:, None] + ink[high] * share[:, None]
+    return np.asarray(rows[:, low] * (256 - share) + rows[:, high] * share)
+
+
+def draw_scene(
+    glyphs: Glyphs, stream: Stream
+) -> tuple[NDArray[np.uint8], list[tuple[int, NDArray[np.bool_]]]]:
+    """One scene.
+
+    Returns:
+        The picture, uint8 ``(64, 64)``, and class and mask ``(64, 64)`` of each digit in it: one to
+        three, whose boxes do not overlap.
+    """
+    floor, slope = stream.below(20), stream.below(30)
+    across = np.arange(CANVAS) if stream.below(2) else np.arange(CANVAS)[:, None]
+    canvas = floor + slope * across // CANVAS + np.zeros((CANVAS, CANVAS), np.int64)
+    canvas += stream.many(CANVAS * CANVAS, 16).reshape(CANVAS, CANVAS)
+    found: list[tuple[int, NDArray[np.bool_]]] = []
+    taken = np.zeros((CANVAS, CANVAS), bool)
+    for _ in range(1 + stream.below(MOST)):
+        pick = stream.below(len(glyphs.labels))
+        side = SIZES[0] + stream.below(SIZES[1] - SIZES[0] + 1)
+        ink = enlarged(glyphs.counts[pick], side)
+        level = 170 + stream.below(86)
+        for _ in range(_TRIES):
+            top, left = stream.below(CANVAS - side + 1), stream.below(CANVAS - side + 1)
+            place = np.s_[top : top + side, left : left + side]
+            if not taken[place].any():
+                break
+        else:
+            continue
+        taken[place] = True
+        canvas[place] += (level - canvas[place]) * ink // _INK
+        mask = np.zeros((CANVAS, CANVAS), bool)
+        mask[place] = ink >= _MASK_FROM
+        found.append((int(glyphs.labels[pick]), mask))
+    return np.clip(canvas, 0, 255).astype(np.uint8), found
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """A mask as COCO's uncompressed run-length encoding: column by column, zeros first."""
+    flat = mask.T.reshape(-1)
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}
+
+
+def write_split(folder: Path, part: str, glyphs: Glyphs, *, count: int, seed: int) -> None:
+    """Draw scenes into ``folder/<part>/*.png`` and ``folder/annotations/instances_<part>.json``."""
+    stream = Stream(seed)
+    pictures = folder / part
+    pictures.mkdir(parents=True)
+    (folder / "annotations").mkdir(exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(1, count + 1):
+        canvas, found = draw_scene(glyphs, stream)
+        name = f"{number:06d}.png"
+        Image.fromarray(canvas).convert("RGB").save(pictures / name)
+        images.append({"id": number, "file_name": name, "height": CANVAS, "width": CANVAS})
+        for label, mask in found:
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            x, y = int(columns[0]), int(rows[0])
+            box = [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": label + 1,
+                    "bbox": box,
+                    "area": int(mask.sum()),
+                    "iscrowd": 0,
+                    "segmentation": run_lengths(mask),
+                }
+            )
+    categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
+
+
+def scenes_root() -> Path:
+    """``$BOB_SCENES``, else ``bob/scenes`` in the user's cache folder."""
+    if os.environ.get("BOB_SCENES"):
+        return Path(os.environ["BOB_SCENES"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "bob" / "scenes"
+
+
+@lru_cache(maxsize=2)
+def load(*, glyphs: str = "handwritten", train: int = TRAIN, test: int = TEST) -> DetectionData:
+    """Load digit scenes, drawing them on first use.
+
+    Args:
+        glyphs: ``handwritten`` or ``printed``.
+        train: Scenes in the train split.
+        test: Scenes in the test split.
+
+    Raises:
+        BobError: The cache folder cannot be written.
+    """
+    parts = _handwritten() if glyphs == "handwritten" else _printed()
+    sources = [[one.counts.tobytes().hex(), one.labels.tolist()] for one in parts]
+    key = digest_of([RECIPE_VERSION, CANVAS, SIZES, MOST, train, test, sources])
+    folder = scenes_root() / f"{glyphs}-{key}"
+    _drawn(folder, parts, (train, test))
+    data = load_coco(path=str(folder))
+    return DetectionData(
+        sha256=hashlib.sha256(
+            "".join([data.sha256, pixels_digest(data.train), pixels_digest(data.test)]).encode()
+        ).hexdigest(),
+        class_names=data.class_names,
+        train=data.train,
+        test=data.test,
+    )
+
+
+def load_shifted() -> DetectionShiftData:
+    """Printed scenes to learn from and test on, handwritten ones as the shift."""
+    source, target = load(glyphs="printed"), load()
+    return DetectionShiftData(
+        sha256=hashlib.sha256((source.sha256 + target.sha256).encode()).hexdigest(),
+        class_names=source.class_names,
+        train=source.train,
+        test=source.test,
+        shifts=(DetectionShift(name="handwritten", split=target.test),),
+    )
+
+
+def pixels_digest(split: CocoSplit) -> str:
+    """Hex SHA-256 of every picture's pixels, in the split's order."""
+    digest = hashlib.sha256()
+    for index in range(len(split)):
+        digest.update(split.sample(index).image.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _drawn(folder: Path, parts: Sequence[Glyphs], counts: tuple[int, int]) -> None:
+    if folder.is_dir():
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if folder.is_dir():
+                return
+            fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".drawing-"))
+            try:
+                for number, part in enumerate(("train", "val")):
+                    write_split(fresh, part, parts[number], count=counts[number], seed=number)
+                fresh.chmod(0o755)
+                os.replace(fresh, folder)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        raise BobError(
+            f"Cannot keep digit scenes in {folder.parent}: {error}. Name another folder in "
+            "BOB_SCENES.",
+            kind="dataset",
+        ) from error
+
+
+def _handwritten() -> tuple[Glyphs, Glyphs]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    counts, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+    return Glyphs(counts[:1200], labels[:1200]), Glyphs(counts[1200:], labels[1200:])
+
+
+def _printed() -> tuple[Glyphs, Glyphs]:
+    from bob.datasets.font_digits import PARTS
+    from bob.datasets.rendered import read
+
+    parts = read("font_digits", PARTS).parts
+    return Glyphs(*parts["train"]), Glyphs(*parts["test"])

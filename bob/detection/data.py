@@ -1,0 +1,219 @@
+"""Batches of detection samples, augmented as the recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from bob.datasets.coco import CocoSplit
+from bob.detection.records import Sample, Target
+from bob.errors import BobError
+from bob.tasks.detection_recipe import DetectionRecipe
+
+Batch = tuple[list[torch.Tensor], list[Target]]
+
+_CROP_EDGES = (400, 500, 600)
+_CROP_SIDES = (384, 600)
+
+
+class TrainBatches:
+    """Batches without end, reshuffled at each pass; the last incomplete one is left out.
+
+    Images without a usable annotation are left out too.
+
+    Args:
+        split: What to learn from.
+        recipe: Batch size and augmentation.
+        workers: Loader processes; small splits held in memory need none.
+        seed: Of order and augmentation.
+
+    Raises:
+        BobError: No image has a usable annotation.
+    """
+
+    def __init__(
+        self, split: CocoSplit, recipe: DetectionRecipe, *, workers: int, seed: int
+    ) -> None:
+        if not split.annotated:
+            raise BobError(
+                "No image of the train split has an annotation to learn from.", kind="dataset"
+            )
+        self.recipe = recipe
+        self.size = min(recipe.batch_size, len(split.annotated))
+        generator = torch.Generator().manual_seed(seed)
+        plain = recipe.augmentation == "none"
+        self.loader: DataLoader[Sample] = DataLoader(
+            _Augmented(split, train_transform(recipe)),
+            batch_size=self.size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=0 if plain else workers,
+            persistent_workers=workers > 0 and not plain,
+            collate_fn=_collate,
+            generator=generator,
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            yield from self.loader
+
+
+class _Augmented(Dataset[Sample]):
+    def __init__(self, split: CocoSplit, transform: Callable[[Sample], Sample]) -> None:
+        self.split, self.transform = split, transform
+
+    def __len__(self) -> int:
+        return len(self.split.annotated)
+
+    def __getitem__(self, position: int) -> Sample:
+        return self.transform(self.split.sample(self.split.annotated[position]))
+
+
+def _collate(samples: Sequence[Sample]) -> Batch:
+    images = [sample.image.to(torch.float32).div_(255) for sample in samples]
+    return images, [sample.target for sample in samples]
+
+
+def train_transform(recipe: DetectionRecipe) -> Callable[[Sample], Sample]:
+    """Augmentation of one sample; see ``DetectionRecipe.augmentation``.
+
+    Sources: DETR's multi-scale training as the paper's configurations have it; large-scale jitter
+    of G. Ghiasi et al., arXiv 2012.07177.
+    """
+    steps: list[Any] = [v2.RandomHorizontalFlip(recipe.hflip)] if recipe.hflip else []
+    side = (recipe.image_size, recipe.image_size)
+    if recipe.augmentation == "multiscale":
+        resize = v2.RandomShortestSize(list(recipe.short_edges), recipe.long_edge)
+        behind_crop = v2.Compose([v2.RandomShortestSize(list(_CROP_EDGES)), _SomeCrop(), resize])
+        steps.append(v2.RandomChoice([resize, behind_crop]))
+    elif recipe.augmentation == "lsj":
+        steps += [
+            v2.ScaleJitter(target_size=side, scale_range=recipe.jitter),
+            v2.RandomCrop(side, pad_if_needed=True),
+        ]
+    pipeline = v2.Compose([*steps, v2.ClampBoundingBoxes()]) if steps else None
+
+    def apply(sample: Sample) -> Sample:
+        if recipe.augmentation == "none":
+            sample = resized(sample, recipe)
+        return _sanitised(_through(pipeline, sample) if pipeline else sample)
+
+    return apply
+
+
+class _SomeCrop(v2.Transform):
+    """A crop whose sides are drawn between 384 and 600 pixels, as far as the image goes."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = functional.get_size(flat_inputs[0])
+        low, high = _CROP_SIDES
+        sides = [
+            min(whole, int(torch.randint(min(low, whole), min(high, whole) + 1, ())))
+            for whole in (height, width)
+        ]
+        top = int(torch.randint(0, height - sides[0] + 1, ()))
+        left = int(torch.randint(0, width - sides[1] + 1, ()))
+        return {"top": top, "left": left, "height": sides[0], "width": sides[1]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return self._call_kernel(functional.crop, inpt, **params)
+
+
+def _through(pipeline: Any, sample: Sample) -> Sample:
+    target = sample.target
+    size = tuple(sample.image.shape[-2:])
+    wrapped: dict[str, Any] = {
+        "image": tv_tensors.Image(sample.image),
+        "boxes": tv_tensors.BoundingBoxes(target.boxes, format="XYXY", canvas_size=size),
+    }
+    if target.masks is not None:
+        wrapped["masks"] = tv_tensors.Mask(target.masks)
+    out = pipeline(wrapped)
+    masks = out["masks"].as_subclass(torch.Tensor).bool() if "masks" in out else None
+    boxes = out["boxes"].as_subclass(torch.Tensor)
+    image = out["image"].as_subclass(torch.Tensor)
+    return Sample(image, Target(boxes, target.labels, masks), sample.index)
+
+
+def _sanitised(sample: Sample) -> Sample:
+    """Without instances that augmentation has cut away."""
+    target = sample.target
+    sides = target.boxes[:, 2:] - target.boxes[:, :2]
+    keep = (sides >= 1).all(dim=1)
+    if target.masks is not None:
+        keep &= target.masks.flatten(1).any(dim=1)
+    if bool(keep.all()):
+        return sample
+    masks = target.masks[keep] if target.masks is not None else None
+    return Sample(
+        sample.image, Target(target.boxes[keep], target.labels[keep], masks), sample.index
+    )
+
+
+def scoring_size(recipe: DetectionRecipe, height: int, width: int) -> tuple[int, int]:
+    """Height and width an image is resized to, its ratio kept, when nothing is augmented."""
+    short, long = recipe.short_edges[-1], recipe.long_edge
+    if recipe.square:
+        short = long = recipe.image_size
+    scale = min(short / min(height, width), long / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resized(sample: Sample, recipe: DetectionRecipe) -> Sample:
+    """A sample at its test size."""
+    height, width = (int(side) for side in sample.image.shape[-2:])
+    size = scoring_size(recipe, height, width)
+    if size == (height, width):
+        return sample
+    target = sample.target
+    scale = target.boxes.new_tensor([size[1] / width, size[0] / height]).repeat(2)
+    masks = target.masks
+    if masks is not None and len(masks):
+        masks = functional.resize_mask(masks.to(torch.uint8), list(size)).bool()
+    elif masks is not None:
+        masks = masks.new_zeros((0, *size))
+    return Sample(
+        _resize(sample.image, size),
+        Target(target.boxes * scale, target.labels, masks),
+        sample.index,
+    )
+
+
+def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    out: torch.Tensor = functional.resize_image(image, list(size), antialias=True)
+    return out
+
+
+class _Resized(Dataset[torch.Tensor]):
+    def __init__(self, split: CocoSplit, recipe: DetectionRecipe) -> None:
+        self.split, self.recipe = split, recipe
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        image = self.split.sample(index).image
+        return _resize(image, scoring_size(self.recipe, *map(int, image.shape[-2:])))
+
+
+def scoring_batches(
+    split: CocoSplit, recipe: DetectionRecipe, batch_size: int, workers: int
+) -> Iterator[tuple[list[torch.Tensor], list[tuple[int, int]]]]:
+    """Images in 0..1 at test size with their height and width on disk, in the split's order."""
+    loader = DataLoader(
+        _Resized(split, recipe), batch_size=batch_size, num_workers=workers, collate_fn=list
+    )
+    start = 0
+    for images in loader:
+        sizes = [split.size(start + offset) for offset in range(len(images))]
+        start += len(images)
+        yield [image.to(torch.float32).div_(255) for image in images], sizes

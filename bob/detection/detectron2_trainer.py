@@ -1,0 +1,78 @@
+"""detectron2's own trainer loop around the suite's update."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from bob.detection.data import Batch
+from bob.errors import TrainingDiverged
+
+Update = Callable[[Batch], Mapping[str, torch.Tensor]]
+After = Callable[[int, dict[str, float]], None]
+
+
+def train(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    update: Update,
+    *,
+    updates: int,
+    lr_lambda: Callable[[int], float],
+    optimiser: torch.optim.Optimizer,
+    after: After,
+) -> None:
+    """Train for a number of updates.
+
+    Args:
+        model: Put into training mode.
+        batches: Without end.
+        update: Forward, backward and optimiser step of one batch; gives its losses.
+        updates: How many.
+        lr_lambda: Learning rate after so many updates, as a share of the peak.
+        optimiser: Whose learning rates follow it.
+        after: Called after each update with its number, from 1, and its losses.
+
+    Raises:
+        TrainingDiverged: A loss is no longer finite.
+    """
+    from detectron2.engine import HookBase, hooks
+    from detectron2.engine.train_loop import SimpleTrainer
+
+    class Trainer(SimpleTrainer):  # type: ignore[misc, unused-ignore]
+        """Takes the step from outside: memory back-off, precision and clipping are the suite's."""
+
+        last: Mapping[str, torch.Tensor]
+
+        def run_step(self) -> None:
+            start = time.perf_counter()
+            batch = next(self._data_loader_iter)
+            waited = time.perf_counter() - start
+            self.last = update(batch)
+            self._write_metrics(self.last, waited)
+
+    class Tell(HookBase):  # type: ignore[misc, unused-ignore]
+        def after_step(self) -> None:
+            losses = {name: float(value) for name, value in self.trainer.last.items()}
+            after(self.trainer.iter + 1, losses)
+
+    trainer: Any = Trainer(model, batches, optimiser)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_lambda)
+    trainer.register_hooks([hooks.LRScheduler(optimiser, schedule), Tell()])
+    log = logging.getLogger("detectron2")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        trainer.train(0, updates)
+    except FloatingPointError as error:
+        raise TrainingDiverged(
+            f"{' '.join(str(error).split())} Check the backbone for overflow, or run with "
+            "--precision 32-true."
+        ) from None
+    finally:
+        log.setLevel(before)

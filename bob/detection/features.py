@@ -1,0 +1,186 @@
+"""The one adapter under both engines: a backbone → feature maps at strides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from bob.backbones import Backbone
+from bob.detection.windows import WindowedBlock, windowed
+from bob.errors import BobError
+
+
+class FeatureMaps(nn.Module):
+    """Feature maps of a timm backbone, or of any module with timm's ``forward_intermediates``.
+
+    Of maps that share a stride the last one is taken: the end of each stage of a hierarchical
+    backbone, the last block of a plain ViT.
+
+    Args:
+        backbone: Its module is used in place; input size and windows are changed.
+        image_size: Height and width that every batch has, or none where batches differ.
+        window: Side of attention windows of a plain ViT, 0 for global attention.
+        global_every: Every so-manieth block of it attends globally.
+        tile_positions: Whether its position embeddings are repeated rather than interpolated to
+            the larger grid.
+
+    Attributes:
+        strides: Pixels per map cell, ascending; one entry a map.
+        channels: Of each map.
+        plain: Whether there are maps of one stride only.
+        frozen: Whether the backbone stays in evaluation mode while the rest trains.
+        norm_eval: Whether its batch norms do.
+
+    Raises:
+        BobError: The module gives no feature maps, or none at this size; ``kind`` is ``backbone``.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        image_size: tuple[int, int] | None,
+        window: int = 0,
+        global_every: int = 3,
+        tile_positions: bool = False,
+    ) -> None:
+        super().__init__()
+        self.key = backbone.key
+        self.frozen = self.norm_eval = False
+        self.module = backbone.module
+        if not callable(getattr(self.module, "forward_intermediates", None)):
+            raise BobError(
+                f"Backbone {backbone.key!r} gives pooled features but no feature maps: detection "
+                "needs timm's forward_intermediates(images, indices=..., output_fmt='NCHW', "
+                f"intermediates_only=True), which {type(self.module).__name__} does not have.",
+                kind="backbone",
+            )
+        own = getattr(self.module, "pos_embed", None)
+        own = own.detach().clone() if isinstance(own, torch.Tensor) and own.ndim == 3 else None
+        _fit(self.module, image_size)
+        if tile_positions and own is not None:
+            _tile(self.module, own)
+        probe = image_size or (4 * 64, 4 * 64)
+        self.indices: list[int] | None = None
+        self.blocks: list[WindowedBlock] = []
+        maps = self._probe(probe)
+        found: dict[int, int] = {}
+        for index, one in enumerate(maps):
+            found[round(probe[-1] / one.shape[-1])] = index
+        self.strides = tuple(sorted(found))
+        self.indices = [found[stride] for stride in self.strides]
+        self.channels = tuple(int(maps[index].shape[1]) for index in self.indices)
+        self.plain = len(self.strides) == 1
+        if self.plain:
+            self.blocks = windowed(self.module, window, global_every)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Normalised images ``(b, 3, h, w)`` to maps ``(b, channels, h/stride, w/stride)``."""
+        if self.blocks:
+            stride = self.strides[0]
+            for block in self.blocks:
+                block.grid = (images.shape[-2] // stride, images.shape[-1] // stride)
+        extra = {"indices": self.indices} if self.indices is not None else {}
+        module: Any = self.module
+        maps: list[torch.Tensor] = module.forward_intermediates(
+            images, output_fmt="NCHW", intermediates_only=True, **extra
+        )
+        return maps
+
+    def train(self, mode: bool = True) -> FeatureMaps:
+        """As of every module, but for what ``frozen`` and ``norm_eval`` keep in evaluation mode."""
+        super().train(mode)
+        if mode and self.frozen:
+            self.module.eval()
+        elif mode and self.norm_eval:
+            for part in self.module.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
+        return self
+
+    def at(self, maps: list[torch.Tensor], strides: tuple[int, ...]) -> list[torch.Tensor]:
+        """The maps of some of ``self.strides``."""
+        return [maps[self.strides.index(stride)] for stride in strides]
+
+    def levels(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
+        """Which of the wanted strides the backbone has, in one row; the rest is pooled on top.
+
+        Raises:
+            BobError: There is none, or one is missing below another.
+        """
+        have = tuple(stride for stride in wanted if stride in self.strides)
+        if not have or have != wanted[: len(have)]:
+            raise BobError(
+                f"Backbone {self.key!r} has feature maps of stride "
+                f"{', '.join(map(str, self.strides))}; the recipe's pyramid starts at "
+                f"{wanted[0]} and doubles (strides {', '.join(map(str, wanted))}). Set `strides` "
+                "to what it has, or `neck: simple`, in the recipe.",
+                kind="backbone",
+            )
+        return have
+
+    def _probe(self, size: tuple[int, int]) -> list[torch.Tensor]:
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            with torch.inference_mode():
+                device = next(self.module.parameters()).device
+                maps: list[torch.Tensor] = self(torch.zeros(1, 3, *size, device=device))
+                return maps
+        except Exception as error:
+            raise BobError(
+                f"Backbone {self.key!r} gives no feature maps of images of {size[0]} x {size[1]} "
+                f"pixels: {type(error).__name__}: {error}. Choose another image_size in the "
+                "recipe.",
+                kind="backbone",
+            ) from error
+        finally:
+            self.module.train(was_training)
+
+
+def _fit(module: nn.Module, image_size: tuple[int, int] | None) -> None:
+    """Let a module of fixed input size take another one; windows keep their size."""
+    resize: Any = getattr(module, "set_input_size", None)
+    embed: Any = getattr(module, "patch_embed", None)
+    if embed is None or not hasattr(embed, "strict_img_size"):
+        return
+    windows: Any = getattr(module, "_ref_window_sizes", None)
+    if callable(resize) and windows is not None:
+        # timm would let windows grow with the image; detectors keep those of pretraining.
+        resize(image_size, window_size=[tuple(one) for one in windows], always_partition=True)
+    elif callable(resize) and image_size is not None:
+        resize(img_size=image_size)
+    if image_size is None:
+        embed.strict_img_size = False
+        owner: Any = module
+        owner.dynamic_img_size = True
+        if windows is None:
+            embed.flatten, embed.output_fmt = False, _nhwc()
+        for part in module.modules():
+            if hasattr(part, "dynamic_mask"):
+                block: Any = part
+                block.dynamic_mask = True
+
+
+def _tile(module: nn.Module, own: torch.Tensor) -> None:
+    """Repeat the position embeddings ``(1, tokens, channels)`` of pretraining over the new grid.
+
+    Windows of pretraining's size then see what they saw there. Source: D. Bolya et al., Window
+    Attention is Bugged, arXiv 2311.05613.
+    """
+    plain: Any = module
+    rows, columns = plain.patch_embed.grid_size
+    prefix = 0 if plain.no_embed_class else plain.num_prefix_tokens
+    side = round((own.shape[1] - prefix) ** 0.5)
+    grid = own[:, prefix:].reshape(1, side, side, -1)
+    grid = grid.repeat(1, -(-rows // side), -(-columns // side), 1)[:, :rows, :columns]
+    tiled = torch.cat([own[:, :prefix], grid.reshape(1, rows * columns, -1)], dim=1)
+    plain.pos_embed = nn.Parameter(tiled, requires_grad=plain.pos_embed.requires_grad)
+
+
+def _nhwc() -> Any:
+    from timm.layers.format import Format
+
+    return Format.NHWC

@@ -1,0 +1,270 @@
+"""Training a detector: schedule, updates within memory, freezing, detecting."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from bob.case import Progress
+from bob.datasets.coco import CocoSplit
+from bob.detection.data import Batch, TrainBatches, scoring_batches
+from bob.detection.records import Detections, Target
+from bob.errors import BobError, TrainingDiverged
+from bob.tasks.detection_recipe import DetectionRecipe
+from bob.training.loop import Emit
+
+_EMIT_SECONDS = 0.5
+_SCORING_BATCH = 16
+
+After = Callable[[int, dict[str, float]], None]
+
+
+class DetectionLoop:
+    """One detector being trained.
+
+    Args:
+        detector: Gives losses in training and detections otherwise; has ``maps``.
+        recipe: Settings; ``batch_size`` is the effective batch whatever the device holds.
+        fabric: Device and precision.
+        batches: The train split, without end.
+        emit: Receives progress.
+
+    Attributes:
+        history: Mean losses of every epoch: ``train_loss`` and its parts.
+        train_seconds: Spent in updates so far.
+        micro_batches: Parts an effective batch is split into.
+    """
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        recipe: DetectionRecipe,
+        fabric: Fabric,
+        batches: TrainBatches,
+        emit: Emit,
+    ) -> None:
+        self.recipe = recipe
+        self.fabric = fabric
+        self.batches = batches
+        self.emit = emit
+        self.history: list[dict[str, float]] = []
+        self.train_seconds = 0.0
+        self.micro_batches = 1
+        self.images_seen = 0
+        self.detector = detector
+        maps: Any = detector.maps
+        maps.frozen, maps.norm_eval = recipe.frozen, recipe.norm_eval
+        if recipe.frozen:
+            maps.module.requires_grad_(False)
+        raw = torch.optim.AdamW(parameter_groups(detector, recipe), lr=recipe.lr)
+        wrapped: Any = fabric.setup(detector, raw)
+        self.runner, self.optimiser = wrapped
+        self.raw_optimiser = raw
+        self._sums: dict[str, torch.Tensor] = {}
+        self._last_emit = 0.0
+        self._started = 0.0
+
+    @property
+    def updates(self) -> int:
+        """Updates of the whole training."""
+        return self.recipe.epochs * len(self.batches)
+
+    def run(self) -> None:
+        """Train from the first to the last epoch.
+
+        Raises:
+            TrainingDiverged: A loss is no longer finite.
+            BobError: A single image does not fit the device's memory.
+        """
+        self.detector.train()
+        start = time.perf_counter()
+        rate = rate_at(self.recipe, len(self.batches))
+        if self.recipe.engine == "detectron2":
+            from bob.detection import detectron2_trainer
+
+            detectron2_trainer.train(
+                self.detector,
+                self.batches,
+                self.update,
+                updates=self.updates,
+                lr_lambda=rate,
+                optimiser=self.raw_optimiser,
+                after=self._after,
+            )
+        else:
+            self._train(rate)
+        self.train_seconds = time.perf_counter() - start
+
+    def _train(self, rate: Callable[[int], float]) -> None:
+        schedule = torch.optim.lr_scheduler.LambdaLR(self.raw_optimiser, rate)
+        for step, batch in enumerate(self.batches, start=1):
+            self.update(batch)
+            schedule.step()
+            self._after(step, {})
+            if step == self.updates:
+                return
+
+    def update(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """One optimiser step over the effective batch, in as many parts as memory asks for.
+
+        Returns:
+            The mean of each loss, detached.
+        """
+        images, targets = _to(batch, self.fabric.device)
+        while True:
+            try:
+                losses = self._backward(images, targets)
+                break
+            except torch.OutOfMemoryError:
+                self.optimiser.zero_grad(set_to_none=True)
+                if self.micro_batches >= len(images):
+                    raise BobError(
+                        f"Out of memory on {self.fabric.device} with a single image of "
+                        f"{images[0].shape[-2]} x {images[0].shape[-1]} pixels; take a larger "
+                        "device.",
+                        kind="out-of-memory",
+                    ) from None
+                self.micro_batches *= 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+        if self.recipe.clip_grad is not None:
+            self.fabric.clip_gradients(self.runner, self.optimiser, max_norm=self.recipe.clip_grad)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.images_seen += len(images)
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+        return losses
+
+    def _backward(
+        self, images: list[torch.Tensor], targets: list[Target]
+    ) -> dict[str, torch.Tensor]:
+        means: dict[str, torch.Tensor] = {}
+        size = math.ceil(len(images) / self.micro_batches)
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
+            share = len(images[part]) / len(images)
+            # Fabric's wrapper takes records such as Target apart, so it is gone around.
+            with self.fabric.autocast():
+                losses = self.detector(images[part], targets[part])
+            self.fabric.backward(torch.stack(list(losses.values())).sum() * share)
+            for name, value in losses.items():
+                means[name] = means.get(name, 0) + value.detach() * share
+        return means
+
+    def _after(self, step: int, _: dict[str, float]) -> None:
+        steps = len(self.batches)
+        epoch, inside = divmod(step - 1, steps)
+        now = time.perf_counter()
+        if inside + 1 < steps:
+            if now - self._last_emit >= _EMIT_SECONDS:
+                self._last_emit = now
+                self._means(epoch, inside + 1)
+                self.emit(
+                    Progress(
+                        phase="train",
+                        epoch=epoch,
+                        epochs=self.recipe.epochs,
+                        step=inside + 1,
+                        steps=steps,
+                    )
+                )
+            return
+        values = self._means(epoch, steps)
+        self._sums = {}
+        values["learning_rate"] = float(self.raw_optimiser.param_groups[0]["lr"])
+        self.history.append(values)
+        self.emit(
+            Progress(phase="epoch", epoch=epoch, epochs=self.recipe.epochs, metrics=dict(values))
+        )
+
+    def _means(self, epoch: int, steps: int) -> dict[str, float]:
+        """Mean losses of the epoch so far; raises where one is not finite."""
+        values = {name: float(total) / steps for name, total in self._sums.items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingDiverged(
+                f"{', '.join(bad)} became {values[bad[0]]} in epoch {epoch + 1} of "
+                f"{self.recipe.epochs} (lr {self.recipe.lr:g}, precision "
+                f"{self.fabric.strategy.precision.precision}). Check the backbone for overflow, "
+                "or run with --precision 32-true."
+            )
+        return {"train_loss": sum(values.values()), **values}
+
+    def detect(self, split: CocoSplit, *, workers: int = 0) -> tuple[Detections, ...]:
+        """What the detector finds in each image of a split."""
+        self.detector.eval()
+        found: list[Detections] = []
+        done = 0
+        for images, sizes in scoring_batches(split, self.recipe, _SCORING_BATCH, workers):
+            for part in _parts(len(images), self.micro_batches):
+                on_device = [image.to(self.fabric.device) for image in images[part]]
+                with torch.inference_mode(), self.fabric.autocast():
+                    found += self.detector(on_device, sizes[part])
+            done += len(images)
+            self.emit(Progress(phase="evaluate", step=done, steps=len(split)))
+        return tuple(found)
+
+
+def _parts(count: int, parts: int) -> Iterator[slice]:
+    size = math.ceil(count / parts)
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    images, targets = batch
+    return [moved(image) for image in images], [
+        Target(
+            moved(one.boxes),
+            moved(one.labels),
+            moved(one.masks) if one.masks is not None else None,
+        )
+        for one in targets
+    ]
+
+
+def rate_at(recipe: DetectionRecipe, steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate after so many updates, as a share of the peak."""
+    total = recipe.epochs * steps_per_epoch
+    warmup = min(recipe.warmup_updates, total // 2)
+
+    def rate(step: int) -> float:
+        share = 1.0
+        if step < warmup:
+            share = recipe.warmup_ratio + (1 - recipe.warmup_ratio) * step / warmup
+        if recipe.schedule == "cosine":
+            past = max(0, step - warmup) / max(1, total - warmup)
+            return share * 0.5 * (1 + math.cos(math.pi * min(1.0, past)))
+        return share * 0.1 ** sum(step >= m * steps_per_epoch for m in recipe.milestones)
+
+    return rate
+
+
+def parameter_groups(detector: nn.Module, recipe: DetectionRecipe) -> list[dict[str, Any]]:
+    """Trainable parameters: heads before backbone, those that are not decayed apart."""
+    maps: Any = detector.maps
+    exempt = set(getattr(maps.module, "no_weight_decay", set)())
+    inside = {id(parameter) for parameter in maps.module.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            small = parameter.ndim <= 1 or any(name.endswith(one) for one in exempt)
+            key = (id(parameter) in inside, small and not recipe.decay_norms)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": many,
+            "lr": recipe.lr * (recipe.backbone_lr if of_backbone else 1.0),
+            "weight_decay": 0.0 if spared else recipe.weight_decay,
+        }
+        for (of_backbone, spared), many in sorted(groups.items(), key=lambda item: item[0])
+    ]

@@ -1,0 +1,61 @@
+"""What data, engines and scores of detection hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is in one image.
+
+    Attributes:
+        boxes: Corners ``x0, y0, x1, y1`` in pixels, float32, ``(n, 4)``.
+        labels: Positions in the dataset's class names, int64, ``(n,)``.
+        masks: bool, ``(n, height, width)``; none where the dataset or the recipe has none.
+    """
+
+    boxes: torch.Tensor
+    labels: torch.Tensor
+    masks: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image to learn from or to score.
+
+    Attributes:
+        image: RGB, uint8, ``(3, height, width)``.
+        target: Its instances; crowd regions are not among them.
+        index: Position in the split.
+    """
+
+    image: torch.Tensor
+    target: Target
+    index: int
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in one image, in pixels of the image as it is on disk.
+
+    Attributes:
+        boxes: Corners ``x0, y0, x1, y1``, float32 on the CPU, ``(n, 4)``.
+        scores: float32, ``(n,)``.
+        labels: Positions in the dataset's class names, int64, ``(n,)``.
+        masks: COCO run-length encodings (``size``, ``counts``), one per box, or none.
+    """
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+    masks: tuple[dict[str, Any], ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)

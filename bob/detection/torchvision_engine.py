@@ -1,0 +1,171 @@
+"""Faster and Mask R-CNN from torchvision's parts: the engine that works everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torchvision.models.convnext import LayerNorm2d
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import MultiScaleRoIAlign
+
+from bob.backbones import Backbone
+from bob.detection.features import FeatureMaps
+from bob.detection.masks import encode
+from bob.detection.pyramid import Pyramid
+from bob.detection.records import Detections, Target
+from bob.tasks.detection_recipe import DetectionRecipe
+
+_Norm = Callable[..., nn.Module] | None
+_NORMS: dict[str, _Norm] = {"": None, "BN": nn.BatchNorm2d, "LN": LayerNorm2d}
+
+
+class TorchvisionDetector(nn.Module):
+    """Faster R-CNN, with a mask head where the recipe has masks.
+
+    Attributes:
+        maps: The backbone's feature maps.
+    """
+
+    def __init__(self, backbone: Backbone, recipe: DetectionRecipe, classes: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        square = (recipe.image_size, recipe.image_size) if recipe.square else None
+        self.maps = FeatureMaps(
+            backbone,
+            image_size=square,
+            window=recipe.window,
+            global_every=recipe.global_every,
+            tile_positions=recipe.tile_positions,
+        )
+        self.square = square
+        self.model = _assemble(Pyramid(self.maps, recipe), recipe, classes)
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1), persistent=False)
+        self.divisor = max(recipe.strides) * 2
+
+    def forward(self, images: Sequence[torch.Tensor], about: Sequence[Any]) -> Any:
+        """Losses of a training batch, or detections.
+
+        Args:
+            images: RGB in 0..1, ``(3, h, w)`` each, resized as the recipe says.
+            about: In training one ``Target`` an image, in the image's pixels; otherwise the
+                ``(height, width)`` that its detections are given in.
+
+        Returns:
+            In training the losses by name, otherwise one ``Detections`` an image.
+        """
+        batch = self._batch(images)
+        levels = self.model.backbone(batch.tensors)
+        targets = [_target_dict(one) for one in about] if self.training else None
+        proposals, rpn_losses = self.model.rpn(batch, levels, targets)
+        found, losses = self.model.roi_heads(levels, proposals, batch.image_sizes, targets)
+        if self.training:
+            return {**rpn_losses, **losses}
+        return [
+            _detections(one, size, whole)
+            for one, size, whole in zip(found, batch.image_sizes, about, strict=True)
+        ]
+
+    def _batch(self, images: Sequence[torch.Tensor]) -> ImageList:
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        height, width = self.square or (
+            -(-max(size[axis] for size in sizes) // self.divisor) * self.divisor for axis in (0, 1)
+        )
+        padded = [
+            functional.pad(
+                (image - self.mean) / self.std,
+                (0, width - image.shape[-1], 0, height - image.shape[-2]),
+            )
+            for image in images
+        ]
+        return ImageList(torch.stack(padded), sizes)
+
+
+def build(backbone: Backbone, recipe: DetectionRecipe, classes: int) -> TorchvisionDetector:
+    """The detector of a recipe.
+
+    Args:
+        backbone: Used in place.
+        recipe: Its settings.
+        classes: Classes, the background not counted.
+    """
+    return TorchvisionDetector(backbone, recipe, classes)
+
+
+def _assemble(pyramid: Pyramid, recipe: DetectionRecipe, classes: int) -> Any:
+    channels, strides = recipe.channels, recipe.strides
+    sides = tuple((recipe.anchor_scale * stride,) for stride in (*strides, strides[-1] * 2))
+    norm = _NORMS[recipe.head_norm]
+    finest = strides[0]
+
+    def pool(size: int) -> MultiScaleRoIAlign:
+        return MultiScaleRoIAlign(
+            list(pyramid.names),
+            size,
+            sampling_ratio=2,
+            canonical_scale=round(recipe.anchor_scale * finest),
+            canonical_level=finest.bit_length() - 1,
+        )
+
+    parts: dict[str, Any] = {
+        "backbone": pyramid,
+        "rpn_anchor_generator": AnchorGenerator(sides, (recipe.anchor_ratios,) * len(sides)),
+        "rpn_head": RPNHead(channels, len(recipe.anchor_ratios), conv_depth=recipe.rpn_convs),
+        "rpn_pre_nms_top_n_train": recipe.rpn_candidates[0],
+        "rpn_pre_nms_top_n_test": recipe.rpn_candidates[1],
+        "rpn_post_nms_top_n_train": recipe.rpn_proposals[0],
+        "rpn_post_nms_top_n_test": recipe.rpn_proposals[1],
+        "rpn_batch_size_per_image": recipe.rpn_batch,
+        "box_roi_pool": pool(7),
+        "box_head": FastRCNNConvFCHead(
+            (channels, 7, 7), [channels] * recipe.head_convs, list(recipe.head_fcs), norm
+        ),
+        "box_predictor": FastRCNNPredictor(recipe.head_fcs[-1], classes + 1),
+        "box_score_thresh": recipe.score_threshold,
+        "box_nms_thresh": recipe.nms,
+        "box_detections_per_img": recipe.max_detections,
+        "box_batch_size_per_image": recipe.roi_batch,
+    }
+    if not recipe.masks:
+        return FasterRCNN(**parts)
+    return MaskRCNN(
+        **parts,
+        mask_roi_pool=pool(14),
+        mask_head=MaskRCNNHeads(channels, [channels] * recipe.mask_convs, 1, norm),
+        mask_predictor=MaskRCNNPredictor(channels, channels, classes + 1),
+    )
+
+
+def _target_dict(target: Target) -> dict[str, torch.Tensor]:
+    # torchvision's class 0 is the background
+    found = {"boxes": target.boxes, "labels": target.labels + 1}
+    return found if target.masks is None else {**found, "masks": target.masks.to(torch.uint8)}
+
+
+def _detections(
+    found: dict[str, torch.Tensor], size: tuple[int, int], whole: tuple[int, int]
+) -> Detections:
+    """Bring boxes and masks from the resized image to the whole one."""
+    boxes = found["boxes"].float()
+    scale = boxes.new_tensor([whole[1] / size[1], whole[0] / size[0]]).repeat(2)
+    boxes = boxes * scale
+    masks = None
+    if "masks" in found:
+        pasted = paste_masks_in_image(found["masks"].float(), boxes, whole)[:, 0] >= 0.5
+        masks = encode(pasted.cpu())
+    return Detections(
+        boxes=boxes.cpu(),
+        scores=found["scores"].float().cpu(),
+        labels=found["labels"].cpu() - 1,
+        masks=masks,
+    )

@@ -1,0 +1,153 @@
+"""Recipes of detection: engine, schedule, augmentation, pyramid and heads."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field, model_validator
+
+from bob.frozen import Frozen
+
+Engine = Literal["detectron2", "torchvision"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+class DetectionRecipe(Frozen):
+    """Detection and instance segmentation; the defaults are the paper's for feature pyramids.
+
+    Source: the configurations of hsouri/bob-detection. The paper's for plain ViTs differ by
+    ``augmentation``, ``rpn_convs``, ``head_norm``, ``box_loss`` and ``drop_path``.
+
+    Attributes:
+        engine: ``detectron2`` (Cascade R-CNN) or ``torchvision`` (Faster R-CNN); both with a mask
+            head where ``masks`` is on.
+        frozen: Whether the backbone is left as it is.
+        masks: Whether instances have masks.
+        epochs: Passes over the train split.
+        batch_size: Effective batch; it is split where memory asks for it.
+        lr: Peak learning rate of AdamW.
+        backbone_lr: The backbone's learning rate as a share of it.
+        weight_decay: Decoupled; biases, norms and what the backbone exempts are left out if
+            ``decay_norms`` is off.
+        decay_norms: Whether biases and norms decay too, as in the paper.
+        warmup_updates: Linear warm-up from ``warmup_ratio`` of the rate.
+        schedule: ``step`` (a tenth at each milestone) or ``cosine``, per update.
+        milestones: Epochs after which ``step`` lowers the rate.
+        clip_grad: Largest gradient norm, or none.
+        drop_path: Stochastic depth for sources that take ``drop_path_rate``.
+        norm_eval: Whether batch norms of the backbone keep their statistics.
+        augmentation: ``multiscale`` (short edge from ``short_edges``, half of the time behind a
+            crop), ``lsj`` (large-scale jitter onto a square) or ``none``.
+        short_edges: Short edges to choose among; the last one is used for testing.
+        long_edge: Largest long edge.
+        image_size: Side of the square of ``lsj``, for training and testing; without augmentation
+            the size that every image is resized to.
+        jitter: Range of the scale of ``lsj``.
+        hflip: Chance of a horizontal flip.
+        neck: ``fpn``, ``simple`` (a simple feature pyramid on the last map) or ``auto``: the
+            second for backbones with maps of one stride.
+        strides: Strides of the pyramid's levels. One more level is pooled from the last.
+        channels: Width of pyramid and heads.
+        window: Side of attention windows, in tokens, of a plain ViT; 0 for global attention.
+        global_every: Every so-manieth block attends globally.
+        tile_positions: Whether position embeddings of a plain ViT are repeated rather than
+            interpolated to the larger grid.
+        anchor_scale: Anchor side as a multiple of the level's stride.
+        anchor_ratios: Height by width.
+        rpn_convs: Convolutions of the proposal head.
+        rpn_batch: Anchors per image in the loss.
+        rpn_candidates: Proposals per level before suppression, in training and testing.
+        rpn_proposals: Proposals per image after it, in training and testing.
+        roi_batch: Proposals per image in the loss.
+        head_convs: Convolutions of the box head.
+        head_fcs: Widths of its fully connected layers.
+        mask_convs: Convolutions of the mask head.
+        head_norm: Norm of both heads.
+        box_loss: Regression loss of the boxes; torchvision has ``smooth_l1`` only.
+        box_loss_weight: Its weight in the second stage.
+        score_threshold: Detections below are dropped.
+        nms: IoU above which the lesser of two detections of a class is dropped.
+        max_detections: Per image.
+        area_limits: Where small ends and large begins, in pixels of area.
+    """
+
+    engine: Engine = "detectron2"
+    frozen: bool = False
+    masks: bool = True
+    epochs: int = Field(default=36, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    lr: float = Field(default=1e-4, gt=0)
+    backbone_lr: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    decay_norms: bool = True
+    warmup_updates: int = Field(default=1000, ge=0)
+    warmup_ratio: float = Field(default=1e-3, gt=0, le=1)
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = (27, 33)
+    clip_grad: float | None = Field(default=None, gt=0)
+    drop_path: float = Field(default=0.1, ge=0, lt=1)
+    norm_eval: bool = True
+    augmentation: Literal["multiscale", "lsj", "none"] = "multiscale"
+    short_edges: tuple[int, ...] = Field(
+        default=(480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800), min_length=1
+    )
+    long_edge: int = Field(default=1333, ge=32)
+    image_size: int = Field(default=1024, ge=32)
+    jitter: tuple[float, float] = (0.1, 2.0)
+    hflip: float = Field(default=0.5, ge=0, le=1)
+    neck: Literal["auto", "fpn", "simple"] = "auto"
+    strides: tuple[int, ...] = Field(default=(4, 8, 16, 32), min_length=1)
+    channels: int = Field(default=256, ge=8)
+    window: int = Field(default=14, ge=0)
+    global_every: int = Field(default=3, ge=1)
+    tile_positions: bool = False
+    anchor_scale: float = Field(default=8.0, gt=0)
+    anchor_ratios: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0), min_length=1)
+    rpn_convs: int = Field(default=1, ge=1)
+    rpn_batch: int = Field(default=256, ge=2)
+    rpn_candidates: tuple[int, int] = (2000, 1000)
+    rpn_proposals: tuple[int, int] = (1000, 1000)
+    roi_batch: int = Field(default=512, ge=2)
+    head_convs: int = Field(default=4, ge=0)
+    head_fcs: tuple[int, ...] = Field(default=(1024,), min_length=1)
+    mask_convs: int = Field(default=4, ge=1)
+    head_norm: Literal["", "BN", "LN"] = "BN"
+    box_loss: Literal["giou", "smooth_l1"] = "giou"
+    box_loss_weight: float = Field(default=10.0, gt=0)
+    score_threshold: float = Field(default=0.05, ge=0, lt=1)
+    nms: float = Field(default=0.5, gt=0, lt=1)
+    max_detections: int = Field(default=100, ge=1)
+    area_limits: tuple[float, float] = (32.0**2, 96.0**2)
+
+    @model_validator(mode="after")
+    def _possible(self) -> DetectionRecipe:
+        if self.engine == "torchvision" and self.box_loss != "smooth_l1":
+            raise ValueError(
+                f"box_loss {self.box_loss!r} is detectron2's; torchvision has 'smooth_l1' only"
+            )
+        if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:], strict=False)):
+            raise ValueError(f"strides {self.strides} do not double from level to level")
+        return self
+
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Judged metrics of the task that this recipe does not give."""
+        return () if self.masks else ("mask_ap",)
+
+    @property
+    def square(self) -> bool:
+        """Whether every image is brought onto one square of ``image_size``."""
+        return self.augmentation != "multiscale"
+
+
+class FrozenDetectionRecipe(DetectionRecipe):
+    """Detection on a backbone that is left as it is."""
+
+    frozen: bool = True
+
+
+class ShiftedDetectionRecipe(DetectionRecipe):
+    """Detection under shift; boxes only, as in hsouri/bob-ood-detection."""
+
+    masks: bool = False
+    augmentation: Literal["multiscale", "lsj", "none"] = "lsj"
