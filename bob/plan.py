@@ -66,9 +66,8 @@ class Plan:
         self.backbones = tuple(taken.values()) or tuple(
             entry for entry in catalog.backbones.values() if self.scale.key in entry.scales
         )
-        self.named_datasets = tuple(
-            dict.fromkeys(parse_dataset(spec, catalog) for spec in selection.datasets)
-        )
+        datasets = [parse_dataset(spec, catalog) for spec in selection.datasets]
+        self.named_datasets = tuple({one.key: one for one in datasets}.values())
         self.catalog = catalog.with_backbones(
             entry for entry in named if entry.key not in catalog.backbones
         )

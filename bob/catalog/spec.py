@@ -79,7 +79,7 @@ def parse_dataset(spec: str, catalog: Catalog) -> DatasetEntry:
         return catalog.dataset(spec)
     if form != "coco" or not place:
         raise BobError(f"Dataset {spec!r} has no known form. Write a catalog key or coco:FOLDER.")
-    from bob.datasets.coco_layout import coco_facts
+    from bob.catalog.coco_folder import coco_facts
 
     folder = Path(place).expanduser().resolve()
     sha256, classes, test_size, masks = coco_facts(folder)

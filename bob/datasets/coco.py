@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bob.datasets.coco_layout import (
+from bob.catalog.coco_folder import (
     content_digest,
     data_root,
     find_parts,
@@ -319,7 +319,7 @@ class DetectionShiftData:
 
 
 def load_coco(*, path: str, masks: bool = True) -> DetectionData:
-    """Load a folder in COCO's format; see ``bob.datasets.coco_layout.find_parts``.
+    """Load a folder in COCO's format; see ``bob.catalog.coco_folder.find_parts``.
 
     Args:
         path: The folder.

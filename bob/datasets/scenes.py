@@ -3,7 +3,8 @@
 ``digit_scenes`` are handwritten, ``font_scenes`` printed; each is drawn once, from the parts of the
 digits that a protocol may learn from and test on, and kept as PNG and JSON files in the user's
 cache, so that smoke cases run the same loading code as COCO. Everything is computed in whole
-numbers and drawn from a stream that NumPy promises not to change, so that every machine draws the same.
+numbers and drawn from a stream that NumPy promises not to change, so that every machine draws the
+same.
 """
 
 from __future__ import annotations

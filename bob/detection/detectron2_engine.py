@@ -80,7 +80,14 @@ class Detectron2Detector(nn.Module):
             global_every=recipe.global_every,
             tile_positions=recipe.tile_positions,
         )
-        self.model: nn.Module = instantiate(model_config(self.maps, backbone, recipe, classes))
+        self.model: Any = instantiate(model_config(self.maps, backbone, recipe, classes))
+        divisor = int(self.model.backbone.size_divisibility)
+        if recipe.square and recipe.image_size % divisor:
+            raise BobError(
+                f"Backbone {backbone.key!r}: its pyramid under detectron2 takes squares whose side "
+                f"is a multiple of {divisor}; the recipe's image_size is {recipe.image_size}.",
+                kind="backbone",
+            )
 
     def forward(self, images: Sequence[torch.Tensor], about: Sequence[Any]) -> Any:
         """Losses of a training batch, or detections; as ``TorchvisionDetector.forward``."""
@@ -101,7 +108,12 @@ class Detectron2Detector(nn.Module):
 
 
 def build(backbone: Backbone, recipe: DetectionRecipe, classes: int) -> Detectron2Detector:
-    """The detector of a recipe; as ``bob.detection.torchvision_engine.build``."""
+    """The detector of a recipe; as ``bob.detection.torchvision_engine.build``.
+
+    Raises:
+        BobError: The backbone's maps, or the recipe's strides or image size, do not fit a pyramid
+            of detectron2's; ``kind`` is ``backbone``.
+    """
     return Detectron2Detector(backbone, recipe, classes)
 
 
@@ -150,8 +162,27 @@ def timm_backbone(maps: FeatureMaps) -> Any:
                 rows = zip(self.maps.strides, self.maps.channels, strict=True)
                 return {f"s{s}": ShapeSpec(channels=c, stride=s) for s, c in rows}
 
+            @property
+            def size_divisibility(self) -> int:
+                return self.maps.strides[-1]
+
         BACKBONE_REGISTRY.register(TimmBackbone)
     return BACKBONE_REGISTRY.get("TimmBackbone")(maps)
+
+
+def simple_pyramid(**arguments: Any) -> Any:
+    """detectron2's ``SimpleFeaturePyramid`` that also takes images of any size.
+
+    Its own padding constraint bears a misspelt name, so without a square it pads nothing.
+    """
+    from detectron2.modeling.backbone import SimpleFeaturePyramid
+
+    class Padded(SimpleFeaturePyramid):  # type: ignore[misc, unused-ignore]
+        @property
+        def size_divisibility(self) -> int:
+            return max(int(self._size_divisibility), int(self.net.size_divisibility))
+
+    return Padded(**arguments)
 
 
 class PooledLevels(nn.Module):
@@ -172,7 +203,11 @@ class PooledLevels(nn.Module):
 def model_config(
     maps: FeatureMaps, backbone: Backbone, recipe: DetectionRecipe, classes: int
 ) -> Any:
-    """The detector as a tree of lazy calls, ready for ``detectron2.config.instantiate``."""
+    """The detector as a tree of lazy calls, ready for ``detectron2.config.instantiate``.
+
+    Raises:
+        BobError: detectron2's pyramids cannot have the recipe's strides on these maps.
+    """
     from detectron2.config import LazyCall
     from detectron2.modeling.meta_arch import GeneralizedRCNN
 
@@ -190,8 +225,15 @@ def model_config(
 
 def _neck(maps: FeatureMaps, recipe: DetectionRecipe) -> Any:
     from detectron2.config import LazyCall
-    from detectron2.modeling.backbone import FPN, SimpleFeaturePyramid
+    from detectron2.modeling.backbone import FPN
 
+    odd = [stride for stride in recipe.strides if stride.bit_count() != 1]
+    if odd:
+        raise BobError(
+            f"Backbone {maps.key!r}: detectron2 pools regions from strides that are powers of two; "
+            f"the recipe has {', '.join(map(str, recipe.strides))}. Run with --engine torchvision.",
+            kind="backbone",
+        )
     simple = uses_simple_neck(maps, recipe)
     own = recipe.strides if simple else maps.levels(recipe.strides)
     if simple:
@@ -200,6 +242,13 @@ def _neck(maps: FeatureMaps, recipe: DetectionRecipe) -> Any:
             for stride, scale in zip(own, simple_scales(maps, own), strict=True)
             if scale >= 0.5  # detectron2 has none coarser; what lacks is pooled
         )
+        if not own:
+            raise BobError(
+                f"Backbone {maps.key!r}: detectron2's simple feature pyramid on maps of stride "
+                f"{maps.strides[-1]} starts at stride {maps.strides[-1] * 2} or finer; the "
+                f"recipe's at {recipe.strides[0]}. Set `strides` in the recipe.",
+                kind="backbone",
+            )
     top = LazyCall(PooledLevels)(
         in_feature=f"p{own[-1].bit_length() - 1}", levels=len(recipe.strides) - len(own) + 1
     )
@@ -208,9 +257,9 @@ def _neck(maps: FeatureMaps, recipe: DetectionRecipe) -> Any:
         "top_block": top,
         "square_pad": recipe.image_size if recipe.square else 0,
     }
-    bottom = timm_backbone(maps)
+    bottom = LazyCall(timm_backbone)(maps=maps)
     if simple:
-        return LazyCall(SimpleFeaturePyramid)(
+        return LazyCall(simple_pyramid)(
             net=bottom,
             in_feature=f"s{maps.strides[-1]}",
             scale_factors=[maps.strides[-1] / stride for stride in own],
@@ -323,8 +372,9 @@ def _pooler(recipe: DetectionRecipe, size: int) -> Any:
     return LazyCall(ROIPooler)(
         output_size=size,
         scales=[1.0 / stride for stride in recipe.strides],
-        sampling_ratio=0 if size * finest >= 28 and recipe.image_size > 256 else 2,
+        sampling_ratio=0,
         pooler_type="ROIAlignV2",
-        canonical_box_size=round(recipe.anchor_scale * finest),
-        canonical_level=finest.bit_length() - 1,
+        # 224 pixels at stride 16 under the usual anchors of eight strides
+        canonical_box_size=round(recipe.anchor_scale * 7 * finest),
+        canonical_level=finest.bit_length() + 1,
     )

@@ -35,7 +35,7 @@ def train(
         update: Forward, backward and optimiser step of one batch; gives its losses.
         updates: How many.
         lr_lambda: Learning rate after so many updates, as a share of the peak.
-        optimiser: Whose learning rates follow it.
+        optimiser: Whose learning rates follow it; Fabric's wrapper is taken off.
         after: Called after each update with its number, from 1, and its losses.
 
     Raises:
@@ -61,9 +61,10 @@ def train(
             losses = {name: float(value) for name, value in self.trainer.last.items()}
             after(self.trainer.iter + 1, losses)
 
-    trainer: Any = Trainer(model, batches, optimiser)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_lambda)
-    trainer.register_hooks([hooks.LRScheduler(optimiser, schedule), Tell()])
+    raw: torch.optim.Optimizer = getattr(optimiser, "optimizer", optimiser)
+    trainer: Any = Trainer(model, batches, raw)
+    schedule = torch.optim.lr_scheduler.LambdaLR(raw, lr_lambda)
+    trainer.register_hooks([hooks.LRScheduler(raw, schedule), Tell()])
     log = logging.getLogger("detectron2")
     before = log.level
     log.setLevel(logging.CRITICAL)
@@ -71,8 +72,8 @@ def train(
         trainer.train(0, updates)
     except FloatingPointError as error:
         raise TrainingDiverged(
-            f"{' '.join(str(error).split())} Check the backbone for overflow, or run with "
-            "--precision 32-true."
+            f"Update {trainer.iter + 1} of {updates}: {' '.join(str(error).split())} Check the "
+            "backbone for overflow, or run with --precision 32-true."
         ) from None
     finally:
         log.setLevel(before)

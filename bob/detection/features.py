@@ -59,7 +59,10 @@ class FeatureMaps(nn.Module):
             )
         own = getattr(self.module, "pos_embed", None)
         own = own.detach().clone() if isinstance(own, torch.Tensor) and own.ndim == 3 else None
-        _fit(self.module, image_size)
+        try:
+            _fit(self.module, image_size)
+        except Exception as error:
+            raise self._unfit(image_size or (0, 0), error) from error
         if tile_positions and own is not None:
             _tile(self.module, own)
         probe = image_size or (4 * 64, 4 * 64)
@@ -130,14 +133,16 @@ class FeatureMaps(nn.Module):
                 maps: list[torch.Tensor] = self(torch.zeros(1, 3, *size, device=device))
                 return maps
         except Exception as error:
-            raise BobError(
-                f"Backbone {self.key!r} gives no feature maps of images of {size[0]} x {size[1]} "
-                f"pixels: {type(error).__name__}: {error}. Choose another image_size in the "
-                "recipe.",
-                kind="backbone",
-            ) from error
+            raise self._unfit(size, error) from error
         finally:
             self.module.train(was_training)
+
+    def _unfit(self, size: tuple[int, int], error: Exception) -> BobError:
+        return BobError(
+            f"Backbone {self.key!r} gives no feature maps of images of {size[0]} x {size[1]} "
+            f"pixels: {type(error).__name__}: {error}. Choose another image_size in the recipe.",
+            kind="backbone",
+        )
 
 
 def _fit(module: nn.Module, image_size: tuple[int, int] | None) -> None:

@@ -134,7 +134,13 @@ class DetectionLoop:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         if self.recipe.clip_grad is not None:
-            self.fabric.clip_gradients(self.runner, self.optimiser, max_norm=self.recipe.clip_grad)
+            # a gradient that is not finite is told by its loss, with more words
+            self.fabric.clip_gradients(
+                self.runner,
+                self.optimiser,
+                max_norm=self.recipe.clip_grad,
+                error_if_nonfinite=False,
+            )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.images_seen += len(images)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from bob.case import Case
 from bob.detection.evaluate import DetectionScores, Matches, PrCurve, Split, match
-from bob.detection.records import Detections
+from bob.detection.records import Detections, Target
 from bob.report.plots import png, title
 from bob.report.tables import csv_bytes
 
@@ -22,6 +26,9 @@ _CELL = 200
 _GAP = 8
 _COLUMNS = 6
 _CLASSES_DRAWN = 20
+_NAME_LIMIT = 14
+_LETTER = 5.6
+_SHADE = 0.35
 
 
 def detection_picture(
@@ -46,35 +53,55 @@ def detection_picture(
         min_score: Detections below are not drawn.
     """
     strong = [_above(one, min_score) for one in detections]
-    marks = [match(split.sample(i).target, one) for i, one in enumerate(strong)]
-    order = sorted(range(len(marks)), key=lambda i: -_mistakes(marks[i]))
+    mistakes = [
+        _mistakes(match(target, one)) for target, one in zip(_targets(split), strong, strict=True)
+    ]
+    order = sorted(range(len(mistakes)), key=lambda index: -mistakes[index])
     count = min(count, len(order))
     picks = [order[round(i * (len(order) - 1) / max(1, count - 1))] for i in range(count)]
-    rows = -(-count // _COLUMNS)
-    step = _CELL + _GAP
-    height, width = rows * step, min(count, _COLUMNS) * step
+    cells = [_cell(split, index, strong[index], masks=masks) for index in picks]
+    rows, step = -(-count // _COLUMNS), max(len(cell.image) for cell in cells) + _GAP
+    height, width = rows * step, _COLUMNS * (_CELL + _GAP)
     canvas = np.ones((height, width, 3), np.float32)
     figure = Figure(figsize=(width / 100, (height + 60) / 100), dpi=100)
     axes = figure.add_axes((0, 0, 1, height / (height + 60)))
-    for cell, index in enumerate(picks):
-        top, left = cell // _COLUMNS * step, cell % _COLUMNS * step
-        scale = _paste(
-            canvas, split, index, top, left, strong[index] if masks else None, marks[index]
-        )
-        _annotate(axes, split, index, strong[index], marks[index], (left, top, scale))
+    for place, cell in enumerate(cells):
+        top, left = place // _COLUMNS * step, place % _COLUMNS * (_CELL + _GAP)
+        shown_height, shown_width = cell.image.shape[:2]
+        canvas[top : top + shown_height, left : left + shown_width] = cell.image
+        for mark in cell.marks:
+            _draw(axes, mark, left, top, shown_height)
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.axis("off")
     figure.suptitle(
-        f"{title(case)}\n{score_text}; detections of score {min_score} and more: green right, "
-        "orange wrong; dashed red: missed",
+        f"{title(case)}\n{score_text}; detections of score {min_score} and more, most mistakes "
+        "first: green right, orange wrong; dashed red missed",
         fontsize=9,
         y=0.995,
     )
     return png(figure)
 
 
+def _targets(split: Split) -> list[Target]:
+    """What is in every image, from the annotations: no image has to be read."""
+    labels = {key: label for label, key in enumerate(split.category_ids)}
+    found: dict[int, list[tuple[list[float], int]]] = {key: [] for key in split.image_ids}
+    for one in split.dataset["annotations"]:
+        if not one.get("iscrowd"):
+            x, y, w, h = one["bbox"]
+            row = ([x, y, x + w, y + h], labels[one["category_id"]])
+            found[one["image_id"]].append(row)
+    return [
+        Target(
+            torch.tensor([box for box, _ in rows], dtype=torch.float32).reshape(-1, 4),
+            torch.tensor([label for _, label in rows], dtype=torch.int64),
+        )
+        for rows in found.values()
+    ]
+
+
 def _above(one: Detections, least: float) -> Detections:
-    keep = one.scores >= least
+    keep = (one.scores >= least) & one.boxes.isfinite().all(dim=1)
     masks = None
     if one.masks is not None:
         masks = tuple(m for m, kept in zip(one.masks, keep.tolist(), strict=True) if kept)
@@ -85,78 +112,95 @@ def _mistakes(marks: Matches) -> int:
     return marks.right.count(False) + len(marks.missed)
 
 
-def _paste(
-    canvas: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    split: Split,
-    index: int,
-    top: int,
-    left: int,
-    shaded: Detections | None,
-    marks: Matches,
-) -> float:
-    """Put one image into its cell, masks shaded; returns the scale it is shown at."""
-    image = split.sample(index).image.float() / 255
-    if shaded is not None and shaded.masks:
-        from faster_coco_eval.core import mask as coco_mask
+@dataclass(frozen=True)
+class _Mark:
+    """A box in pixels of its cell, and what is written at it."""
 
-        for mask, right in zip(shaded.masks, marks.right, strict=True):
-            plane = torch.from_numpy(coco_mask.decode(mask)).bool()
-            colour = torch.tensor(_rgb(RIGHT if right else WRONG))[:, None]
-            image[:, plane] = 0.55 * image[:, plane] + 0.45 * colour
-    scale = float(_CELL / max(image.shape[-2:]))
-    size = (max(1, round(image.shape[-2] * scale)), max(1, round(image.shape[-1] * scale)))
+    corners: tuple[float, float, float, float]
+    colour: str
+    text: str
+    missed: bool = False
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """An image as it is shown, ``(height, width, 3)`` from 0 to 1, and its boxes."""
+
+    image: NDArray[np.float32]
+    marks: tuple[_Mark, ...]
+
+
+def _cell(split: Split, index: int, found: Detections, *, masks: bool) -> _Cell:
+    sample = split.sample(index)
+    matches = match(sample.target, found)
+    source = sample.image.float()[None] / 255
+    height, width = source.shape[-2:]
+    scale = _CELL / max(height, width)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
     mode = "nearest" if scale >= 1 else "area"
-    shown = functional.interpolate(image[None], size=size, mode=mode)[0]
-    canvas[top : top + size[0], left : left + size[1]] = shown.permute(1, 2, 0).numpy()
-    return scale
+    image = functional.interpolate(source, size=size, mode=mode)[0].permute(1, 2, 0).numpy()
+    colours = [RIGHT if right else WRONG for right in matches.right]
+    if masks and found.masks is not None:
+        _shade(image, found.masks, colours)
+    names = [name[:_NAME_LIMIT] for name in split.class_names]
+
+    def within(box: torch.Tensor) -> tuple[float, float, float, float]:
+        x0, y0, x1, y1 = (box * scale).tolist()
+        x0, x1 = (min(max(x, 0.0), size[1] - 1.0) for x in (x0, x1))
+        y0, y1 = (min(max(y, 0.0), size[0] - 1.0) for y in (y0, y1))
+        return x0, y0, x1, y1
+
+    marks = []
+    for position in matches.missed:
+        text = names[int(sample.target.labels[position])]
+        marks.append(_Mark(within(sample.target.boxes[position]), MISSED, text, missed=True))
+    rows = zip(found.boxes, found.labels.tolist(), found.scores.tolist(), colours, strict=True)
+    for box, label, score, colour in rows:
+        marks.append(_Mark(within(box), colour, f"{names[label]} {score:.2f}"))
+    return _Cell(image, tuple(marks))
 
 
-def _annotate(
-    axes: Axes,
-    split: Split,
-    index: int,
-    found: Detections,
-    marks: Matches,
-    place: tuple[int, int, float],
+def _shade(
+    image: NDArray[np.float32], masks: Sequence[dict[str, Any]], colours: Sequence[str]
 ) -> None:
-    target = split.sample(index).target
-    for position in marks.missed:
-        name = split.class_names[int(target.labels[position])]
-        _box(axes, target.boxes[position], place, MISSED, f"{name} missed", dashed=True)
-    rows = zip(found.boxes, found.labels.tolist(), found.scores.tolist(), marks.right, strict=True)
-    for box, label, score, right in rows:
-        text = f"{split.class_names[label][:14]} {score:.2f}"
-        _box(axes, box, place, RIGHT if right else WRONG, text)
+    """Colour an image as it is shown where the masks are."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    for mask, colour in zip(masks, colours, strict=True):
+        plane = coco_mask.decode(mask)
+        rows, columns = (
+            np.arange(shown) * full // shown
+            for shown, full in zip(image.shape[:2], plane.shape[:2], strict=True)
+        )
+        inside = plane[np.ix_(rows, columns)].astype(bool)
+        image[inside] = (1 - _SHADE) * image[inside] + _SHADE * np.array(to_rgb(colour))
 
 
-def _box(
-    axes: Axes,
-    corners: torch.Tensor,
-    place: tuple[int, int, float],
-    colour: str,
-    text: str,
-    *,
-    dashed: bool = False,
-) -> None:
-    left, top, scale = place
-    x0, y0, x1, y1 = (corners * scale).tolist()
-    line = (0, (3, 2)) if dashed else "-"
+def _draw(axes: Axes, mark: _Mark, left: int, top: int, height: int) -> None:
+    x0, y0, x1, y1 = mark.corners
     axes.add_patch(
         Rectangle(
-            (left + x0 - 0.5, top + y0 - 0.5), x1 - x0, y1 - y0,
-            fill=False, edgecolor=colour, linewidth=1.4, linestyle=line,
+            (left + x0 - 0.5, top + y0 - 0.5),
+            x1 - x0,
+            y1 - y0,
+            fill=False,
+            edgecolor=mark.colour,
+            linewidth=1.4,
+            linestyle=(0, (3, 2)) if mark.missed else "-",
         )
-    )  # fmt: skip
-    # below its box where a missed object is named, so that it does not cover a detection's label
-    y = min(y1, _CELL - 12) if dashed else max(0.0, y0 - 13)
+    )
+    # Below its box where a missed object is named, so that it does not cover a detection's label.
+    y = min(y1, height - 12) if mark.missed else max(0.0, y0 - 13)
     axes.text(
-        left + min(max(x0, 1.0), _CELL - 52), top + y, text, fontsize=7, va="top", ha="left",
-        color="black", bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
-    )  # fmt: skip
-
-
-def _rgb(colour: str) -> list[float]:
-    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        left + max(1.0, min(x0, _CELL - _LETTER * len(mark.text))),
+        top + y,
+        mark.text,
+        fontsize=7,
+        va="top",
+        ha="left",
+        color="black",
+        bbox={"facecolor": mark.colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
+    )
 
 
 def pr_picture(case: Case, curves: Mapping[str, PrCurve], metrics: Mapping[str, float]) -> bytes:
@@ -178,7 +222,7 @@ def pr_picture(case: Case, curves: Mapping[str, PrCurve], metrics: Mapping[str, 
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=kind)
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, loc="lower left")
+        axes.legend(fontsize=7, loc="best")
     figure.suptitle(f"{title(case)}; grey: classes at IoU 0.50", fontsize=9)
     return png(figure)
 

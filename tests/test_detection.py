@@ -1,0 +1,478 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from bob.backbones import Backbone, build_backbone
+from bob.case import Case, Context
+from bob.catalog import Catalog, load_catalog, parse_backbone
+from bob.datasets import scenes
+from bob.detection.data import TrainBatches, scoring_batches, scoring_size, train_transform
+from bob.detection.engine import build_detector
+from bob.detection.features import FeatureMaps
+from bob.detection.loop import DetectionLoop, parameter_groups, rate_at
+from bob.detection.pyramid import Pyramid
+from bob.detection.records import Sample, Target
+from bob.detection.windows import WindowedBlock
+from bob.errors import BobError, TrainingDiverged
+from bob.plan import Plan, Selection
+from bob.run import run_case
+from bob.tasks.detection_recipe import DetectionRecipe
+from bob.training.loop import make_fabric
+
+FAMILIES = ("swin", "vit", "convnext", "resnet")
+
+
+@pytest.fixture(scope="module")
+def cases(catalog: Catalog) -> dict[str, Case]:
+    plan = Plan(catalog, Selection())
+    return {f"{case.task} {case.backbone.key}": case for case in plan.all_cases()}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOB_SCENES", str(tmp_path_factory.mktemp("scenes")))
+        scenes.load.cache_clear()
+        yield scenes.load(train=16, test=8)
+        scenes.load.cache_clear()
+
+
+def smoke_recipe(cases: dict[str, Case], family: str = "resnet", **changes: Any) -> DetectionRecipe:
+    recipe = cases[f"detection {family}_micro_glyphs"].recipe
+    assert isinstance(recipe, DetectionRecipe)
+    return recipe.model_copy(update=changes)
+
+
+def micro(catalog: Catalog, family: str) -> Backbone:
+    return build_backbone(catalog.backbone(f"{family}_micro_glyphs"), image_size=None)
+
+
+def full(name: str, **arguments: Any) -> Backbone:
+    text = "".join(f",{key}={value}" for key, value in arguments.items())
+    entry = parse_backbone(f"timm:{name},pretrained=false{text}", load_catalog())
+    return build_backbone(entry, image_size=None)
+
+
+# The adapter changes nothing
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {}),
+        ("convnext_atto", {}),
+        ("vit_tiny_patch16_224", {"img_size": 128}),
+        ("swin_tiny_patch4_window7_224", {"img_size": 224, "always_partition": True}),
+    ],
+)
+def test_maps_are_those_of_features_only(name: str, options: dict[str, Any]) -> None:
+    backbone = full(name)
+    side = options.get("img_size", 96)
+    own = {key: value.clone() for key, value in backbone.module.state_dict().items()}
+    maps = FeatureMaps(backbone, image_size=(side, side)).eval()
+    reference = timm.create_model(name, features_only=True, **options).eval()
+    model: Any = reference
+    inner = model.model if hasattr(model, "model") else model
+    if "vit" in name:
+        inner.pos_embed.data = maps.module.pos_embed.data.clone()
+        own.pop("pos_embed")
+    flat = {re.sub(r"^(stages|stem|layers)\.", r"\1_", key): own[key] for key in own}
+    missing = inner.load_state_dict({**own, **flat}, strict=False).missing_keys
+    assert not [key for key in missing if "pos_embed" not in key]
+    images = torch.randn(2, 3, side, side)
+    with torch.inference_mode():
+        wanted, found = reference(images), maps(images)
+    by_shape = {tuple(one.shape): one for one in wanted}
+    for one in found:
+        other = by_shape[tuple(one.shape)]
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_micro_maps_on_larger_images(catalog: Catalog, family: str) -> None:
+    backbone = micro(catalog, family)
+    maps = FeatureMaps(backbone, image_size=(64, 64))
+    sizes = {
+        stride: one.shape[-1]
+        for stride, one in zip(maps.strides, maps(torch.zeros(1, 3, 64, 64)), strict=True)
+    }
+    assert sizes == {stride: 64 // stride for stride in maps.strides}
+    assert maps.plain == (family == "vit")
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_cr_tiny_224"])
+def test_windows_need_not_divide_the_image(name: str) -> None:
+    backbone = full(name)
+    maps = FeatureMaps(backbone, image_size=None if "v2" not in name else (256, 320)).eval()
+    size = (160, 224) if "v2" not in name else (256, 320)
+    with torch.inference_mode():
+        found = maps(torch.randn(1, 3, *size))
+    assert [tuple(one.shape[-2:]) for one in found] == [
+        (size[0] // stride, size[1] // stride) for stride in (4, 8, 16, 32)
+    ]
+
+
+def test_one_window_over_the_whole_grid_is_global_attention() -> None:
+    torch.manual_seed(0)
+    block = timm.create_model("vit_tiny_patch16_224", num_classes=0).blocks[0].eval()
+    windowed = WindowedBlock(block, window=6, prefix=1)
+    windowed.grid = (6, 6)
+    tokens = torch.randn(2, 37, 192)
+    torch.testing.assert_close(windowed(tokens), block(tokens), atol=1e-5, rtol=1e-5)
+    windowed.grid, windowed.window = (6, 6), 4
+    padded = windowed(tokens)
+    assert padded.shape == tokens.shape
+    assert not torch.allclose(padded, block(tokens), atol=1e-3)
+
+
+def test_windows_do_not_see_each_other(catalog: Catalog) -> None:
+    maps = FeatureMaps(micro(catalog, "vit"), image_size=(64, 64), window=8, global_every=9).eval()
+    assert len(maps.blocks) == 3
+    images = torch.randn(1, 3, 64, 64)
+    changed = images.clone()
+    changed[..., 40:, 40:] += 1
+    before, after = maps(images)[0], maps(changed)[0]
+    moved = (before - after).abs().amax(1)[0] > 1e-3
+    assert moved[10:, 10:].all()
+    # only the class token, which sees every window, carries anything across
+    assert (before - after)[..., :8, :8].abs().mean() < 0.2 * (before - after)[
+        ..., 10:, 10:
+    ].abs().mean()
+
+
+def test_tiled_positions_repeat_those_of_pretraining(catalog: Catalog) -> None:
+    backbone = micro(catalog, "vit")
+    module: Any = backbone.module
+    own = module.pos_embed.detach().clone()
+    FeatureMaps(backbone, image_size=(64, 64), window=8, tile_positions=True)
+    grid = module.pos_embed[:, 1:].reshape(16, 16, -1)
+    torch.testing.assert_close(grid[8:, :8].reshape(64, -1), own[0, 1:])
+    torch.testing.assert_close(module.pos_embed[:, :1], own[:, :1])
+
+
+class NoMaps(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3))
+
+
+def test_what_gives_no_maps_is_told_so(catalog: Catalog, cases: dict[str, Case]) -> None:
+    backbone = micro(catalog, "vit")
+    with pytest.raises(BobError, match=r"no feature maps: .*forward_intermediates.* NoMaps"):
+        FeatureMaps(Backbone(**{**vars(backbone), "module": NoMaps()}), image_size=(64, 64))
+    with pytest.raises(BobError, match="gives no feature maps of images of 2 x 2"):
+        FeatureMaps(backbone, image_size=(2, 2))
+    maps = FeatureMaps(micro(catalog, "swin"), image_size=(64, 64))
+    with pytest.raises(BobError, match=r"maps of stride 4, 8; .* starts at 2"):
+        Pyramid(maps, smoke_recipe(cases, strides=(2, 4, 8)))
+    one = FeatureMaps(micro(catalog, "vit"), image_size=(64, 64))
+    with pytest.raises(BobError, match=r"levels of stride 1 to 16; the recipe asks for 8, 16, 32"):
+        Pyramid(one, smoke_recipe(cases, strides=(8, 16, 32)))
+
+
+# Pyramids
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pyramid_levels(catalog: Catalog, cases: dict[str, Case], family: str) -> None:
+    maps = FeatureMaps(micro(catalog, family), image_size=(64, 64))
+    levels = Pyramid(maps, smoke_recipe(cases))(torch.randn(2, 3, 64, 64))
+    assert {name: tuple(one.shape) for name, one in levels.items()} == {
+        "s4": (2, 32, 16, 16), "s8": (2, 32, 8, 8), "s16": (2, 32, 4, 4), "extra": (2, 32, 2, 2),
+    }  # fmt: skip
+
+
+# Training
+
+
+def loop_of(
+    catalog: Catalog, data: Any, recipe: DetectionRecipe, family: str = "resnet"
+) -> DetectionLoop:
+    torch.manual_seed(0)
+    detector = build_detector(micro(catalog, family), recipe, 10)
+    batches = TrainBatches(data.train, recipe, workers=0, seed=0)
+    return DetectionLoop(detector, recipe, make_fabric("cpu", "auto"), batches, lambda p: None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_lowers_the_loss_and_detections_are_well_formed(
+    catalog: Catalog, cases: dict[str, Case], data: Any, family: str
+) -> None:
+    loop = loop_of(
+        catalog, data, smoke_recipe(cases, family, epochs=4, score_threshold=0.0), family
+    )
+    loop.run()
+    losses = [values["train_loss"] for values in loop.history]
+    assert losses[-1] < losses[0]
+    found = loop.detect(data.test)
+    assert len(found) == 8
+    assert sum(map(len, found)) > 0
+    for one in found:
+        assert one.masks is not None
+        assert len(one.boxes) == len(one.scores) == len(one.labels) == len(one.masks) <= 20
+        assert ((one.boxes >= 0) & (one.boxes <= 64)).all()
+        assert all(mask["size"] == [64, 64] for mask in one.masks)
+        assert json.dumps(one.masks)
+
+
+def test_a_frozen_backbone_stays_as_it_is(
+    catalog: Catalog, cases: dict[str, Case], data: Any
+) -> None:
+    for frozen in (True, False):
+        loop = loop_of(catalog, data, smoke_recipe(cases, epochs=1, frozen=frozen))
+        maps: Any = loop.detector.maps
+        before = {key: value.clone() for key, value in maps.module.state_dict().items()}
+        loop.run()
+        after = maps.module.state_dict()
+        same = [torch.equal(before[key], after[key]) for key in before]
+        assert all(same) == frozen
+        statistics = [key for key in before if "running" in key]
+        assert statistics
+        assert all(torch.equal(before[key], after[key]) for key in statistics)
+
+
+def test_memory_back_off_keeps_the_effective_batch(
+    catalog: Catalog, cases: dict[str, Case], data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = loop_of(catalog, data, smoke_recipe(cases, epochs=1))
+    forward = type(loop.detector).forward
+    sizes: list[int] = []
+
+    def small(self: Any, images: Any, about: Any) -> Any:
+        if self.training and len(images) > 2:
+            raise torch.OutOfMemoryError("simulated")
+        sizes.append(len(images))
+        return forward(self, images, about)
+
+    monkeypatch.setattr(type(loop.detector), "forward", small)
+    loop.run()
+    assert loop.micro_batches == 4
+    assert loop.images_seen == 16
+    assert sizes == [2] * 8
+    monkeypatch.setattr(
+        type(loop.detector), "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError())
+    )
+    with pytest.raises(BobError, match="Out of memory on cpu with a single image of 64 x 64"):
+        loop.run()
+
+
+def test_a_loss_that_is_not_finite_ends_the_case(
+    catalog: Catalog, cases: dict[str, Case], data: Any
+) -> None:
+    loop = loop_of(catalog, data, smoke_recipe(cases, epochs=1))
+    with torch.no_grad():
+        next(loop.detector.parameters()).fill_(float("nan"))
+    with pytest.raises((TrainingDiverged, AssertionError)):
+        loop.run()
+
+
+def test_schedules() -> None:
+    step = rate_at(DetectionRecipe(warmup_updates=10), 100)
+    assert step(0) == pytest.approx(1e-3)
+    assert step(5) == pytest.approx(0.5005)
+    assert step(2699) == 1
+    assert step(2700) == pytest.approx(0.1)
+    assert step(3300) == pytest.approx(0.01)
+    cosine = rate_at(DetectionRecipe(schedule="cosine", warmup_updates=0, epochs=1), 100)
+    assert [cosine(0), cosine(50), cosine(100)] == pytest.approx([1, 0.5, 0])
+
+
+def test_parameter_groups(catalog: Catalog, cases: dict[str, Case]) -> None:
+    recipe = smoke_recipe(cases, decay_norms=False, backbone_lr=0.1, lr=1.0)
+    detector = build_detector(micro(catalog, "swin"), recipe, 10)
+    groups = parameter_groups(detector, recipe)
+    assert sum(len(group["params"]) for group in groups) == len(list(detector.parameters()))
+    assert [group["lr"] for group in groups] == [1.0, 1.0, 0.1, 0.1]
+    spared = [p for group in groups if not group["weight_decay"] for p in group["params"]]
+    maps: Any = detector.maps
+    tables = [p for n, p in maps.module.named_parameters() if "relative_position_bias" in n]
+    assert all(any(table is one for one in spared) for table in tables)
+
+
+# Augmentation
+
+
+def large(height: int, width: int) -> Sample:
+    mask = torch.zeros(1, height, width, dtype=torch.bool)
+    mask[:, 100:300, 50:250] = True
+    box = torch.tensor([[50.0, 100, 250, 300]])
+    return Sample(
+        torch.full((3, height, width), 100, dtype=torch.uint8),
+        Target(box, torch.tensor([4]), mask), 0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("augmentation", ["multiscale", "lsj", "none"])
+def test_boxes_follow_their_masks(augmentation: Any) -> None:
+    recipe = DetectionRecipe(augmentation=augmentation, image_size=512)
+    apply = train_transform(recipe)
+    torch.manual_seed(0)
+    kept = 0
+    for _ in range(6):
+        out = apply(large(400, 600))
+        assert out.image.dtype == torch.uint8
+        if augmentation == "lsj":
+            assert out.image.shape[-2:] == (512, 512)
+        elif augmentation == "multiscale":
+            assert min(out.image.shape[-2:]) <= 800
+            assert max(out.image.shape[-2:]) <= 1333
+        assert out.target.masks is not None
+        for box, mask in zip(out.target.boxes, out.target.masks, strict=True):
+            kept += 1
+            rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
+            tight = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+            torch.testing.assert_close(box, torch.tensor(tight).float(), atol=2.0, rtol=0)
+    assert kept
+
+
+def test_scoring_sizes_and_order(data: Any, cases: dict[str, Case]) -> None:
+    assert scoring_size(DetectionRecipe(), 480, 640) == (800, 1067)
+    assert scoring_size(DetectionRecipe(), 400, 1600) == (333, 1333)
+    assert scoring_size(DetectionRecipe(augmentation="lsj"), 480, 640) == (768, 1024)
+    batches = list(scoring_batches(data.test, smoke_recipe(cases), 3, 0))
+    assert [len(images) for images, _ in batches] == [3, 3, 2]
+    assert batches[0][1] == [(64, 64)] * 3
+
+
+def test_detections_come_back_in_the_images_own_pixels(
+    catalog: Catalog, cases: dict[str, Case], data: Any
+) -> None:
+    recipe = smoke_recipe(cases, score_threshold=0.0)
+    detector = build_detector(micro(catalog, "resnet"), recipe, 10).eval()
+    with torch.inference_mode():
+        small = detector([torch.rand(3, 32, 64)], [(32, 64)])[0]
+        torch.manual_seed(0)
+        image = torch.rand(3, 64, 48)
+        own, twice = detector([image, image], [(64, 48), (128, 96)])
+    assert small.boxes[:, 3].max() <= 32
+    torch.testing.assert_close(own.boxes * 2, twice.boxes)
+    assert twice.masks is not None
+    assert twice.masks[0]["size"] == [128, 96]
+
+
+# Whole cases
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["detection", "ood_detection"])
+def test_a_case_gives_scores_and_files(
+    cases: dict[str, Case], task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOB_SCENES", str(tmp_path))
+    scenes.load.cache_clear()
+    case = cases[f"{task} resnet_micro_glyphs"]
+    case = Case(**{**vars(case), "recipe": case.recipe.model_copy(update={"epochs": 1})})
+    result = run_case(case, Context(accelerator="cpu"))
+    scenes.load.cache_clear()
+    assert result.failure is None, result.failure
+    judged = {one.name for one in case.judged}
+    assert judged <= set(result.metrics)
+    assert ("mask_ap" in result.metrics) == (task == "detection")
+    prefix = "" if task == "detection" else "handwritten_"
+    for name in ("detections.json", "per_class.csv", "detections.png", "precision_recall.png"):
+        assert result.files[prefix + name]
+    assert 0 <= result.metrics["chance_bound"] < 0.2
+    if task == "ood_detection":
+        assert result.metrics["gap"] == pytest.approx(
+            result.metrics["box_ap"] - result.metrics["shifted_box_ap"]
+        )
+
+
+def test_the_engine_is_part_of_name_and_protocol(catalog: Catalog) -> None:
+    one, other = (
+        Plan(catalog, Selection(engine=engine)).cases("detection")[0]
+        for engine in ("torchvision", "detectron2")
+    )
+    assert one.name == "convnext_micro_glyphs-digit_scenes-torchvision"
+    assert other.setting == "detection/digit_scenes/detectron2"
+    assert one.protocol != other.protocol
+    assert [judged.name for judged in one.judged] == ["box_ap", "mask_ap", "train_loss"]
+    boxes = Plan(catalog, Selection(scale="full", backbones=("vit_micro_glyphs",)))
+    assert [judged.name for judged in boxes.cases("ood_detection")[0].judged] == [
+        "shifted_box_ap", "train_loss",
+    ]  # fmt: skip
+
+
+def test_the_papers_recipes(catalog: Catalog) -> None:
+    selection = Selection(scale="full", backbones=("timm:vit_base_patch16_224,pretrained=false",))
+    recipe: Any = Plan(catalog, selection).cases("detection")[0].recipe
+    assert (recipe.engine, recipe.augmentation, recipe.box_loss) == (
+        "detectron2",
+        "lsj",
+        "smooth_l1",
+    )
+    selection = Selection(
+        scale="full", backbones=("timm:convnext_tiny,pretrained=false",), engine="torchvision"
+    )
+    recipe = Plan(catalog, selection).cases("detection_frozen")[0].recipe
+    assert (recipe.engine, recipe.frozen, recipe.drop_path) == ("torchvision", True, 0.4)
+
+
+def test_a_missing_dataset_skips_with_the_remedy(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BOB_DATA", str(tmp_path))
+    project.makepyfile(
+        test_suite="import pytest\n\n@pytest.mark.detection\n"
+        "def test_detection(case, battle):\n    battle(case)\n"
+    )
+    result = project.runpytest(
+        "--scale", "full", "--engine", "torchvision", "--backbone", "resnet_micro_random", "-rs"
+    )
+    result.assert_outcomes(skipped=1)
+    assert "annotations_trainval2017.zip" in result.stdout.str()
+
+
+def test_a_users_coco_folder(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parts = scenes._handwritten()
+    for number, part in enumerate(("train", "val")):
+        scenes.write_split(tmp_path, part, parts[number], count=24, seed=number)
+    for file in (tmp_path / "annotations").iterdir():
+        content = json.loads(file.read_text())
+        for one in content["annotations"]:
+            del one["segmentation"]
+        file.write_text(json.dumps(content))
+    project.makepyfile(
+        test_suite="import pytest\n\n@pytest.mark.detection\n"
+        "def test_detection(case, battle):\n    battle(case)\n"
+    )
+    project.makefile(
+        ".yaml",
+        short="scales:\n  short:\n    tasks:\n      detection:\n        datasets: [digit_scenes]\n"
+        "        recipe: {engine: torchvision, box_loss: smooth_l1, augmentation: none, "
+        "image_size: 64, strides: [4, 8, 16], channels: 16, head_norm: '', epochs: 1, "
+        "batch_size: 8, roi_batch: 8, head_convs: 0, head_fcs: [16], mask_convs: 1}\n",
+    )
+    result = project.runpytest(
+        "--catalog", "short.yaml", "--scale", "short", "--dataset", f"coco:{tmp_path}",
+        "--backbone", "resnet_micro_random", "--bands", "new", "--seeds", "1",
+    )  # fmt: skip
+    result.stdout.fnmatch_lines([f"resnet_micro_random *coco:{tmp_path.name}/torchvision *box_ap*"])
+    assert "mask_ap" not in result.stdout.str()
+    result = project.runpytest("--dataset", "coco:nowhere", "--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: No folder *nowhere*"])
+    result = project.runpytest("--dataset", "digit_scene", "--collect-only")
+    result.stderr.fnmatch_lines(["ERROR: Unknown dataset 'digit_scene'. Did you mean *"])
+
+
+def test_planning_a_users_folder_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys, bob.catalog.coco_folder\n"
+        "print([name for name in ('torch', 'PIL', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert "torch" not in done.stdout
