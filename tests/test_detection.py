@@ -92,6 +92,8 @@ def test_maps_are_those_of_features_only(name: str, options: dict[str, Any]) -> 
     images = torch.randn(2, 3, side, side)
     with torch.inference_mode():
         wanted, found = reference(images), maps(images)
+    if "swin" in name:  # channels come last there
+        wanted = [one.permute(0, 3, 1, 2) for one in wanted]
     by_shape = {tuple(one.shape): one for one in wanted}
     for one in found:
         other = by_shape[tuple(one.shape)]
