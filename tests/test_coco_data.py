@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import torch
 from faster_coco_eval.core import mask as coco_mask
 from PIL import Image
 
-from bob.catalog.coco_folder import coco_facts
-from bob.datasets import scenes
-from bob.datasets.coco import CocoSplit, load_coco, load_official_coco
+from bob.catalog.coco_folder import coco_facts, data_root
+from bob.datasets import coco, scenes
+from bob.datasets.coco import CocoSplit
+from bob.datasets.detection import load_coco, load_official_coco
 from bob.datasets.driving import cityscapes_to_coco, load_sim10k_cityscapes, voc_to_coco
 from bob.errors import BobError
 from bob.hashing import digest_of_file
@@ -115,8 +118,8 @@ def test_boxes_without_area_or_outside(tmp_path: Path, box: list[int]) -> None:
     assert len(one.sample(0).target) == 100
 
 
-def read_all(tmp_path: Path, data: dict[str, Any]) -> None:
-    one = split(tmp_path, data)
+def read_all(file: Path) -> None:
+    one = CocoSplit.read(file, file.parents[1] / "train")
     for index in range(len(one)):
         one.sample(index)
 
@@ -145,18 +148,87 @@ def change(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("images", 0, "height", to=17), "b.png (id 7) is 16 pixels high and 20 wide"),
         (change("annotations", 0, "segmentation", to={"size": [9, 9], "counts": [81]}),
          "annotation 1: its run-length mask is of size [9, 9]"),
+        (change("annotations", 0, "segmentation", to={"size": [16, 20], "counts": [10, 5]}),
+         "annotation 1: its segmentation cannot be decoded"),
+        (change("annotations", 0, "segmentation", to={"size": [16, 20], "counts": [-1, 321]}),
+         "annotation 1: its segmentation cannot be decoded: its counts are not whole numbers"),
+        (change("annotations", 0, "segmentation", to={"size": [16, 20], "counts": "zz!"}),
+         "annotation 1: its segmentation cannot be decoded"),
+        (change("annotations", 0, "segmentation", to={"size": [16, 20], "counts": 5}),
+         "annotation 1: its segmentation cannot be decoded: its counts are neither"),
+        (change("annotations", 0, "segmentation", to=[[1, 2, 3, 4, 5, float("nan")]]),
+         "annotation 1: its segmentation cannot be decoded: a point is not finite"),
+        (change("annotations", 0, "segmentation", to=[["a"] * 6]),
+         "annotation 1: its segmentation cannot be decoded"),
+        (change("annotations", 0, "segmentation", to=5), "annotation 1: a polygon"),
+        (change("annotations", 0, "segmentation", to=[[1, 2, 3, 4, 5, 6, 7]]),
+         "annotation 1: a polygon"),
+        (change("annotations", 0, "bbox", to=[1, 2, 3, float("inf")]), "annotation 1: bbox"),
+        (change("annotations", 0, "image_id", to=[3]), "annotation 1 is of an unknown image [3]"),
+        (change("annotations", 0, to=3), "an entry of annotations is not an object but 3"),
+        (change("images", 0, to=None), "an entry of images is not an object but None"),
+        (change("images", 0, "height", to=None), "image 7: height and width are (None, 20)"),
+        (change("images", 0, "id", to="7"), "an entry of images has no whole number as id"),
+        (change("categories", 1, "id", to=90), "categories id 90 is given more than once"),
     ],
 )  # fmt: skip
 def test_inconsistent_content_names_file_and_id(
     tmp_path: Path, edit: Callable[[dict[str, Any]], None], words: str
 ) -> None:
     data = content()
+    file = write(tmp_path, data)
     edit(data)
+    file.write_text(json.dumps(data))
     with pytest.raises(BobError) as caught:
-        read_all(tmp_path, data)
+        read_all(file)
     assert "instances_train.json: " in str(caught.value)
     assert words in str(caught.value)
     assert caught.value.kind == "dataset"
+
+
+def test_missing_area_is_the_mask_s_else_the_box_s(tmp_path: Path) -> None:
+    data = content()
+    del data["annotations"][0]["area"]
+    data["annotations"][0]["bbox"] = [3, 3, 10, 10]
+    file = write(tmp_path, data)
+    one = CocoSplit(data, tmp_path / "train", source=file)
+    first, second = one.dataset["annotations"]
+    assert (first["area"], first["iscrowd"]) == (64, 0)
+    assert 0 < second["area"] < 25
+    assert second["iscrowd"] == 0
+    # What was passed in is as it was, or a second split of it would have another digest.
+    assert "area" not in data["annotations"][0]
+    assert CocoSplit(data, tmp_path / "train", source=file).digest == one.digest
+    data["annotations"][0]["segmentation"] = [[1, 2]]
+    boxes = CocoSplit(data, tmp_path / "train", source=file, masks=False)
+    assert boxes.dataset["annotations"][0]["area"] == 100
+
+
+def test_small_splits_are_decoded_once_and_travel_without_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = split(tmp_path, content())
+    before = len(pickle.dumps(one))
+    assert one.sample(0) is one.sample(0)
+    assert len(pickle.dumps(one)) == before
+    other = pickle.loads(pickle.dumps(one)).sample(0)
+    assert torch.equal(other.image, one.sample(0).image)
+    monkeypatch.setattr(coco, "KEPT_BYTES", 0)
+    one = split(tmp_path, content())
+    assert one.sample(0) is not one.sample(0)
+
+
+def test_missing_images_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    data = content()
+    data["images"] += [
+        {"id": 10 + i, "file_name": f"gone/{i}.png", "height": 16, "width": 20} for i in range(4)
+    ]
+    file = write(tmp_path, content())
+    file.write_text(json.dumps(data))
+    with pytest.raises(BobError) as caught:
+        CocoSplit.read(file, tmp_path / "train")
+    assert "4 of 6 images are not in" in str(caught.value)
+    assert "gone/0.png (id 10), gone/1.png (id 11), gone/2.png (id 12), ..." in str(caught.value)
 
 
 def test_masks_are_not_asked_for_where_they_are_not_wanted(tmp_path: Path) -> None:
@@ -204,7 +276,13 @@ LAYOUTS = [
      ("annotations/instances_val2017.json", "val2017")),
     (("annotations/instances_train.json", "images/train"),
      ("annotations/instances_val.json", "images/val")),
+    (("annotations/instances_train2014.json", "train2014"),
+     ("annotations/instances_val2014.json", "val2014")),
+    (("annotations/train.json", "train"), ("annotations/val.json", "val")),
+    (("annotations/train.json", "images"), ("annotations/val.json", "images")),
     (("train.json", "train"), ("test.json", "test")),
+    (("train.json", "images"), ("val.json", "images")),
+    (("train/_annotations.coco.json", "train"), ("test/_annotations.coco.json", "test")),
     (("train/_annotations.coco.json", "train"), ("valid/_annotations.coco.json", "valid")),
 ]  # fmt: skip
 
@@ -217,6 +295,32 @@ def test_layouts(tmp_path: Path, train: tuple[str, str], test: tuple[str, str]) 
     assert data.train.sample(0).image.shape == (3, 16, 20)
     assert coco_facts(tmp_path) == (data.sha256, 2, 2, True)
     assert len(pickle.loads(pickle.dumps(data.test)).sample(0).target) == 2
+
+
+def test_val_is_preferred_to_test(tmp_path: Path) -> None:
+    for part in ("train", "test", "valid"):
+        write(tmp_path, content(), file=f"{part}/_annotations.coco.json", images=part)
+    assert load_coco(path=str(tmp_path)).test.folder.name == "valid"
+
+
+def test_layout_is_found_without_heavy_modules() -> None:
+    code = (
+        "import sys, bob.catalog.coco_folder\n"
+        "print(sorted({'torch', 'numpy', 'PIL', 'faster_coco_eval'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    monkeypatch.setenv("BOB_DATA", "/data")
+    assert data_root() == Path("/data")
+    monkeypatch.delenv("BOB_DATA")
+    assert data_root() == Path("/cache/bob/data")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert data_root() == Path("~/.cache/bob/data").expanduser()
 
 
 def test_folders_that_are_not_there_or_not_coco(tmp_path: Path) -> None:
@@ -302,6 +406,10 @@ def test_malformed_driving_annotations_name_the_file(tmp_path: Path) -> None:
     polygons = next((tmp_path / "cityscapes" / "gtFine").rglob("*.json"))
     polygons.write_text("{}")
     with pytest.raises(BobError, match=r"polygons\.json is not a Cityscapes annotation"):
+        cityscapes_to_coco(tmp_path / "cityscapes", "val")
+    thing = {"label": "car", "polygon": [[1, 2], [3, 4]]}
+    polygons.write_text(json.dumps({"imgHeight": 16, "imgWidth": 20, "objects": [thing]}))
+    with pytest.raises(BobError, match=r"polygons\.json .* is not three or more points"):
         cityscapes_to_coco(tmp_path / "cityscapes", "val")
     with pytest.raises(BobError, match="holds no"):
         cityscapes_to_coco(tmp_path / "cityscapes", "train")

@@ -22,9 +22,8 @@ from bob.detection.detectron2_engine import (
     INSTALL,
     Detectron2Detector,
     build,
-    model_config,
-    timm_backbone,
 )
+from bob.detection.detectron2_model import model_config, timm_backbone
 from bob.detection.detectron2_trainer import train
 from bob.detection.features import FeatureMaps
 from bob.detection.records import Detections, Target

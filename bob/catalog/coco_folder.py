@@ -111,6 +111,13 @@ def read_annotations(file: Path) -> dict[str, Any]:
                 "annotations and categories.",
                 kind="dataset",
             )
+        odd = [one for one in content[key] if not isinstance(one, dict)]
+        if odd:
+            raise BobError(
+                f"{file}: an entry of {key} is not an object but {str(odd[0])[:80]}. Write it as "
+                "COCO's format does.",
+                kind="dataset",
+            )
     found: dict[str, Any] = content
     return found
 

@@ -86,7 +86,7 @@ def parse_dataset(spec: str, catalog: Catalog) -> DatasetEntry:
     return DatasetEntry(
         key=f"coco:{folder.name}",
         kind="detection",
-        loader="bob.datasets.coco:load_coco",
+        loader="bob.datasets.detection:load_coco",
         options={"path": str(folder), "masks": masks},
         sha256=sha256,
         classes=classes,

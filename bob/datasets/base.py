@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from bob.catalog.schema import DatasetEntry
-from bob.datasets.coco import DetectionData, DetectionShiftData
+from bob.datasets.detection import DetectionData, DetectionShiftData
 from bob.errors import BobError
 from bob.objects import import_object
 

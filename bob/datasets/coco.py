@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bob.catalog.coco_folder import (
-    content_digest,
-    data_root,
-    find_parts,
-    joint_digest,
-    read_annotations,
-)
+from bob.catalog.coco_folder import content_digest, read_annotations
 from bob.detection.records import Sample, Target
 from bob.errors import BobError
 
@@ -31,13 +25,15 @@ one such box."""
 
 KEPT_BYTES = 128 * 2**20
 _SHOWN = 3
+_FARTHEST = 1e6
+"""Polygon points beyond this, infinite or NaN would take all memory to draw."""
 
 
 class CocoSplit:
     """Images and their instances.
 
     Args:
-        content: What an annotation file holds; missing ``area`` and ``iscrowd`` are filled in.
+        content: What an annotation file holds; it is not changed.
         images: Folder of the images.
         source: File named in errors.
         masks: Whether masks are wanted.
@@ -47,7 +43,7 @@ class CocoSplit:
         category_ids: By label, ascending; they may have gaps.
         image_ids: By position, ascending.
         annotated: Positions of images with something to learn from.
-        dataset: The content, for evaluators.
+        dataset: The content, for evaluators; ``area`` and ``iscrowd`` are filled in where missing.
         remarks: What was left out.
 
     Raises:
@@ -58,10 +54,10 @@ class CocoSplit:
         self, content: dict[str, Any], images: Path, *, source: Path, masks: bool = True
     ) -> None:
         self.source, self.folder, self.masks = source, images, masks
-        self.dataset = content
-        self.digest = content_digest(content)
+        self.dataset = {**content, "annotations": list(content["annotations"])}
         for kind in ("images", "annotations", "categories"):
             self._unique(kind)
+        self.digest = content_digest(content)
         categories = sorted(content["categories"], key=lambda one: int(one["id"]))
         self.category_ids = tuple(int(one["id"]) for one in categories)
         self.class_names = tuple(str(one.get("name", one["id"])) for one in categories)
@@ -84,6 +80,10 @@ class CocoSplit:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker decodes what it needs; sending every decoded image would cost more.
+        return {**self.__dict__, "_kept": None if self._kept is None else {}}
 
     def path(self, index: int) -> Path:
         """File of an image."""
@@ -133,7 +133,14 @@ class CocoSplit:
                 image = opened.convert("RGB")
                 if image.size != (width, height):
                     image = ImageOps.exif_transpose(opened).convert("RGB")
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except (
+            OSError,
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+            SyntaxError,
+            ValueError,
+            struct.error,
+        ) as error:
             raise self._error(
                 f"image {path} (id {self.image_ids[index]}) cannot be decoded: "
                 f"{type(error).__name__}: {error}. Fetch it again, or take its entry out"
@@ -147,23 +154,39 @@ class CocoSplit:
         array: NDArray[np.uint8] = np.array(image)
         return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
-    def _mask(self, annotation: dict[str, Any], height: int, width: int) -> NDArray[np.uint8]:
+    def _mask(
+        self, annotation: dict[str, Any], height: int, width: int, *, area: bool = False
+    ) -> NDArray[np.uint8 | np.uint32]:
+        """The mask of an annotation, or only how many pixels it covers."""
         from faster_coco_eval.core import mask as coco_mask
 
         shape = annotation["segmentation"]
-        if isinstance(shape, dict):
-            if list(shape.get("size", ())) != [height, width]:
-                raise self._error(
-                    f"annotation {annotation['id']}: its run-length mask is of size "
-                    f"{shape.get('size')}, the image of {[height, width]}"
-                )
-            runs = shape["counts"]
-            encoded = (
-                coco_mask.frPyObjects(shape, height, width) if isinstance(runs, list) else shape
+        if isinstance(shape, dict) and list(shape["size"]) != [height, width]:
+            raise self._error(
+                f"annotation {annotation['id']}: its run-length mask is of size "
+                f"{list(shape['size'])}, the image of {[height, width]}. Encode it at that size"
             )
-        else:
-            encoded = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))
-        return np.asarray(coco_mask.decode(encoded), np.uint8)
+        try:
+            if not isinstance(shape, dict):
+                points = np.concatenate([np.asarray(one, np.float64) for one in shape])
+                if not (np.abs(points) < _FARTHEST).all():
+                    raise ValueError("a point is not finite or far outside the image")
+                encoded = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))
+            elif isinstance(shape["counts"], list):
+                if not all(isinstance(run, int) and run >= 0 for run in shape["counts"]):
+                    raise ValueError("its counts are not whole numbers")
+                encoded = coco_mask.frPyObjects(shape, height, width)
+            elif isinstance(shape["counts"], str | bytes):
+                encoded = shape
+            else:
+                raise ValueError("its counts are neither a list nor a text")
+            return np.asarray(coco_mask.area(encoded) if area else coco_mask.decode(encoded))
+        except (RuntimeError, TypeError, ValueError) as error:
+            # The library's own words can hold whole masks.
+            raise self._error(
+                f"annotation {annotation['id']}: its segmentation cannot be decoded: "
+                f"{str(error)[:80].rstrip('.')}. Correct it or take it out"
+            ) from error
 
     def _unique(self, kind: str) -> None:
         rows = self.dataset[kind]
@@ -171,17 +194,27 @@ class CocoSplit:
             one for one in rows if not isinstance(one, dict) or not isinstance(one.get("id"), int)
         ]
         if bad:
-            raise self._error(f"an entry of {kind} has no whole number as id: {str(bad[0])[:80]}")
+            raise self._error(
+                f"an entry of {kind} has no whole number as id: {str(bad[0])[:80]}. Give it one"
+            )
         twice = [key for key, count in Counter(one["id"] for one in rows).items() if count > 1]
         if twice:
-            raise self._error(f"{kind} id {twice[0]} is given more than once")
+            raise self._error(f"{kind} id {twice[0]} is given more than once. Number them anew")
 
     def _need_files(self) -> None:
         listed: dict[Path, set[str]] = {}
         missing = []
         for one in self._images:
             if not {"file_name", "height", "width"} <= one.keys():
-                raise self._error(f"image {one['id']} lacks file_name, height or width")
+                raise self._error(f"image {one['id']} lacks file_name, height or width. Add it")
+            size = (one["height"], one["width"])
+            if not all(
+                isinstance(side, int | float) and float(side).is_integer() and side > 0
+                for side in size
+            ):
+                raise self._error(
+                    f"image {one['id']}: height and width are {size}. Write whole pixels"
+                )
             path = self.folder / str(one["file_name"])
             if path.parent not in listed:
                 listed[path.parent] = (
@@ -192,18 +225,18 @@ class CocoSplit:
         if missing:
             raise self._error(
                 f"{len(missing)} of {len(self._images)} images are not in {self.folder}: "
-                f"{_some(missing)}. Restore them, or take their entries out"
+                f"{some(missing)}. Restore them, or take their entries out"
             )
 
     def _sort_annotations(self) -> tuple[str, ...]:
         sizes = {one["id"]: (int(one["height"]), int(one["width"])) for one in self._images}
         empty = []
-        for one in self.dataset["annotations"]:
-            self._check(one, sizes)
-            height, width = sizes[one["image_id"]]
+        for place, given in enumerate(self.dataset["annotations"]):
+            self._check(given, sizes)
+            height, width = sizes[given["image_id"]]
+            one = self._filled(given, height, width)
+            self.dataset["annotations"][place] = one
             x0, y0, x1, y1 = _clipped(one["bbox"], height, width)
-            one.setdefault("iscrowd", 0)
-            one.setdefault("area", float(one["bbox"][2] * one["bbox"][3]))
             if one["iscrowd"]:
                 continue
             if x1 <= x0 or y1 <= y0:
@@ -216,27 +249,46 @@ class CocoSplit:
             return ()
         text = (
             f"{len(empty)} of {len(self.dataset['annotations'])} boxes have no area or lie outside "
-            f"their image: annotation {_some(empty)}"
+            f"their image: annotation {some(empty)}"
         )
         if len(empty) > TOLERATED * len(self.dataset["annotations"]):
             raise self._error(f"{text}. Correct them or take them out")
         return (f"{self.source.name}: {text}; left out",)
 
+    def _filled(self, one: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+        if one.get("area") is not None and one.get("iscrowd") is not None:
+            return one
+        filled = {**one, "iscrowd": one.get("iscrowd") or 0}
+        if one.get("area") is None:
+            filled["area"] = float(one["bbox"][2] * one["bbox"][3])
+            try:
+                if one.get("segmentation"):
+                    self._check_mask(one)
+                    filled["area"] = float(self._mask(one, height, width, area=True))
+            except BobError:
+                # Nobody asked for masks: the box will do.
+                if self.masks:
+                    raise
+        return filled
+
     def _check(self, one: dict[str, Any], sizes: dict[int, tuple[int, int]]) -> None:
-        if one.get("image_id") not in sizes:
+        image, category = one.get("image_id"), one.get("category_id")
+        if not isinstance(image, int | float) or image not in sizes:
             raise self._error(
-                f"annotation {one['id']} is of an unknown image {one.get('image_id')}"
+                f"annotation {one['id']} is of an unknown image {image}. Add the image's entry, "
+                "or take the annotation out"
             )
-        if one.get("category_id") not in self._labels:
+        if not isinstance(category, int | float) or category not in self._labels:
             raise self._error(
-                f"annotation {one['id']} is of an unknown category {one.get('category_id')}; "
-                f"known: {_some(self.category_ids)}"
+                f"annotation {one['id']} is of an unknown category {category}; known: "
+                f"{some(self.category_ids)}. Add it to categories, or take the annotation out"
             )
         box: Any = one.get("bbox")
         four = isinstance(box, list) and len(box) == 4
         if not four or not all(isinstance(v, int | float) and math.isfinite(v) for v in box):
             raise self._error(
-                f"annotation {one['id']}: bbox {box} is not four numbers x, y, width, height"
+                f"annotation {one['id']}: bbox {str(box)[:80]} is not four finite numbers. Write "
+                "x, y, width, height"
             )
 
     def _check_mask(self, one: dict[str, Any]) -> None:
@@ -247,11 +299,13 @@ class CocoSplit:
                 "in the recipe and the dataset's options"
             )
         if isinstance(shape, dict):
-            if "counts" not in shape or "size" not in shape:
+            if "counts" not in shape or not isinstance(shape.get("size"), list | tuple):
                 raise self._error(
-                    f"annotation {one['id']}: its run-length mask lacks counts or size"
+                    f"annotation {one['id']}: its run-length mask lacks counts or size. Add them"
                 )
-        elif not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in shape):
+        elif not isinstance(shape, list) or not all(
+            isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in shape
+        ):
             raise self._error(
                 f"annotation {one['id']}: a polygon needs at least three points, as x, y, x, y, ..."
             )
@@ -265,103 +319,7 @@ def _clipped(box: Sequence[float], height: int, width: int) -> list[float]:
     return [max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)]
 
 
-def _some(things: Iterable[object]) -> str:
+def some(things: Iterable[object]) -> str:
+    """The first three of many things, in words."""
     rows = [str(one) for one in things]
     return ", ".join(rows[:_SHOWN]) + (", ..." if len(rows) > _SHOWN else "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectionData:
-    """Images to learn to detect on, and to score on.
-
-    Attributes:
-        sha256: Digest of everything the splits are made from.
-        class_names: By label.
-    """
-
-    sha256: str
-    class_names: tuple[str, ...]
-    train: CocoSplit
-    test: CocoSplit
-
-    @property
-    def test_size(self) -> int:
-        """Images that scores are read on."""
-        return len(self.test)
-
-
-@dataclass(frozen=True)
-class DetectionShift:
-    """Images of the source's classes from elsewhere."""
-
-    name: str
-    split: CocoSplit
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectionShiftData:
-    """A source to learn on and shifted targets to read the same detector on.
-
-    Attributes:
-        test: The source's own test split, where it has one.
-    """
-
-    sha256: str
-    class_names: tuple[str, ...]
-    train: CocoSplit
-    test: CocoSplit | None
-    shifts: tuple[DetectionShift, ...]
-
-    @property
-    def test_size(self) -> int:
-        """Images of all targets."""
-        return sum(len(one.split) for one in self.shifts)
-
-
-def load_coco(*, path: str, masks: bool = True) -> DetectionData:
-    """Load a folder in COCO's format; see ``bob.catalog.coco_folder.find_parts``.
-
-    Args:
-        path: The folder.
-        masks: Whether masks are wanted.
-
-    Raises:
-        BobError: The folder or a split is missing, an annotation file is not consistent, or the
-            splits differ in their categories.
-    """
-    first, second = find_parts(Path(path))
-    train = CocoSplit.read(first.annotations, first.images, masks=masks)
-    test = CocoSplit.read(second.annotations, second.images, masks=masks)
-    own, other = (
-        dict(zip(one.category_ids, one.class_names, strict=True)) for one in (train, test)
-    )
-    if own != other:
-        differing = sorted(set(own.items()) ^ set(other.items()))
-        raise BobError(
-            f"{test.source} and {train.source} differ in their categories: {_some(differing)}. "
-            "Give both files the same list.",
-            kind="dataset",
-        )
-    return DetectionData(
-        sha256=joint_digest(train.digest, test.digest),
-        class_names=train.class_names,
-        train=train,
-        test=test,
-    )
-
-
-def load_official_coco(*, folder: str = "coco") -> DetectionData:
-    """COCO 2017 under the data root.
-
-    Raises:
-        BobError: It is not there; ``kind`` is ``unavailable``.
-    """
-    path = data_root() / folder
-    if not path.is_dir():
-        raise BobError(
-            f"COCO 2017 is not in {path}. Unpack train2017.zip, val2017.zip and "
-            "annotations_trainval2017.zip of https://cocodataset.org/#download there, or name "
-            "another data root in BOB_DATA.",
-            kind="unavailable",
-        )
-    return load_coco(path=str(path))

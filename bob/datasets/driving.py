@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bob.catalog.coco_folder import data_root
-from bob.datasets.coco import CocoSplit, DetectionShift, DetectionShiftData
+from bob.datasets.coco import CocoSplit
+from bob.datasets.detection import DetectionShift, DetectionShiftData
 from bob.errors import BobError
 
 CAR = [{"id": 1, "name": "car"}]
@@ -94,7 +96,11 @@ def cityscapes_to_coco(root: Path, split: str) -> dict[str, Any]:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             height, width = int(content["imgHeight"]), int(content["imgWidth"])
-            things = [(one["label"], one["polygon"]) for one in content["objects"]]
+            things = [
+                (one["label"], _points(one["polygon"]))
+                for one in content["objects"]
+                if one["label"] in ("car", "cargroup")
+            ]
         except (ValueError, KeyError, TypeError) as error:
             raise BobError(
                 f"{file} is not a Cityscapes annotation: {type(error).__name__}: {error}.",
@@ -103,14 +109,20 @@ def cityscapes_to_coco(root: Path, split: str) -> dict[str, Any]:
         stem = file.name.removesuffix("_gtFine_polygons.json")
         name = f"{file.parent.name}/{stem}_leftImg8bit.png"
         images.append({"id": number, "file_name": name, "height": height, "width": width})
-        for label, polygon in things:
-            if label in ("car", "cargroup"):
-                one = _outlined(np.asarray(polygon, float), height, width, label == "cargroup")
-                annotations.append({"id": len(annotations) + 1, "image_id": number, **one})
+        for label, points in things:
+            one = _outlined(points, height, width, label == "cargroup")
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **one})
     return {"images": images, "annotations": annotations, "categories": CAR}
 
 
-def _outlined(points: Any, height: int, width: int, crowd: bool) -> dict[str, Any]:
+def _points(polygon: Any) -> NDArray[np.float64]:
+    points: NDArray[np.float64] = np.asarray(polygon, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3 or not np.isfinite(points).all():
+        raise ValueError(f"{str(polygon)[:60]} is not three or more points x, y")
+    return points
+
+
+def _outlined(points: NDArray[np.float64], height: int, width: int, crowd: bool) -> dict[str, Any]:
     from faster_coco_eval.core import mask as coco_mask
 
     points = np.clip(points, 0, [width, height])

@@ -25,8 +25,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from bob.datasets.coco import (
-    CocoSplit,
+from bob.datasets.coco import CocoSplit
+from bob.datasets.detection import (
     DetectionData,
     DetectionShift,
     DetectionShiftData,

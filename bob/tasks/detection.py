@@ -13,7 +13,8 @@ from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
 from bob.case import Case, Context
-from bob.datasets.coco import CocoSplit, DetectionData
+from bob.datasets.coco import CocoSplit
+from bob.datasets.detection import DetectionData
 from bob.detection.data import TrainBatches
 from bob.detection.engine import build_detector
 from bob.detection.evaluate import DetectionScores, chance_bound, detections_json, evaluate
@@ -51,7 +52,7 @@ def run(
         metrics={
             **scores.metrics,
             **training_metrics(loop),
-            CHANCE_BOUND: chance_bound(data.test, found),
+            CHANCE_BOUND: chance_bound(data.test, found, max_detections=recipe.max_detections),
         },
         history=tuple(loop.history),
         timings={"train": loop.train_seconds, "evaluate": time.perf_counter() - start},

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
 from bob.case import Case, Context
-from bob.datasets.coco import DetectionShiftData
+from bob.datasets.detection import DetectionShiftData
 from bob.detection.evaluate import chance_bound
 from bob.references.judge import CHANCE_BOUND
 from bob.tasks.base import TaskOutput
@@ -51,7 +51,7 @@ def run(
         found = loop.detect(shift.split)
         scores = scored(recipe, shift.split, found)
         metrics[f"shift/{shift.name}"] = scores.metrics["box_ap"]
-        bounds.append(chance_bound(shift.split, found))
+        bounds.append(chance_bound(shift.split, found, max_detections=recipe.max_detections))
         files |= detection_files(case, shift.split, found, scores, name=f"{shift.name}_")
     shifted = fmean(metrics[f"shift/{shift.name}"] for shift in data.shifts)
     metrics |= {"shifted_box_ap": shifted, CHANCE_BOUND: fmean(bounds)}

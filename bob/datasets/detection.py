@@ -1,0 +1,107 @@
+"""Detection datasets: train and test splits in COCO's format, and shifted targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bob.catalog.coco_folder import data_root, find_parts, joint_digest
+from bob.datasets.coco import CocoSplit, some
+from bob.errors import BobError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionData:
+    """Images to learn to detect on, and to score on.
+
+    Attributes:
+        sha256: Digest of everything the splits are made from.
+        class_names: By label.
+    """
+
+    sha256: str
+    class_names: tuple[str, ...]
+    train: CocoSplit
+    test: CocoSplit
+
+    @property
+    def test_size(self) -> int:
+        """Images that scores are read on."""
+        return len(self.test)
+
+
+@dataclass(frozen=True)
+class DetectionShift:
+    """Images of the source's classes from elsewhere."""
+
+    name: str
+    split: CocoSplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionShiftData:
+    """A source to learn on and shifted targets to read the same detector on.
+
+    Attributes:
+        test: The source's own test split, where it has one.
+    """
+
+    sha256: str
+    class_names: tuple[str, ...]
+    train: CocoSplit
+    test: CocoSplit | None
+    shifts: tuple[DetectionShift, ...]
+
+    @property
+    def test_size(self) -> int:
+        """Images of all targets."""
+        return sum(len(one.split) for one in self.shifts)
+
+
+def load_coco(*, path: str, masks: bool = True) -> DetectionData:
+    """Load a folder in COCO's format; see ``bob.catalog.coco_folder.find_parts``.
+
+    Args:
+        path: The folder.
+        masks: Whether masks are wanted.
+
+    Raises:
+        BobError: The folder or a split is missing, an annotation file is not consistent, or the
+            splits differ in their categories.
+    """
+    first, second = find_parts(Path(path))
+    train = CocoSplit.read(first.annotations, first.images, masks=masks)
+    test = CocoSplit.read(second.annotations, second.images, masks=masks)
+    own, other = (
+        dict(zip(one.category_ids, one.class_names, strict=True)) for one in (train, test)
+    )
+    if own != other:
+        differing = sorted(set(own.items()) ^ set(other.items()))
+        raise BobError(
+            f"{test.source} and {train.source} differ in their categories: {some(differing)}. "
+            "Give both files the same list.",
+            kind="dataset",
+        )
+    return DetectionData(
+        sha256=joint_digest(train.digest, test.digest),
+        class_names=train.class_names,
+        train=train,
+        test=test,
+    )
+
+
+def load_official_coco(*, folder: str = "coco") -> DetectionData:
+    """COCO 2017 under the data root.
+
+    Raises:
+        BobError: It is not there; ``kind`` is ``unavailable``.
+    """
+    path = data_root() / folder
+    if not path.is_dir():
+        raise BobError(
+            f"COCO 2017 is not in {path}. Unpack train2017.zip, val2017.zip and "
+            "annotations_trainval2017.zip of https://cocodataset.org/#download there, or name "
+            "another data root in BOB_DATA.",
+            kind="unavailable",
+        )
+    return load_coco(path=str(path))
