@@ -55,10 +55,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def feature_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A feature store of this run's own, for its subprocesses too."""
+    """A feature store and scenes of this run's own, for its subprocesses too."""
     folder = tmp_path_factory.mktemp("features")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BOB_FEATURES", str(folder))
+        patch.setenv("BOB_SCENES", str(tmp_path_factory.mktemp("scenes")))
         yield folder
 
 
@@ -92,8 +93,10 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     It also imports once what a run imports: pytester forgets modules that appear during a run, and
     torch cannot be imported twice.
     """
+    import faster_coco_eval  # noqa: F401
     import torchvision.transforms.v2  # noqa: F401
 
+    import bob.detection.torchvision_engine  # noqa: F401
     from bob.objects import import_object
     from bob.tracking import Tracker, resolve_store
 

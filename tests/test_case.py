@@ -65,7 +65,7 @@ def test_records_survive_pickling(smoke_cases: dict[str, Case]) -> None:
 
 def test_plan_is_sorted_and_complete(catalog: Catalog) -> None:
     cases = Plan(catalog, Selection()).all_cases()
-    assert len({(case.task, case.name) for case in cases}) == len(cases) == 8 * 9
+    assert len({(case.task, case.name) for case in cases}) == len(cases) == 8 * 12
     assert [case.task for case in cases] == sorted(case.task for case in cases)
     for task in TASKS:
         names = [case.name for case in cases if case.task == task]

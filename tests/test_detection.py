@@ -25,7 +25,9 @@ from bob.detection.records import Sample, Target
 from bob.detection.windows import WindowedBlock
 from bob.errors import BobError, TrainingDiverged
 from bob.plan import Plan, Selection
+from bob.references.store import BUILTIN, ReferenceStore
 from bob.run import run_case
+from bob.tasks import TASKS
 from bob.tasks.detection_recipe import DetectionRecipe
 from bob.training.loop import make_fabric
 
@@ -478,3 +480,19 @@ def test_planning_a_users_folder_imports_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert "torch" not in done.stdout
+
+
+@pytest.mark.parametrize("family", ["convnext", "resnet"])
+def test_pretraining_helps_detection(family: str) -> None:
+    """Not so for Swin and ViT; see docs/results.md."""
+    store = ReferenceStore(BUILTIN)
+    means: dict[tuple[str, str], float] = {}
+    for file, setting, reference in store.all("smoke"):
+        if "detection" in setting and setting.endswith("torchvision"):
+            values = reference.metric(TASKS[setting.split("/")[0]].metric)
+            assert len(values) >= 5
+            means[setting, file.backbone] = sum(values) / len(values)
+    settings = {setting for setting, _ in means}
+    assert len(settings) == 3
+    for setting in settings:
+        assert means[setting, f"{family}_micro_glyphs"] > means[setting, f"{family}_micro_random"]

@@ -19,7 +19,6 @@ from bob.detection.evaluate import chance_bound, evaluate, match
 from bob.detection.masks import encode
 from bob.detection.records import Detections, Target
 from bob.report.detections import detection_picture, per_class_csv, pr_picture
-from tests.conftest import *  # noqa: F403
 from tests.test_detection_scores import (
     LIMITS,
     Made,
