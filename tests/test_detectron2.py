@@ -306,13 +306,14 @@ def test_the_configuration_is_a_tree_of_lazy_calls(catalog: Catalog) -> None:
 
 
 @needs_detectron2
-def test_boxes_are_pooled_from_the_level_of_their_anchor(catalog: Catalog) -> None:
+def test_boxes_are_pooled_as_224_pixels_at_stride_16(catalog: Catalog) -> None:
     from detectron2.modeling.poolers import assign_boxes_to_levels
     from detectron2.structures import Boxes
 
     model: Any = detector_of(catalog, "resnet").model
     for pooler in (model.roi_heads.box_pooler, model.roi_heads.mask_pooler):
-        sides = torch.tensor([SMALL.anchor_scale * stride for stride in (2, *SMALL.strides, 64)])
+        # 224 pixels are 28 times the usual anchor scale of 8
+        sides = torch.tensor([SMALL.anchor_scale * times for times in (4, 13, 15, 27, 29, 99)])
         boxes = Boxes(torch.stack([sides * 0, sides * 0, sides, sides], dim=1))
         levels = assign_boxes_to_levels(
             [boxes],
@@ -321,7 +322,7 @@ def test_boxes_are_pooled_from_the_level_of_their_anchor(catalog: Catalog) -> No
             pooler.canonical_box_size,
             pooler.canonical_level,
         )
-        assert levels.tolist() == [0, 0, 1, 2, 2]
+        assert levels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @needs_detectron2

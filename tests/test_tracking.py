@@ -262,11 +262,26 @@ def test_two_sessions_may_start_a_new_store_at_once(project: pytest.Pytester) ->
 def test_an_interrupt_keeps_what_is_finished(project: pytest.Pytester, how: signal.Signals) -> None:
     from mlflow import MlflowClient
 
+    # slow enough to be met while it trains, however busy the machine
+    project.makepyfile(
+        slow_net="""
+        import time
+        from torch import nn
+
+        class Slow(nn.Sequential):
+            def forward(self, images):
+                time.sleep(0.5)
+                return super().forward(images)
+
+        def make():
+            return Slow(nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        """
+    )
     uri = f"sqlite:///{project.path}/interrupt.db"
     process = subprocess.Popen(
         [
             sys.executable, "-m", "pytest", "--backbone", "pixels_coarse",
-            "--backbone", "vit_micro_random", "--tracking-uri", uri, "--seeds", "1",
+            "--backbone", "slow_net:make,name=slow", "--tracking-uri", uri, "--seeds", "1",
         ],
         cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -282,13 +297,13 @@ def test_an_interrupt_keeps_what_is_finished(project: pytest.Pytester, how: sign
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(sqlite3.OperationalError):
-            if statuses().get("vit_micro_random") == "RUNNING":
+            if statuses().get("slow") == "RUNNING":
                 break
         time.sleep(0.2)
     process.send_signal(how)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
-    assert statuses() == {"pixels_coarse": "FINISHED", "vit_micro_random": "KILLED"}
+    assert statuses() == {"pixels_coarse": "FINISHED", "slow": "KILLED"}
     assert "pixels_coarse" in output
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("bob/tiny/sessions")
