@@ -67,7 +67,14 @@ class Plan:
             entry for entry in catalog.backbones.values() if self.scale.key in entry.scales
         )
         datasets = [parse_dataset(spec, catalog) for spec in selection.datasets]
-        self.named_datasets = tuple({one.key: one for one in datasets}.values())
+        chosen: dict[str, DatasetEntry] = {}
+        for one in datasets:
+            if chosen.setdefault(one.key, one) != one:
+                raise BobError(
+                    f"Two datasets are named {one.key!r}: {chosen[one.key].options.get('path')} "
+                    f"and {one.options.get('path')}. Rename one of the folders."
+                )
+        self.named_datasets = tuple(chosen.values())
         self.catalog = catalog.with_backbones(
             entry for entry in named if entry.key not in catalog.backbones
         )

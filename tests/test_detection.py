@@ -467,6 +467,11 @@ def test_a_users_coco_folder(
     result = project.runpytest("--dataset", "coco:nowhere", "--collect-only")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: No folder *nowhere*"])
+    scenes.write_split(tmp_path / "two" / tmp_path.name, "train", parts[0], count=2, seed=3)
+    scenes.write_split(tmp_path / "two" / tmp_path.name, "val", parts[1], count=2, seed=4)
+    twin = f"coco:{tmp_path / 'two' / tmp_path.name}"
+    result = project.runpytest("--dataset", f"coco:{tmp_path}", "--dataset", twin, "--collect-only")
+    result.stderr.fnmatch_lines(["ERROR: Two datasets are named *Rename one of the folders."])
     result = project.runpytest("--dataset", "digit_scene", "--collect-only")
     result.stderr.fnmatch_lines(["ERROR: Unknown dataset 'digit_scene'. Did you mean *"])
 

@@ -69,14 +69,7 @@ class Detectron2Detector(nn.Module):
         from detectron2.config import instantiate
 
         self.recipe = recipe
-        square = (recipe.image_size, recipe.image_size) if recipe.square else None
-        self.maps = FeatureMaps(
-            backbone,
-            image_size=square,
-            window=recipe.window,
-            global_every=recipe.global_every,
-            tile_positions=recipe.tile_positions,
-        )
+        self.maps = FeatureMaps.of(backbone, recipe)
         self.model: Any = instantiate(model_config(self.maps, backbone, recipe, classes))
         divisor = int(self.model.backbone.size_divisibility)
         if recipe.square and recipe.image_size % divisor:

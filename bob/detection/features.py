@@ -10,6 +10,7 @@ from torch import nn
 from bob.backbones import Backbone
 from bob.detection.windows import WindowedBlock, windowed
 from bob.errors import BobError
+from bob.tasks.detection_recipe import DetectionRecipe
 
 
 class FeatureMaps(nn.Module):
@@ -78,6 +79,17 @@ class FeatureMaps(nn.Module):
         self.plain = len(self.strides) == 1
         if self.plain:
             self.blocks = windowed(self.module, window, global_every)
+
+    @classmethod
+    def of(cls, backbone: Backbone, recipe: DetectionRecipe) -> FeatureMaps:
+        """The maps as a recipe wants them."""
+        return cls(
+            backbone,
+            image_size=(recipe.image_size, recipe.image_size) if recipe.square else None,
+            window=recipe.window,
+            global_every=recipe.global_every,
+            tile_positions=recipe.tile_positions,
+        )
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Normalised images ``(b, 3, h, w)`` to maps ``(b, channels, h/stride, w/stride)``."""

@@ -15,14 +15,13 @@ from bob.case import Progress
 from bob.datasets.coco import CocoSplit
 from bob.detection.data import Batch, TrainBatches, scoring_batches
 from bob.detection.records import Detections, Target
-from bob.errors import BobError, TrainingDiverged
+from bob.errors import TrainingDiverged
 from bob.tasks.detection_recipe import DetectionRecipe
 from bob.training.loop import Emit
+from bob.training.memory import split_further
 
 _EMIT_SECONDS = 0.5
 _SCORING_BATCH = 16
-
-After = Callable[[int, dict[str, float]], None]
 
 
 class DetectionLoop:
@@ -68,7 +67,6 @@ class DetectionLoop:
         self.raw_optimiser = raw
         self._sums: dict[str, torch.Tensor] = {}
         self._last_emit = 0.0
-        self._started = 0.0
 
     @property
     def updates(self) -> int:
@@ -123,16 +121,10 @@ class DetectionLoop:
                 break
             except torch.OutOfMemoryError:
                 self.optimiser.zero_grad(set_to_none=True)
-                if self.micro_batches >= len(images):
-                    raise BobError(
-                        f"Out of memory on {self.fabric.device} with a single image of "
-                        f"{images[0].shape[-2]} x {images[0].shape[-1]} pixels; take a larger "
-                        "device.",
-                        kind="out-of-memory",
-                    ) from None
-                self.micro_batches *= 2
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                height, width = images[0].shape[-2:]
+                self.micro_batches = split_further(
+                    self.micro_batches, len(images), (height, width), self.fabric.device
+                )
         if self.recipe.clip_grad is not None:
             # a gradient that is not finite is told by its loss, with more words
             self.fabric.clip_gradients(

@@ -39,15 +39,8 @@ class TorchvisionDetector(nn.Module):
     def __init__(self, backbone: Backbone, recipe: DetectionRecipe, classes: int) -> None:
         super().__init__()
         self.recipe = recipe
-        square = (recipe.image_size, recipe.image_size) if recipe.square else None
-        self.maps = FeatureMaps(
-            backbone,
-            image_size=square,
-            window=recipe.window,
-            global_every=recipe.global_every,
-            tile_positions=recipe.tile_positions,
-        )
-        self.square = square
+        self.maps = FeatureMaps.of(backbone, recipe)
+        self.square = (recipe.image_size, recipe.image_size) if recipe.square else None
         self.model = _assemble(Pyramid(self.maps, recipe), recipe, classes)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1), persistent=False)

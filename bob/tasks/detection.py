@@ -45,7 +45,7 @@ def run(
     """
     loop = trained(case, backbone, data.train, fabric=fabric, context=context, emit=emit)
     start = time.perf_counter()
-    found = loop.detect(data.test, workers=_workers(case, context))
+    found = loop.detect(data.test, workers=loader_workers(case, context))
     recipe = detection_recipe(case)
     scores = scored(recipe, data.test, found)
     return TaskOutput(
@@ -79,7 +79,7 @@ def trained(
     """A detector on the backbone, trained as the case says."""
     recipe = detection_recipe(case)
     detector = build_detector(backbone, recipe, case.dataset.classes)
-    batches = TrainBatches(train, recipe, workers=_workers(case, context), seed=case.seed)
+    batches = TrainBatches(train, recipe, workers=loader_workers(case, context), seed=case.seed)
     loop = DetectionLoop(detector, recipe, fabric, batches, emit)
     loop.run()
     return loop
@@ -130,6 +130,6 @@ def detection_files(
     }
 
 
-def _workers(case: Case, context: Context) -> int:
+def loader_workers(case: Case, context: Context) -> int:
     """Loader processes cost more than they bring where nothing is augmented."""
     return 0 if detection_recipe(case).augmentation == "none" else context.workers

@@ -19,6 +19,7 @@ from bob.tasks.base import TaskOutput
 from bob.tasks.detection import (
     detection_files,
     detection_recipe,
+    loader_workers,
     scored,
     trained,
     training_metrics,
@@ -42,13 +43,14 @@ def run(
         source's test split and ``gap``, what is lost, where it has one; ``train_loss``.
     """
     recipe = detection_recipe(case)
+    workers = loader_workers(case, context)
     loop = trained(case, backbone, data.train, fabric=fabric, context=context, emit=emit)
     start = time.perf_counter()
     metrics: dict[str, float] = {**training_metrics(loop)}
     files: dict[str, bytes] = {}
     bounds = []
     for shift in data.shifts:
-        found = loop.detect(shift.split)
+        found = loop.detect(shift.split, workers=workers)
         scores = scored(recipe, shift.split, found)
         metrics[f"shift/{shift.name}"] = scores.metrics["box_ap"]
         bounds.append(chance_bound(shift.split, found, max_detections=recipe.max_detections))
@@ -56,7 +58,7 @@ def run(
     shifted = fmean(metrics[f"shift/{shift.name}"] for shift in data.shifts)
     metrics |= {"shifted_box_ap": shifted, CHANCE_BOUND: fmean(bounds)}
     if data.test is not None:
-        own = scored(recipe, data.test, loop.detect(data.test))
+        own = scored(recipe, data.test, loop.detect(data.test, workers=workers))
         metrics |= {"box_ap": own.metrics["box_ap"], "gap": own.metrics["box_ap"] - shifted}
     remarks = [*data.train.remarks, *(text for one in data.shifts for text in one.split.remarks)]
     return TaskOutput(

@@ -18,6 +18,7 @@ from bob.errors import BobError, TrainingDiverged
 from bob.tasks.recipes import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.data import Batch
+from bob.training.memory import split_further
 from bob.training.optimiser import build_optimiser, build_schedule
 
 Emit = Callable[[Progress], None]
@@ -100,17 +101,18 @@ class Loop:
                 break
             except torch.OutOfMemoryError:
                 self.optimiser.zero_grad(set_to_none=True)
-                if self.micro_batches >= len(images):
-                    raise BobError(
-                        f"Out of memory on {self.fabric.device} with a single image of "
-                        f"{images.shape[-1]} x {images.shape[-1]} pixels; take a larger device.",
-                        kind="out-of-memory",
-                    ) from None
-                self.micro_batches *= 2
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                height, width = images.shape[-2:]
+                self.micro_batches = split_further(
+                    self.micro_batches, len(images), (height, width), self.fabric.device
+                )
         if self.recipe.clip_grad is not None:
-            self.fabric.clip_gradients(self.runner, self.optimiser, max_norm=self.recipe.clip_grad)
+            # a gradient that is not finite is told by its loss, with more words
+            self.fabric.clip_gradients(
+                self.runner,
+                self.optimiser,
+                max_norm=self.recipe.clip_grad,
+                error_if_nonfinite=False,
+            )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return loss
