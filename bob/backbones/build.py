@@ -20,6 +20,7 @@ from bob.hashing import digest_of_file
 from bob.objects import import_object
 
 _USUAL_SIZE = 224
+USUAL_CROP = 0.875
 Triple = tuple[float, float, float]
 _IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
@@ -34,6 +35,7 @@ class Backbone:
             ``(batch, num_features)``.
         mean: Per-channel mean to normalise RGB in 0..1 with.
         std: Per-channel standard deviation.
+        crop_pct: Share of an image's shorter side that it is scored on.
         weights_digest: SHA-256 of the checkpoint file, else of the built state dict.
         fingerprint: A few numbers that the module's features of a fixed input come down to. They
             move when its code does, which no digest of weights tells.
@@ -47,6 +49,7 @@ class Backbone:
     std: Triple
     weights_digest: str
     fingerprint: tuple[float, ...]
+    crop_pct: float = USUAL_CROP
 
 
 def build_backbone(
@@ -85,6 +88,7 @@ def build_backbone(
         std=entry.std or config.get("std") or _IMAGENET_STD,
         weights_digest=_weights_digest(entry, module),
         fingerprint=_fingerprint(features),
+        crop_pct=config.get("crop_pct") or USUAL_CROP,
     )
 
 
@@ -130,7 +134,8 @@ def _spell(arguments: dict[str, Any]) -> str:
 def _data_config(module: nn.Module) -> dict[str, Any]:
     """Normalisation and native size that a timm module carries; empty for other modules."""
     config = getattr(module, "pretrained_cfg", None) or {}
-    found = {key: config[key] for key in ("mean", "std", "input_size") if config.get(key)}
+    wanted = ("mean", "std", "input_size", "crop_pct")
+    found = {key: config[key] for key in wanted if config.get(key)}
     built_for = getattr(getattr(module, "patch_embed", None), "img_size", None)
     if built_for is not None:
         found["input_size"] = (3, *built_for)

@@ -1,6 +1,7 @@
 """Datasets behind one interface."""
 
 from bob.datasets.base import (
+    AnySplit,
     ClassificationData,
     Data,
     Relevance,
@@ -10,10 +11,13 @@ from bob.datasets.base import (
     Split,
     load_dataset,
 )
+from bob.datasets.images import ImageSplit
 
 __all__ = [
+    "AnySplit",
     "ClassificationData",
     "Data",
+    "ImageSplit",
     "Relevance",
     "RetrievalData",
     "Shift",

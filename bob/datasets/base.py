@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from bob.catalog.schema import DatasetEntry
 from bob.datasets.detection import DetectionData, DetectionShiftData
+from bob.datasets.images import ImageSplit
 from bob.errors import BobError
 from bob.objects import import_object
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images in a fixed order.
+    """Labelled images in a fixed order, in memory.
 
     Attributes:
         images: RGB, uint8, ``(n, 3, height, width)``.
@@ -38,6 +43,27 @@ class Split:
         digest.update(images.view(-1).numpy().data)
         return digest.hexdigest()
 
+    def pil(self, index: int) -> Image.Image:
+        """One image."""
+        return Image.fromarray(self.images[index].permute(1, 2, 0).contiguous().numpy())
+
+    def picture(self, index: int) -> torch.Tensor:
+        """One image as it is, uint8 ``(3, height, width)``."""
+        return self.images[index]
+
+    def part(self, rows: Sequence[int] | NDArray[np.int64]) -> Split:
+        """Some of the images, in the order of their positions given."""
+        picks = torch.as_tensor(rows, dtype=torch.int64)
+        return Split(self.images[picks], self.targets[picks])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was unreadable: nothing, in memory."""
+        return ()
+
+
+AnySplit = Split | ImageSplit
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationData:
@@ -52,8 +78,8 @@ class ClassificationData:
 
     sha256: str
     class_names: tuple[str, ...]
-    train: Split
-    test: Split
+    train: AnySplit
+    test: AnySplit
 
     @property
     def test_size(self) -> int:
@@ -76,7 +102,7 @@ class Shift:
     """
 
     name: str
-    split: Split
+    split: AnySplit
     group: str
     severity: int = 0
     classes: tuple[int, ...] = ()
@@ -122,8 +148,8 @@ class RetrievalData:
 
     sha256: str
     class_names: tuple[str, ...]
-    queries: Split
-    database: Split
+    queries: AnySplit
+    database: AnySplit
     relevance: tuple[Relevance, ...]
     graded: bool = False
 

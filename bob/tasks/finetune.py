@@ -19,7 +19,7 @@ from bob.tasks.base import TaskOutput
 from bob.tasks.recipes import FinetuneRecipe
 from bob.tasks.scores import classification_metrics, outcomes
 from bob.training.classifier import Classifier
-from bob.training.data import normalised, train_batches
+from bob.training.data import ScoringBatches, train_batches
 from bob.training.environment import system_metrics
 from bob.training.loop import Emit, Loop
 
@@ -56,7 +56,7 @@ def run(
         classes=len(data.class_names),
         emit=emit,
     )
-    images = normalised(data.test.images, backbone)
+    images = ScoringBatches(data.test, backbone, context.workers)
     history: list[dict[str, float]] = []
     evaluate_seconds = 0.0
     logits = torch.empty(0)
@@ -89,4 +89,5 @@ def run(
         history=tuple(history),
         outcomes=outcomes(logits, data.test.targets, data.class_names),
         timings={"train": loop.train_seconds, "evaluate": evaluate_seconds},
+        remarks=(*data.train.remarks, *data.test.remarks),
     )

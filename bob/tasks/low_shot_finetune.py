@@ -15,14 +15,14 @@ from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
 from bob.case import Case, Context, Progress
-from bob.datasets import ClassificationData, Split
+from bob.datasets import AnySplit, ClassificationData
 from bob.datasets.subsets import low_shot_draws
 from bob.tasks.base import TaskOutput
 from bob.tasks.draws import draw_files, draw_metrics
 from bob.tasks.recipes import LowShotFinetuneRecipe
 from bob.tasks.scores import top_k
 from bob.training.classifier import Classifier
-from bob.training.data import normalised, train_batches
+from bob.training.data import ScoringBatches, train_batches
 from bob.training.loop import Emit, Loop
 
 
@@ -51,13 +51,13 @@ def run(
         fractions=recipe.fractions,
         draws=recipe.draws,
     )
-    images = normalised(data.test.images, backbone)
+    images = ScoringBatches(data.test, backbone, context.workers)
     scores: dict[str, list[float]] = {}
     evaluate_seconds = 0.0
     for setting, picks in draws.items():
         scores[setting] = []
         for draw, rows in enumerate(picks):
-            part = Split(data.train.images[rows], data.train.targets[rows])
+            part = data.train.part(rows)
             loop = _train(case, backbone, part, draw, fabric=fabric, context=context, emit=emit)
             start = time.perf_counter()
             emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
@@ -68,13 +68,14 @@ def run(
         metrics=draw_metrics(scores),
         timings={"train": train_seconds, "evaluate": evaluate_seconds},
         files=draw_files(scores, draws, data),
+        remarks=data.test.remarks,
     )
 
 
 def _train(
     case: Case,
     backbone: Backbone,
-    part: Split,
+    part: AnySplit,
     draw: int,
     *,
     fabric: Fabric,
