@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -13,6 +13,9 @@ from bob.catalog.schema import DatasetEntry
 from bob.datasets.detection import DetectionData, DetectionShiftData
 from bob.errors import BobError
 from bob.objects import import_object
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def pil(self, index: int) -> Image:
+        """One image in RGB."""
+        from torchvision.transforms.functional import to_pil_image
+
+        image: Image = to_pil_image(self.images[index])
+        return image
 
     @cached_property
     def digest(self) -> str:
