@@ -112,7 +112,7 @@ def neighbours(rows: Iterable[Row], keys: Mapping[str, str]) -> Iterator[Score]:
         own = row["source_repo"] == "facebookresearch/dino" and "T=0.07" in row["setting"]
         if row["task"] != "knn" or row["metric"] != "top1" or not own:
             continue
-        config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
+        config = _config(name)
         if not (config or key):
             continue
         yield Score(
@@ -146,7 +146,7 @@ def retrieval(
         if listed is None or found[1].startswith(_NOT_POOLED):
             continue
         name = listed["timm_name_or_checkpoint"]
-        config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
+        config = _config(name)
         key = keys.get(name, "")
         if not (key if config is None else _imagenet_statistics(config)):
             continue
@@ -260,12 +260,22 @@ def main(folder: Path) -> None:
 
 def _test_size(name: str, *, crop: float, interpolation: str) -> int | None:
     """Size timm tests a checkpoint of 1,000 classes at; none where crop or filter differ."""
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
+    config = _config(name)
     if config is None or config.num_classes != 1000:
         return None
     data = resolve_data_config(pretrained_cfg=config.to_dict(), use_test_size=True)
     same = abs(data["crop_pct"] - crop) < 5e-4 and data["interpolation"] == interpolation
     return int(data["input_size"][-1]) if same else None
+
+
+def _config(name: str) -> timm.models.PretrainedCfg | None:
+    """Timm's own facts of a checkpoint; none for one that it does not hold."""
+    if not timm.is_model(name.split(".")[0]):
+        return None
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        return None
 
 
 def _imagenet_statistics(config: timm.models.PretrainedCfg) -> bool:

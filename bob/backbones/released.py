@@ -46,7 +46,8 @@ def build_released(entry: BackboneEntry) -> ReleasedClassifier:
     """Build an entry with its classifier.
 
     Size, crop, interpolation, mean and deviation are those of the module's ``pretrained_cfg``,
-    test-time values first; an entry's own ``mean`` and ``std`` go before them.
+    test-time values first; an entry's own ``mean``, ``std`` and argument ``img_size`` go before
+    them.
 
     Raises:
         BobError: As ``build_backbone``; and of kind ``unavailable`` where there is no classifier of
@@ -56,9 +57,11 @@ def build_released(entry: BackboneEntry) -> ReleasedClassifier:
         module = _timm_classifier(entry)
     else:
         module = call_factory(entry, drop_path=0.0)
+        _check_classes(entry, getattr(module, "num_classes", CLASSES), entry.source)
     if entry.weights is not None:
         load_checkpoint(module, entry, classifier=True)
-    given = {"mean": entry.mean, "std": entry.std}
+    size = entry.arguments.get("img_size")
+    given = {"mean": entry.mean, "std": entry.std, "img_size": size}
     config = resolve_data_config(given, model=module, use_test_size=True)
     size = int(config["input_size"][-1])
     _check_logits(entry, module, size)
@@ -83,13 +86,14 @@ def _timm_classifier(entry: BackboneEntry) -> nn.Module:
         if not arguments.get("pretrained", True):
             raise _headless(entry, "its weights are random")
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        classes = getattr(config, "num_classes", CLASSES)
-        if classes != CLASSES:
-            raise _headless(
-                entry, f"{name} has {f'{classes:,} outputs' if classes else 'no classifier'}"
-            )
+        _check_classes(entry, getattr(config, "num_classes", CLASSES), name)
     headed = entry.model_copy(update={"arguments": arguments})
     return build_timm(headed, image_size=None, classes=CLASSES)
+
+
+def _check_classes(entry: BackboneEntry, classes: int, what: str) -> None:
+    if classes != CLASSES:
+        raise _headless(entry, f"{what} has {f'{classes:,} outputs' if classes else 'none'}")
 
 
 def _check_logits(entry: BackboneEntry, module: nn.Module, size: int) -> None:
