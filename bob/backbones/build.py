@@ -70,7 +70,7 @@ def build_backbone(
     if entry.source.startswith("timm:"):
         module = build_timm(entry, image_size=image_size, drop_path=drop_path)
     else:
-        module = _call_factory(entry, drop_path=drop_path)
+        module = call_factory(entry, drop_path=drop_path)
     reset: Any = getattr(module, "reset_classifier", None)
     if callable(reset) and getattr(module, "num_classes", None):
         reset(0)
@@ -86,13 +86,18 @@ def build_backbone(
         image_size=size,
         mean=entry.mean or config.get("mean") or _IMAGENET_MEAN,
         std=entry.std or config.get("std") or _IMAGENET_STD,
-        weights_digest=_weights_digest(entry, module),
+        weights_digest=weights_digest(entry, module),
         fingerprint=_fingerprint(features),
         crop_pct=config.get("crop_pct") or USUAL_CROP,
     )
 
 
-def _call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
+def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
+    """The module that the factory of an entry returns.
+
+    Raises:
+        BobError: kind ``backbone``: it cannot be imported or called, or returns something else.
+    """
     factory = import_object(entry.source, what=f"backbone {entry.key!r}")
     if not callable(factory):
         raise BobError(
@@ -200,7 +205,8 @@ def _checked(entry: BackboneEntry, features: Any) -> torch.Tensor:
     )
 
 
-def _weights_digest(entry: BackboneEntry, module: nn.Module) -> str:
+def weights_digest(entry: BackboneEntry, module: nn.Module) -> str:
+    """Hex SHA-256 of the entry's checkpoint file, else of the module's state."""
     if entry.weights is not None:
         return entry.weights.sha256 or digest_of_file(Path(entry.weights.file))
     digest = hashlib.sha256()

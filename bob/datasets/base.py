@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from bob.datasets.detection import DetectionData, DetectionShiftData
 from bob.datasets.images import ImageSplit
 from bob.errors import BobError
 from bob.objects import import_object
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def pil(self, index: int) -> Image:
+        """One image in RGB."""
+        from torchvision.transforms.functional import to_pil_image
+
+        image: Image = to_pil_image(self.images[index])
+        return image
 
     @cached_property
     def digest(self) -> str:
