@@ -95,14 +95,17 @@ class DatasetEntry(Frozen):
 
     Attributes:
         key: Name in case ids and tags.
-        kind: ``classification``; ``shift`` with shifted targets besides; ``retrieval``;
-            ``detection``; or ``detection_shift``.
+        kind: ``classification``; ``shift`` with shifted targets besides; ``multilabel``;
+            ``retrieval``; ``detection``; or ``detection_shift``.
         loader: ``package.module:function`` returning the loaded dataset.
         sha256: Digest of the data, checked on load; none where the official files are trusted.
         classes: Number of classes.
         test_size: Images in the test split, or queries of a retrieval.
         options: Keyword arguments for the loader.
         baseline: The line that effective robustness is measured from.
+        needs: Files and folders under the data root that must be there; ``a|b`` is either.
+        obtain: How to get them, in a sentence.
+        train_size: Images to learn from, where known.
         licence: Terms of use.
         note: Provenance in a few words.
     """
@@ -113,10 +116,13 @@ class DatasetEntry(Frozen):
     classes: int = Field(ge=1)
     test_size: int = Field(ge=1)
     options: dict[str, Scalar] = Field(default_factory=dict)
-    kind: Literal["classification", "shift", "retrieval", "detection", "detection_shift"] = (
-        "classification"
-    )
+    kind: Literal[
+        "classification", "shift", "multilabel", "retrieval", "detection", "detection_shift"
+    ] = "classification"
     baseline: RobustnessBaseline | None = None
+    needs: tuple[str, ...] = ()
+    obtain: str = ""
+    train_size: int | None = Field(default=None, ge=1)
     licence: str = ""
     note: str = ""
 

@@ -6,21 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from bob.catalog.data_root import data_root, missing
 from bob.catalog.schema import DatasetEntry
 from bob.datasets.detection import DetectionData, DetectionShiftData
 from bob.datasets.images import ImageSplit
 from bob.errors import BobError
 from bob.objects import import_object
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -37,13 +35,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
-
-    def pil(self, index: int) -> Image:
-        """One image in RGB."""
-        from torchvision.transforms.functional import to_pil_image
-
-        image: Image = to_pil_image(self.images[index])
-        return image
 
     @cached_property
     def digest(self) -> str:
@@ -169,15 +160,45 @@ class RetrievalData:
         return len(self.queries)
 
 
-Data = ClassificationData | RetrievalData | DetectionData | DetectionShiftData
+@dataclass(frozen=True, kw_only=True)
+class MultilabelData:
+    """Images that may show any number of findings.
+
+    Attributes:
+        sha256: Digest of everything the splits are made from.
+        class_names: One name per label.
+        train: Targets are float32 ``(n, labels)`` of 0 and 1.
+        test: Read for scores.
+    """
+
+    sha256: str
+    class_names: tuple[str, ...]
+    train: AnySplit
+    test: AnySplit
+
+    @property
+    def test_size(self) -> int:
+        """Images that scores are read on."""
+        return len(self.test)
+
+
+Data = ClassificationData | MultilabelData | RetrievalData | DetectionData | DetectionShiftData
 
 
 def load_dataset(entry: DatasetEntry) -> Data:
     """Load the dataset of an entry and check that it is the one the entry describes.
 
     Raises:
-        BobError: The loader is unknown or the data differ from the entry's digest or sizes.
+        BobError: The data are not there (``kind`` is ``unavailable``), the loader is unknown, or
+            the data differ from the entry's digest or sizes.
     """
+    absent = missing(entry)
+    if absent:
+        raise BobError(
+            f"Dataset {entry.key!r} is not under {data_root()}: no {', no '.join(absent)}. "
+            f"{entry.obtain} Another data root is named in BOB_DATA.",
+            kind="unavailable",
+        )
     loader = import_object(entry.loader, what=f"dataset {entry.key!r}")
     data: Data = loader(**entry.options)
     if entry.sha256 and data.sha256 != entry.sha256:

@@ -21,7 +21,7 @@ from bob.datasets import AnySplit, Split
 from bob.datasets.images import fit
 from bob.errors import BobError
 from bob.training.data import normalised
-from bob.training.image_loader import pixels
+from bob.training.image_loader import pixels, transformed
 
 EXTRACTOR_VERSION = 1
 """Raised when the same facts would give other features."""
@@ -114,18 +114,12 @@ def _pixels(
     backbone: Backbone, split: AnySplit, view: View | None, workers: int
 ) -> Iterator[torch.Tensor]:
     size = backbone.image_size
-    found = (
-        _in_memory(split, size, view)
-        if isinstance(split, Split)
-        else pixels(
-            split,
-            size=size,
-            crop_pct=CROP_PCT,
-            batch=BATCH,
-            workers=workers,
-            transform=_Look(view, size) if view is not None else None,
-        )
-    )
+    if isinstance(split, Split):
+        found = _in_memory(split, size, view)
+    elif view is not None:
+        found = transformed(split, _Look(view, size), batch=BATCH, workers=workers)
+    else:
+        found = pixels(split, size=size, crop_pct=CROP_PCT, batch=BATCH, workers=workers)
     for images in found:
         yield normalised(images, backbone).contiguous(memory_format=torch.channels_last)
 

@@ -22,7 +22,9 @@ from bob.tasks.recipes import (
     RetrievalRecipe,
 )
 
-DataKind = Literal["classification", "shift", "retrieval", "detection", "detection_shift"]
+DataKind = Literal[
+    "classification", "shift", "multilabel", "retrieval", "detection", "detection_shift"
+]
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader, Dataset
 
 from bob.backbones import ReleasedClassifier
 from bob.backbones.released import CLASSES
 from bob.case import Case, Context, Progress
-from bob.datasets import ClassificationData, ShiftData, Split
+from bob.datasets import AnySplit, ClassificationData, ShiftData
 from bob.errors import BobError
 from bob.tasks.base import TaskOutput
 from bob.tasks.ood import ShiftScore, score_shift, shift_files, shift_metrics
 from bob.tasks.scores import classification_metrics, outcomes
+from bob.training.image_loader import transformed, without_position
 from bob.training.loop import Emit
 from bob.training.memory import split_further
 
@@ -89,18 +90,11 @@ def run(
         outcomes=outcomes(logits, data.test.targets, data.class_names),
         timings={"evaluate": time.perf_counter() - started},
         files=files,
+        remarks=(
+            *data.test.remarks,
+            *(text for shift in shifts for text in shift.split.remarks),
+        ),
     )
-
-
-class _Prepared(Dataset[tuple[torch.Tensor, int]]):
-    def __init__(self, split: Split, transform: Callable[..., torch.Tensor]) -> None:
-        self.split, self.transform = split, transform
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(self.split.pil(index)), int(self.split.targets[index])
 
 
 class _Reader:
@@ -111,17 +105,18 @@ class _Reader:
         self.fabric, self.workers = fabric, workers
         self.parts = 1
 
-    def logits(self, split: Split, what: str, advance: Callable[[int], None]) -> torch.Tensor:
+    def logits(self, split: AnySplit, what: str, advance: Callable[[int], None]) -> torch.Tensor:
         """Float32 ``(n, classes)`` on the CPU, in the split's order."""
-        loader = DataLoader(
-            _Prepared(split, self.backbone.transform),
-            batch_size=BATCH,
-            num_workers=self.workers,
-            pin_memory=self.fabric.device.type == "cuda",
+        loader = transformed(
+            split,
+            partial(without_position, self.backbone.transform),
+            batch=BATCH,
+            workers=self.workers,
+            pinned=self.fabric.device.type == "cuda",
         )
         batches = []
         with torch.inference_mode():
-            for images, _ in loader:
+            for images in loader:
                 logits = self._forward(images.contiguous(memory_format=torch.channels_last))
                 if not torch.isfinite(logits).all():
                     raise BobError(

@@ -73,7 +73,7 @@ class TrainLoader:
     ) -> None:
         self.split = split
         self._loader: DataLoader[_Sample] = DataLoader(
-            _Samples(split, partial(_without_position, transform)),
+            _Samples(split, partial(without_position, transform)),
             batch_size=batch_size,
             shuffle=True,
             drop_last=True,
@@ -95,9 +95,10 @@ class TrainLoader:
             yield images, self.split.targets[indices]
 
 
-def _without_position(
+def without_position(
     transform: Callable[[Any], torch.Tensor], image: Any, position: int
 ) -> torch.Tensor:
+    """Call a transform of images alone; for ``functools.partial``."""
     return transform(image)
 
 
@@ -106,13 +107,7 @@ def _fitted(size: int, crop_pct: float, image: Any, position: int) -> torch.Tens
 
 
 def pixels(
-    split: AnySplit,
-    *,
-    size: int,
-    crop_pct: float,
-    batch: int,
-    workers: int,
-    transform: Transform | None = None,
+    split: AnySplit, *, size: int, crop_pct: float, batch: int, workers: int
 ) -> Iterator[torch.Tensor]:
     """Images of a split in its order, uint8 ``(b, 3, size, size)``.
 
@@ -122,12 +117,33 @@ def pixels(
         crop_pct: Share of the shorter side that is kept.
         batch: Images at a time.
         workers: Loader processes.
-        transform: Instead of resizing and cropping the centre.
+    """
+    return transformed(split, partial(_fitted, size, crop_pct), batch=batch, workers=workers)
+
+
+def transformed(
+    split: AnySplit, transform: Transform, *, batch: int, workers: int, pinned: bool = False
+) -> Iterator[torch.Tensor]:
+    """What a transform makes of a split's images, in their order.
+
+    Args:
+        split: Images; unreadable ones are noted there.
+        transform: Gets the image (PIL, RGB) and its position.
+        batch: Images at a time.
+        workers: Loader processes.
+        pinned: Whether batches are put into page-locked memory.
+
+    Yields:
+        Stacked tensors ``(b, ...)``.
+
+    Raises:
+        BobError: Too many images of the split are unreadable.
     """
     loader: DataLoader[_Sample] = DataLoader(
-        _Samples(split, transform or partial(_fitted, size, crop_pct)),
+        _Samples(split, transform),
         batch_size=batch,
         num_workers=workers,
+        pin_memory=pinned,
         collate_fn=_joined,
     )
     found: Any
