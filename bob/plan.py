@@ -91,7 +91,7 @@ class Plan:
         if settings is None:
             return ()
         resolve = lru_cache(maxsize=None)(
-            lambda family, masks: _recipe(task, settings, family, self.selection.engine, masks)
+            lambda *keys: _recipe(task, settings, keys, self.selection.engine)
         )
         return tuple(
             Case(
@@ -99,12 +99,18 @@ class Plan:
                 task=task,
                 dataset=dataset,
                 scale=self.scale.key,
-                recipe=resolve(backbone.family, dataset.options.get("masks") is not False),
+                recipe=resolve(
+                    backbone.family,
+                    dataset.key if dataset.key in settings.by_dataset else "",
+                    backbone.key if backbone.key in settings.by_backbone else "",
+                    dataset.options.get("masks") is not False,
+                ),
                 seed=self.selection.seed,
                 margin=settings.margin,
                 reference_seeds=settings.reference_seeds,
             )
             for backbone in sorted(self.backbones, key=lambda entry: entry.key)
+            if not backbone.tasks or task in backbone.tasks
             for dataset in self._datasets(task, settings)
         )
 
@@ -118,9 +124,16 @@ class Plan:
         return tuple(case for task in sorted(self.scale.tasks) for case in self.cases(task))
 
 
-def _recipe(task: str, settings: TaskPlan, family: str, engine: str, masks: bool) -> Frozen:
+def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], engine: str) -> Frozen:
+    """The recipe for a family, a dataset and a backbone (where they differ) and masks or none."""
+    family, dataset, backbone, masks = keys
     model = TASKS[task].recipe
-    fields: dict[str, Any] = {**settings.recipe, **settings.families.get(family, {})}
+    fields: dict[str, Any] = {
+        **settings.recipe,
+        **settings.families.get(family, {}),
+        **settings.by_dataset.get(dataset, {}),
+        **settings.by_backbone.get(backbone, {}),
+    }
     if "engine" in model.model_fields:
         chosen = engine or fields.get("engine") or model.model_fields["engine"].default
         fields |= {"engine": chosen, **settings.engines.get(chosen, {})}

@@ -61,7 +61,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     else:
         backbone = build_backbone(
             case.backbone,
-            image_size=None if detection else getattr(case.recipe, "image_size", 224),
+            image_size=None if detection else getattr(case.recipe, "image_size", None),
             drop_path=getattr(case.recipe, "drop_path", 0.0),
         )
     loaded = time.perf_counter()

@@ -17,7 +17,7 @@ from bob.tasks import TASKS
 
 BUILTIN = tuple(
     Path(__file__).parent / name
-    for name in ("backbones.yaml", "datasets.yaml", "smoke.yaml", "full.yaml")
+    for name in ("backbones.yaml", "datasets.yaml", "smoke.yaml", "lite.yaml", "full.yaml")
 )
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
@@ -147,6 +147,13 @@ def _check_names(catalog: Catalog, file: YamlFile) -> None:
             for family, changes in plan.families.items():
                 merged = {**plan.recipe, **changes}
                 _check_recipe(file, keys, TASKS[task].recipe, merged, ("families", family))
+            for part, known in (("by_dataset", plan.datasets), ("by_backbone", catalog.backbones)):
+                for key, changes in getattr(plan, part).items():
+                    if key not in known:
+                        message = str(unknown(part.removeprefix("by_"), key, known))
+                        raise file.error((*keys, part, key), message)
+                    merged = {**plan.recipe, **changes}
+                    _check_recipe(file, keys, TASKS[task].recipe, merged, (part, key))
             for engine, changes in plan.engines.items():
                 merged = {**plan.recipe, "engine": engine, **changes}
                 _check_recipe(file, keys, TASKS[task].recipe, merged, ("engines", engine))

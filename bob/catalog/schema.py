@@ -142,6 +142,8 @@ class TaskPlan(Frozen):
         datasets: Dataset keys.
         recipe: Recipe fields that differ from the defaults.
         families: Further differences per architecture family.
+        by_dataset: Further differences per dataset.
+        by_backbone: Further differences per backbone.
         engines: Further differences per engine, for tasks that have several.
         margin: Smallest drop of the judged metric worth a failure (its own unit, 0..1 for top-1).
         reference_seeds: Seeds that ``--bands`` measures unless ``--seeds`` says otherwise.
@@ -150,6 +152,8 @@ class TaskPlan(Frozen):
     datasets: tuple[str, ...] = Field(min_length=1)
     recipe: dict[str, Any] = Field(default_factory=dict)
     families: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    by_dataset: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    by_backbone: dict[str, dict[str, Any]] = Field(default_factory=dict)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     margin: float = Field(default=0.0, ge=0)
     reference_seeds: int = Field(default=8, ge=2)

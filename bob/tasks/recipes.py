@@ -15,7 +15,7 @@ class FinetuneRecipe(Frozen):
     Attributes:
         epochs: Passes over the train split.
         batch_size: Effective batch; micro-batches accumulate up to it on small devices.
-        image_size: Height and width fed to backbones that accept any size.
+        image_size: Height and width fed to backbones that accept any size; none for their own.
         optimizer: Name known to timm's optimiser factory.
         lr: Peak learning rate of the head and the last layer.
         weight_decay: Decoupled weight decay; biases and norms are exempt.
@@ -38,7 +38,7 @@ class FinetuneRecipe(Frozen):
 
     epochs: int = Field(default=100, ge=1)
     batch_size: int = Field(default=1024, ge=2)
-    image_size: int = Field(default=224, ge=8)
+    image_size: int | None = Field(default=None, ge=8)
     optimizer: str = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
@@ -68,13 +68,13 @@ class ProbeRecipe(Frozen):
     """Logistic regression on frozen features; the defaults are DINOv2's grid of 45 values.
 
     Attributes:
-        image_size: Height and width fed to backbones that accept any size.
+        image_size: Height and width fed to backbones that accept any size; none for their own.
         c: Inverse regularisation strengths to choose among, ascending: what a summed cross-entropy
             weighs against half the squared norm of the weights.
         holdout: Share of the train split the choice is made on.
     """
 
-    image_size: int = Field(default=224, ge=8)
+    image_size: int | None = Field(default=None, ge=8)
     c: tuple[float, ...] = Field(default_factory=dinov2_grid, min_length=1)
     holdout: float = Field(default=0.1, gt=0, lt=1)
 
@@ -85,7 +85,7 @@ class PaperProbeRecipe(Frozen):
     Attributes:
         epochs: Augmented views of every train image.
         batch_size: Effective batch.
-        image_size: Height and width fed to backbones that accept any size.
+        image_size: Height and width fed to backbones that accept any size; none for their own.
         base_lr: Learning rate for a batch of 256; scaled linearly with the batch.
         warmup_epochs: Linear warm-up from 0; cosine to 0 after it, both per update.
         momentum: Of LARS.
@@ -99,7 +99,7 @@ class PaperProbeRecipe(Frozen):
 
     epochs: int = Field(default=90, ge=1)
     batch_size: int = Field(default=2048, ge=2)
-    image_size: int = Field(default=224, ge=8)
+    image_size: int | None = Field(default=None, ge=8)
     base_lr: float = Field(default=0.1, gt=0)
     warmup_epochs: float = Field(default=10, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -114,13 +114,13 @@ class KnnRecipe(Frozen):
     """Weighted nearest-neighbour vote; the defaults are DINO's.
 
     Attributes:
-        image_size: Height and width fed to backbones that accept any size.
+        image_size: Height and width fed to backbones that accept any size; none for their own.
         k: Neighbours of the judged score.
         others: Further numbers of neighbours, recorded as ``top1_k<N>``.
         temperature: Votes weigh ``exp(cosine / temperature)``.
     """
 
-    image_size: int = Field(default=224, ge=8)
+    image_size: int | None = Field(default=None, ge=8)
     k: int = Field(default=20, ge=1)
     others: tuple[int, ...] = (10, 100, 200)
     temperature: float = Field(default=0.07, gt=0)
@@ -130,14 +130,14 @@ class LowShotRecipe(Frozen):
     """Probes of a few train images.
 
     Attributes:
-        image_size: Height and width fed to backbones that accept any size.
+        image_size: Height and width fed to backbones that accept any size; none for their own.
         shots: Images per class.
         fractions: Shares of the train split, balanced over classes.
         draws: Fixed draws of each setting.
         c: Inverse regularisation strength, on features brought to unit mean square.
     """
 
-    image_size: int = Field(default=224, ge=8)
+    image_size: int | None = Field(default=None, ge=8)
     shots: tuple[int, ...] = (1, 5, 10)
     fractions: tuple[float, ...] = (0.01, 0.1)
     draws: int = Field(default=5, ge=1)
@@ -162,12 +162,12 @@ class RetrievalRecipe(Frozen):
     """Search by cosine similarity.
 
     Attributes:
-        image_size: Height and width fed to backbones that accept any size.
+        image_size: Height and width fed to backbones that accept any size; none for their own.
         ks: Depths of recall, hit rate and precision.
         setting: Which positives count where a dataset grades them: ``easy``, ``medium``, ``hard``.
     """
 
-    image_size: int = Field(default=224, ge=8)
+    image_size: int | None = Field(default=None, ge=8)
     ks: tuple[int, ...] = Field(default=(1, 5, 10), min_length=1)
     setting: Literal["easy", "medium", "hard"] = "medium"
 
