@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import ReleasedClassifier
-from bob.backbones.released import CLASSES
+from bob.backbones.classifier import CLASSES
 from bob.case import Case, Context, Progress
 from bob.datasets import AnySplit, ClassificationData, ShiftData
 from bob.errors import BobError
