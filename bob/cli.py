@@ -202,7 +202,7 @@ def _doctor(args: argparse.Namespace) -> int:
         line(False, "torch", str(error))
     catalog = load_catalog(args.catalog)
     for key, entry in sorted(catalog.backbones.items()):
-        if entry.weights is None:
+        if entry.weights is None or not entry.weights.file:
             continue
         path = Path(entry.weights.file)
         if not path.is_file():
