@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from bob import __version__, cli_features
-from bob.catalog import Catalog, load_catalog
+from bob.catalog import Catalog, installed_backbones, load_catalog
+from bob.catalog.table import backbone_table
 from bob.errors import BobError
 from bob.executors import executor_names
 from bob.plan import Plan, Selection
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument(
         "--references", type=Path, default=Path("references"), help="folder of your own references"
     )
+    listing.add_argument("--markdown", action="store_true", help="backbones as a Markdown table")
     listing.set_defaults(run=_list)
 
     plan = commands.add_parser("plan", parents=[shared], help="the cases a selection makes")
@@ -94,7 +96,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(args: argparse.Namespace) -> int:
-    catalog = load_catalog(args.catalog)
+    catalog = installed_backbones(load_catalog(args.catalog))
+    if args.markdown:
+        if args.what != "backbones":
+            raise BobError(f"bob list {args.what} has no Markdown form; bob list backbones has.")
+        print(backbone_table(catalog.backbones.values()))
+        return 0
     if args.what == "references":
         rows = _references(args.references, catalog)
     else:
@@ -151,7 +158,7 @@ def _plan(args: argparse.Namespace) -> int:
         engine=args.engine,
         datasets=tuple(args.dataset),
     )
-    cases = Plan(load_catalog(args.catalog), selection).all_cases()
+    cases = Plan(installed_backbones(load_catalog(args.catalog)), selection).all_cases()
     for case in cases:
         print(f"{case.id}  {case.task:<18}  {case.name}  seed {case.seed}")
     print(f"{len(cases)} cases at scale {args.scale}")

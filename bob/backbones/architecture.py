@@ -55,4 +55,3 @@ def build_architecture(entry: BackboneEntry) -> Architecture:
         strides=tuple(sorted(strides)),
         image_size=size,
     )
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ def why_unreachable(url: str) -> str:
     return _ask(f"{parts.scheme}://{parts.netloc}/")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _ask(root: str) -> str:
     try:
         urlopen(Request(root, method="HEAD"), timeout=TIMEOUT).close()

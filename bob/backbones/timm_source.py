@@ -12,6 +12,7 @@ from bob.backbones.network import impatient_hub, is_network
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError, unknown
 
+
 def build_timm(entry: BackboneEntry, *, image_size: int | None, drop_path: float) -> nn.Module:
     """Build ``timm:NAME`` without its classifier.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -105,7 +104,7 @@ class BackboneEntry(Frozen):
         """Whether the backbone is made for a task."""
         return not self.tasks or task in self.tasks
 
-    @cached_property
+    @property
     def identity(self) -> dict[str, Any]:
         """What of this entry changes a score."""
         identity = self.model_dump(include={"source", "arguments", "mean", "std"})
@@ -161,7 +160,7 @@ class DatasetEntry(Frozen):
     licence: str = ""
     note: str = ""
 
-    @cached_property
+    @property
     def identity(self) -> dict[str, Any]:
         """What of this entry changes a score; not where data of a known digest lie."""
         identity = self.model_dump(include={"loader", "sha256", "classes", "options"})
