@@ -189,6 +189,8 @@ def read_options(config: pytest.Config) -> Options:
 
     from bob.catalog import with_checkpoint
 
+    _check_root(config)
+
     def lines(dest: str) -> tuple[str, ...]:
         return tuple(config.getoption(dest) or config.getini(dest))
 
@@ -226,6 +228,25 @@ def read_options(config: pytest.Config) -> Options:
         features_limit=parse_size(_text(config, "bob_features_limit"), what="--features-limit"),
         progress=_choice(config, "bob_progress"),
     )
+
+
+def _check_root(config: pytest.Config) -> None:
+    """pytest takes paths behind options of plugins for tests when it looks for its root folder."""
+    if "--checkpoint" not in config.invocation_params.args:
+        return
+    here = config.invocation_params.dir
+    own = {"pytest.ini": "[pytest]", "pyproject.toml": "[tool.pytest", "tox.ini": "[pytest]",
+           "setup.cfg": "[tool:pytest]"}  # fmt: skip
+    passed_over = config.inipath is None and any(
+        path.is_file() and section in path.read_text(encoding="utf-8", errors="replace")
+        for folder in (here, *here.parents)
+        for path, section in ((folder / name, section) for name, section in own.items())
+    )
+    if passed_over or not here.is_relative_to(config.rootpath):
+        raise BobError(
+            f"pytest took {config.rootpath} for its root folder because of the path behind "
+            "--checkpoint. Write --checkpoint=FILE, with the sign."
+        )
 
 
 def _distinct(*paths: Path) -> tuple[Path, ...]:

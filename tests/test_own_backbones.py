@@ -66,21 +66,42 @@ def test_checkpoint_goes_with_one_backbone(
 
 def test_checkpoint_runs(project: pytest.Pytester) -> None:
     file = GLYPHS / "resnet_micro_glyphs.safetensors"
-    result = project.runpytest("--backbone", "resnet_micro_random", "--checkpoint", str(file))
+    result = project.runpytest("--backbone", "resnet_micro_random", f"--checkpoint={file}")
     result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["bob: scale tiny, 1 backbones"])
     result.stdout.fnmatch_lines([f"resnet_micro_random,checkpoint={file} *no reference"])
+
+
+def test_checkpoint_does_not_move_the_root_folder(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a space pytest takes a file for a test, and its folder for the project's."""
+    arguments = ("--collect-only", "-q", "--backbone", "resnet_micro_random", "--checkpoint")
+    file = GLYPHS / "resnet_micro_glyphs.safetensors"
+    result = project.runpytest(*arguments, str(file))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: pytest took * Write --checkpoint=FILE, with the sign."])
+    (project.path / "own.safetensors").write_bytes(file.read_bytes())
+    result = project.runpytest(*arguments, "own.safetensors")
+    result.stdout.fnmatch_lines(["*test_finetune?resnet_micro_random,checkpoint=own.safeten*"])
+    nested = project.mkdir("nested")
+    (project.path / "tox.ini").rename(nested / "tox.ini")
+    monkeypatch.chdir(nested)
+    result = project.runpytest(*arguments, "../own.safetensors")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: pytest took * Write --checkpoint=FILE, with the sign."])
 
 
 def test_checkpoint_of_another_architecture_is_told_by_keys(project: pytest.Pytester) -> None:
     file = GLYPHS / "vit_micro_glyphs.safetensors"
-    result = project.runpytest("--backbone", "resnet_micro_random", "--checkpoint", str(file))
+    result = project.runpytest("--backbone", "resnet_micro_random", f"--checkpoint={file}")
     result.assert_outcomes(failed=1)
     found = result.stdout.str()
     assert "vit_micro_glyphs.safetensors does not fit bob.backbones.micro:resnet_micro:" in found
     assert "missing keys (conv1.weight, bn1.weight, bn1.bias, ...)" in found
     assert "unknown keys (" in found
     assert "Traceback" not in found
-    result.stdout.fnmatch_lines(["  repeat *--backbone 'resnet_micro_random,checkpoint=*'"])
+    result.stdout.fnmatch_lines(["  repeat *--backbone resnet_micro_random,checkpoint=*"])
 
 
 class Payload:
@@ -195,8 +216,7 @@ def test_planning_with_installed_factories_imports_nothing_heavy(tmp_path: Path)
 
 def test_catalog_beside_the_root_conftest_is_found(project: pytest.Pytester) -> None:
     (project.path / "bob.yaml").write_text(
-        "backbones:\n  mine:\n    family: pixels\n"
-        "    source: bob.backbones.micro:pooled_pixels\n"
+        "backbones:\n  mine:\n    family: pixels\n    source: bob.backbones.micro:pooled_pixels\n"
     )
     for extra in ((), ("--catalog", "bob.yaml", "--scale", "smoke")):
         result = project.runpytest("--collect-only", "-q", *extra, "--backbone", "mine")
