@@ -231,7 +231,7 @@ def read_options(config: pytest.Config) -> Options:
 
 
 def _check_root(config: pytest.Config) -> None:
-    """pytest takes paths behind options of plugins for tests when it looks for its root folder."""
+    """Paths behind options of plugins pass for tests when pytest looks for its root folder."""
     if "--checkpoint" not in config.invocation_params.args:
         return
     here = config.invocation_params.dir

@@ -400,6 +400,12 @@ def test_a_release_that_is_gone_says_what_to_put_where(server: Server) -> None:
     assert "--backbone mine,checkpoint=FILE" in message
 
 
+def test_a_cache_that_cannot_be_written_is_told(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "torch").write_text("a file where the cache should be")
+    message = unavailable(released_entry(f"http://127.0.0.1:{server.server_port}/w.pth"))
+    assert "NotADirectoryError" in message
+
+
 def test_half_a_download_is_not_kept(server: Server) -> None:
     server.content, server.claimed = b"half", 8
     url = f"http://127.0.0.1:{server.server_port}/w.pth"
