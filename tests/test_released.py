@@ -263,6 +263,24 @@ class TestStableDiffusion:
         assert torch.equal(other[0], contexts[0])
         assert not torch.allclose(other[1], contexts[1])
 
+    def test_layers_below_the_head_learn_slower(self) -> None:
+        from timm.optim._param_groups import param_groups_layer_decay
+
+        module = narrow_encoder()
+        rates = {
+            id(parameter): group["lr_scale"]
+            for group in param_groups_layer_decay(module, layer_decay=0.5)
+            for parameter in group["params"]
+        }
+        order = (
+            module.autoencoder.encoder.conv_in,
+            *(block.resnets[0].conv1 for block in module.unet.down_blocks),
+            module.unet.mid_block.resnets[0].conv1,
+        )
+        scales = [rates[id(part.weight)] for part in order]
+        assert scales == sorted(set(scales))
+        assert rates[id(module.norm.weight)] == scales[-1]
+
     def test_a_release_without_its_text_encoder_is_refused(
         self, catalog: Catalog, tmp_path: Path
     ) -> None:

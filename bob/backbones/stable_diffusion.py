@@ -120,6 +120,17 @@ class StableDiffusionEncoder(nn.Module):
         maps = self._maps(images, "object detection")
         return maps if indices is None else [maps[index] for index in indices]
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Layers for layer-wise learning rates, as timm asks its own models for them."""
+        return {
+            "stem": r"^autoencoder|^unet\.(?:conv_in|time_embedding)",
+            "blocks": [
+                (r"^unet\.down_blocks\.(\d+)", None),
+                (r"^unet\.mid_block", (99998,)),
+                (r"^norm", (99999,)),
+            ],
+        }
+
     def _maps(self, images: torch.Tensor, prompt: str) -> list[torch.Tensor]:
         latents, finest = self._encode(images)
         context = self.contexts[list(PROMPTS).index(prompt)].to(latents.dtype)
