@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from bob import __version__, cli_features
-from bob.catalog import Catalog, load_catalog
+from bob.catalog import Catalog, installed_backbones, load_catalog
+from bob.catalog.table import backbone_table
 from bob.errors import BobError
 from bob.executors import executor_names
 from bob.plan import Plan, Selection
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument(
         "--references", type=Path, default=Path("references"), help="folder of your own references"
     )
+    listing.add_argument("--markdown", action="store_true", help="backbones as a Markdown table")
     listing.set_defaults(run=_list)
 
     plan = commands.add_parser("plan", parents=[shared], help="the cases a selection makes")
@@ -99,9 +101,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(args: argparse.Namespace) -> int:
-    catalog = load_catalog(args.catalog)
+    catalog = installed_backbones(load_catalog(args.catalog))
     if args.names and args.what != "published":
         raise BobError(f"`bob list {args.what}` takes no further names ({args.names[0]!r}).")
+    if args.markdown:
+        if args.what != "backbones":
+            raise BobError(f"bob list {args.what} has no Markdown form; bob list backbones has.")
+        print(backbone_table(catalog.backbones.values()))
+        return 0
     if args.what == "published":
         rows = _published(args.names)
     elif args.what == "references":
@@ -181,7 +188,7 @@ def _plan(args: argparse.Namespace) -> int:
         engine=args.engine,
         datasets=tuple(args.dataset),
     )
-    cases = Plan(load_catalog(args.catalog), selection).all_cases()
+    cases = Plan(installed_backbones(load_catalog(args.catalog)), selection).all_cases()
     for case in cases:
         print(f"{case.id}  {case.task:<18}  {case.name}  seed {case.seed}")
     print(f"{len(cases)} cases at scale {args.scale}")
@@ -232,7 +239,7 @@ def _doctor(args: argparse.Namespace) -> int:
         line(False, "torch", str(error))
     catalog = load_catalog(args.catalog)
     for key, entry in sorted(catalog.backbones.items()):
-        if entry.weights is None:
+        if entry.weights is None or not entry.weights.file:
             continue
         path = Path(entry.weights.file)
         if not path.is_file():

@@ -29,6 +29,10 @@ _OPTIONS = (
         help="run this backbone instead of the scale's own: a catalog key, timm:NAME, "
         "package.module:factory or FILE,model=NAME, with optional ,key=value; repeatable",
     ),
+    _Option(
+        "--checkpoint", "bob_checkpoint", "load this file into the one backbone that --backbone "
+        "names, as NAME,checkpoint=FILE does", metavar="FILE", ini=False,
+    ),
     _Option("--scale", "bob_scale", "scale of the cases", "smoke", metavar="NAME"),
     _Option("--seeds", "bob_seeds", "seeds a case runs (1; references: 8)", metavar="N"),
     _Option("--base-seed", "bob_base_seed", "first seed", "0", metavar="N"),
@@ -133,7 +137,7 @@ def given_arguments(config: pytest.Config) -> dict[str, str]:
     """Options with a value on the command line that a repeat of one case needs again."""
     skip = {
         "bob_bands", "bob_progress", "bob_backbones", "bob_require_bands", "bob_catalog",
-        "bob_datasets",
+        "bob_datasets", "bob_checkpoint",
     }  # fmt: skip
     return {
         option.flag: str(config.getoption(option.dest))
@@ -148,8 +152,10 @@ class Options:
 
     Attributes:
         seeds: None when nobody named a number.
+        backbones: What was named, the file of ``--checkpoint`` included.
         references: Folder of reference files, absolute.
-        catalogs: Further catalog files, absolute.
+        catalogs: Further catalog files, absolute; ``bob.yaml`` beside the root ``conftest.py``
+            among them.
     """
 
     scale: str
@@ -176,9 +182,14 @@ def read_options(config: pytest.Config) -> Options:
     """Gather the options of a session.
 
     Raises:
-        BobError: A number is not a number, or a choice in the ini file is unknown.
+        BobError: A number is not a number, a choice in the ini file is unknown, or
+            ``--checkpoint`` does not go with one backbone.
     """
     import os
+
+    from bob.catalog import with_checkpoint
+
+    _check_root(config)
 
     def lines(dest: str) -> tuple[str, ...]:
         return tuple(config.getoption(dest) or config.getini(dest))
@@ -186,13 +197,14 @@ def read_options(config: pytest.Config) -> Options:
     seeds = _text(config, "bob_seeds")
     catalogs = config.getoption("bob_catalog")
     base = config.invocation_params.dir if catalogs else config.rootpath
+    found = tuple(path for path in [config.rootpath / "bob.yaml"] if path.is_file())
     references = config.getoption("bob_references")
     features = config.getoption("bob_features")
     if not features and config.getini("bob_features"):
         features = config.rootpath / config.getini("bob_features")
     return Options(
         scale=_text(config, "bob_scale"),
-        backbones=lines("bob_backbones"),
+        backbones=with_checkpoint(lines("bob_backbones"), config.getoption("bob_checkpoint")),
         datasets=lines("bob_datasets"),
         engine=_choice(config, "bob_engine"),
         seeds=_number("--seeds", seeds, 1) if seeds else None,
@@ -206,7 +218,7 @@ def read_options(config: pytest.Config) -> Options:
             if references
             else config.rootpath / _text(config, "bob_references")
         ),
-        catalogs=tuple(base / name for name in lines("bob_catalog")),
+        catalogs=_distinct(*found, *(base / name for name in lines("bob_catalog"))),
         executor=_text(config, "bob_executor"),
         tracking_uri=_text(config, "bob_tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI", ""),
         accelerator=_choice(config, "bob_accelerator"),
@@ -216,6 +228,29 @@ def read_options(config: pytest.Config) -> Options:
         features_limit=parse_size(_text(config, "bob_features_limit"), what="--features-limit"),
         progress=_choice(config, "bob_progress"),
     )
+
+
+def _check_root(config: pytest.Config) -> None:
+    """Paths behind options of plugins pass for tests when pytest looks for its root folder."""
+    if "--checkpoint" not in config.invocation_params.args:
+        return
+    here = config.invocation_params.dir
+    own = {"pytest.ini": "[pytest]", "pyproject.toml": "[tool.pytest", "tox.ini": "[pytest]",
+           "setup.cfg": "[tool:pytest]"}  # fmt: skip
+    passed_over = config.inipath is None and any(
+        path.is_file() and section in path.read_text(encoding="utf-8", errors="replace")
+        for folder in (here, *here.parents)
+        for path, section in ((folder / name, section) for name, section in own.items())
+    )
+    if passed_over or not here.is_relative_to(config.rootpath):
+        raise BobError(
+            f"pytest took {config.rootpath} for its root folder because of the path behind "
+            "--checkpoint. Write --checkpoint=FILE, with the sign."
+        )
+
+
+def _distinct(*paths: Path) -> tuple[Path, ...]:
+    return tuple({path.resolve(): path for path in paths}.values())
 
 
 def _option(dest: str) -> _Option:

@@ -110,9 +110,16 @@ class Plan:
                 reference_seeds=settings.reference_seeds,
             )
             for backbone in sorted(self.backbones, key=lambda entry: entry.key)
-            if not backbone.tasks or task in backbone.tasks
+            if backbone.takes(task)
             for dataset in self._datasets(task, settings)
         )
+
+    def why_none(self, task: str) -> str:
+        """Why a task has no cases."""
+        if task in self.scale.tasks and self.backbones and not self.named_datasets:
+            keys = ", ".join(sorted(entry.key for entry in self.backbones))
+            return f"{task} is not among the tasks of {keys}"
+        return f"scale {self.scale.key!r} has no {task}"
 
     def _datasets(self, task: str, settings: TaskPlan) -> list[DatasetEntry]:
         if self.named_datasets:

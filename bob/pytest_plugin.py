@@ -72,7 +72,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except BobError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not cases:
-        skip = pytest.mark.skip(reason=f"scale {plan.scale.key!r} has no {tasks[0]}")
+        skip = pytest.mark.skip(reason=plan.why_none(tasks[0]))
         metafunc.parametrize("case", [pytest.param(None, marks=skip)], ids=["none"])
         return
     metafunc.parametrize("case", cases, ids=[case.name for case in cases])

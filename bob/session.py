@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from bob.case import Case, Context, Status
-from bob.catalog import BackboneEntry, load_catalog
+from bob.catalog import BackboneEntry, installed_backbones, load_catalog
 from bob.options import given_arguments, read_options
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
@@ -33,7 +33,7 @@ class BobSession:
         self.config = config
         self.options = read_options(config)
         found: list[list[BackboneEntry]] = config.hook.pytest_bob_backbones(config=config)
-        catalog = load_catalog(self.options.catalogs).with_backbones(
+        catalog = installed_backbones(load_catalog(self.options.catalogs)).with_backbones(
             entry for entries in found for entry in entries or ()
         )
         self.plan = Plan(

@@ -6,13 +6,13 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from bob.backbones.checkpoint import load_checkpoint
+from bob.backbones.released import weights_file
 from bob.backbones.timm_source import build_timm
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError
@@ -67,16 +67,10 @@ def build_backbone(
         BobError: The source cannot be imported or built, the weights do not match, or the module
             gives no pooled features. ``kind`` is ``unavailable`` when weights cannot be reached.
     """
-    if entry.source.startswith("timm:"):
-        module = build_timm(entry, image_size=image_size, drop_path=drop_path)
-    else:
-        module = call_factory(entry, drop_path=drop_path)
-    reset: Any = getattr(module, "reset_classifier", None)
-    if callable(reset) and getattr(module, "num_classes", None):
-        reset(0)
+    module = make_module(entry, image_size=image_size, drop_path=drop_path)
     if entry.weights is not None:
         load_checkpoint(module, entry)
-    config = _data_config(module)
+    config = data_config(module)
     size, features = _probe(entry, module, image_size, config.get("input_size"))
     channels = int(features.shape[1])
     return Backbone(
@@ -90,6 +84,22 @@ def build_backbone(
         fingerprint=_fingerprint(features),
         crop_pct=config.get("crop_pct") or USUAL_CROP,
     )
+
+
+def make_module(entry: BackboneEntry, *, image_size: int | None, drop_path: float) -> nn.Module:
+    """The entry's module without a classifier, before any checkpoint is loaded.
+
+    Raises:
+        BobError: As of ``build_backbone``.
+    """
+    if entry.source.startswith("timm:"):
+        module = build_timm(entry, image_size=image_size, drop_path=drop_path)
+    else:
+        module = call_factory(entry, drop_path=drop_path)
+    reset: Any = getattr(module, "reset_classifier", None)
+    if callable(reset) and getattr(module, "num_classes", None):
+        reset(0)
+    return module
 
 
 def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
@@ -110,6 +120,8 @@ def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
         arguments.setdefault("drop_path_rate", drop_path)
     try:
         module = factory(**arguments)
+    except BobError:
+        raise
     except Exception as error:
         raise BobError(
             f"Backbone {entry.key!r}: {entry.source}({_spell(arguments)}) raised "
@@ -136,7 +148,7 @@ def _spell(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
 
 
-def _data_config(module: nn.Module) -> dict[str, Any]:
+def data_config(module: nn.Module) -> dict[str, Any]:
     """Normalisation and native size that a timm module carries; empty for other modules."""
     config = getattr(module, "pretrained_cfg", None) or {}
     wanted = ("mean", "std", "input_size", "crop_pct")
@@ -208,7 +220,7 @@ def _checked(entry: BackboneEntry, features: Any) -> torch.Tensor:
 def weights_digest(entry: BackboneEntry, module: nn.Module) -> str:
     """Hex SHA-256 of the entry's checkpoint file, else of the module's state."""
     if entry.weights is not None:
-        return entry.weights.sha256 or digest_of_file(Path(entry.weights.file))
+        return entry.weights.sha256 or digest_of_file(weights_file(entry))
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from bob.backbones.key_maps import KEY_MAPS, KeyMap
+from bob.backbones.released import weights_file
 from bob.catalog.schema import BackboneEntry
-from bob.errors import BobError
+from bob.errors import BobError, unknown
 from bob.hashing import digest_of_file
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "teacher")
@@ -24,7 +26,8 @@ def load_checkpoint(module: nn.Module, entry: BackboneEntry, *, classifier: bool
 
     The file is safetensors or a pickle of plain tensors (``torch.load(weights_only=True)``). The
     usual wrappings and the weights of a classification head are removed; anything else that is
-    missing, left over or of another shape is an error.
+    missing, left over or of another shape is an error. A file that fits as it is needs no mapping,
+    so that what was trained further on from a released checkpoint loads into the same entry.
 
     Args:
         module: What to load it into.
@@ -33,10 +36,12 @@ def load_checkpoint(module: nn.Module, entry: BackboneEntry, *, classifier: bool
 
     Raises:
         BobError: kind ``weights``: no such file, another digest, unreadable, or keys that differ;
-            kind ``unavailable``: all that it lacks is the head.
+            kind ``unavailable``: a released file that cannot be downloaded, or all that it lacks
+            is the head.
     """
     assert entry.weights is not None
-    path = Path(entry.weights.file)
+    key_map = _key_map(entry)
+    path = weights_file(entry)
     if not path.is_file():
         raise _error(entry, f"no checkpoint file at {path}")
     expected = entry.weights.sha256
@@ -46,26 +51,42 @@ def load_checkpoint(module: nn.Module, entry: BackboneEntry, *, classifier: bool
             f"{path.name} has SHA-256 {found[:12]}..., the catalog says {expected[:12]}.... The "
             "file was changed or damaged: restore it, or name the new digest in the catalog",
         )
-    state = _adapt(_unwrap(_read(entry, path)), module)
     wanted = module.state_dict()
-    state = {
-        key: value
-        for key, value in state.items()
-        if key in wanted or key.split(".", 1)[0] not in _HEADS
-    }
+    raw = _unwrap(_read(entry, path, key_map))
+    state = _without_heads(_adapt(raw, module), wanted)
+    if key_map is not None and not _fits(state, wanted):
+        state = _without_heads(_adapt(key_map.convert(raw, module), module), wanted)
     if classifier:
         _check_head(entry, path, state, wanted)
     _compare(entry, path, state, wanted)
     module.load_state_dict(state)
 
 
-def _read(entry: BackboneEntry, path: Path) -> dict[str, Any]:
+def _key_map(entry: BackboneEntry) -> KeyMap | None:
+    if entry.keys and entry.keys not in KEY_MAPS:
+        raise _error(entry, str(unknown("key mapping", entry.keys, KEY_MAPS)).rstrip("."))
+    return KEY_MAPS.get(entry.keys)
+
+
+class _StandIn:
+    """Takes the place of an object that a checkpoint holds beside its tensors; does nothing."""
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _read(entry: BackboneEntry, path: Path, key_map: KeyMap | None) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        stand_ins: list[Any] = [(_StandIn, name) for name in key_map.stand_ins] if key_map else []
+        with torch.serialization.safe_globals(stand_ins):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _error(
             entry,
@@ -96,9 +117,7 @@ def _adapt(state: dict[str, torch.Tensor], module: nn.Module) -> dict[str, torch
             state.keys() & wanted
         ):
             state = stripped
-    if state.keys() >= wanted and all(
-        state[key].shape == value.shape for key, value in module.state_dict().items()
-    ):
+    if _fits(state, module.state_dict()):
         return state
     convert = getattr(sys.modules.get(type(module).__module__), "checkpoint_filter_fn", None)
     if convert is None:
@@ -108,6 +127,23 @@ def _adapt(state: dict[str, torch.Tensor], module: nn.Module) -> dict[str, torch
     except Exception:
         return state
     return dict(converted)
+
+
+def _fits(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
+    """Whether nothing is missing or of another shape."""
+    return state.keys() >= wanted.keys() and all(
+        state[key].shape == value.shape for key, value in wanted.items()
+    )
+
+
+def _without_heads(
+    state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    return {
+        key: value
+        for key, value in state.items()
+        if key in wanted or key.split(".", 1)[0] not in _HEADS
+    }
 
 
 def _compare(

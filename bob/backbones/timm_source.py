@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import timm
 from torch import nn
 
+from bob.backbones.network import impatient_hub, is_network
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError, unknown
-
-_NETWORK_PACKAGES = {
-    "huggingface_hub",
-    "httpx",
-    "httpcore",
-    "requests",
-    "urllib",
-    "urllib3",
-    "socket",
-}
 
 
 def build_timm(
@@ -54,10 +46,11 @@ def build_timm(
     problem: Exception | None = None
     for extra in optional:
         try:
-            module: nn.Module = timm.create_model(name, **{**extra, **arguments})
+            with impatient_hub() if arguments["pretrained"] else nullcontext():
+                module: nn.Module = timm.create_model(name, **{**extra, **arguments})
             return module
         except Exception as error:
-            if _is_network(error):
+            if is_network(error):
                 raise _unreachable(entry, name, error) from error
             problem = error
     raise BobError(
@@ -84,22 +77,14 @@ def _check_name(name: str, pretrained: bool) -> None:
         )
 
 
-def _is_network(error: BaseException | None) -> bool:
-    while error is not None:
-        package = type(error).__module__.split(".", 1)[0]
-        if package in _NETWORK_PACKAGES or isinstance(error, ConnectionError | TimeoutError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def _unreachable(entry: BackboneEntry, name: str, error: Exception) -> BobError:
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     repository = getattr(config, "hf_hub_id", None) or name
+    spec = entry.source if "," in entry.key else entry.key
     return BobError(
         f"Backbone {entry.key!r}: its pretrained weights are not in the local hub cache and the "
         f"hub cannot be reached ({type(error).__name__}). On a machine with network access run "
-        f"`hf download {repository}` and copy the cache (HF_HOME), or pass a file: "
-        f"timm:{name},checkpoint=FILE.",
+        f"`hf download {repository}` and copy the cache (HF_HOME), or name a file: "
+        f"--backbone {spec},checkpoint=FILE.",
         kind="unavailable",
     )

@@ -1,5 +1,6 @@
 """The catalog: which backbones, datasets and scales there are, read from YAML."""
 
+from bob.catalog.entry_points import installed_backbones
 from bob.catalog.load import Catalog, load_catalog
 from bob.catalog.schema import (
     BackboneEntry,
@@ -8,7 +9,7 @@ from bob.catalog.schema import (
     TaskPlan,
     Weights,
 )
-from bob.catalog.spec import parse_backbone, parse_dataset
+from bob.catalog.spec import family_of, parse_backbone, parse_dataset, with_checkpoint
 
 __all__ = [
     "BackboneEntry",
@@ -17,7 +18,10 @@ __all__ = [
     "ScaleEntry",
     "TaskPlan",
     "Weights",
+    "family_of",
+    "installed_backbones",
     "load_catalog",
     "parse_backbone",
     "parse_dataset",
+    "with_checkpoint",
 ]

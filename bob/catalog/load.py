@@ -17,7 +17,14 @@ from bob.tasks import TASKS
 
 BUILTIN = tuple(
     Path(__file__).parent / name
-    for name in ("backbones.yaml", "datasets.yaml", "smoke.yaml", "lite.yaml", "full.yaml")
+    for name in (
+        "backbones.yaml",
+        "zoo.yaml",
+        "datasets.yaml",
+        "smoke.yaml",
+        "lite.yaml",
+        "full.yaml",
+    )
 )
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
@@ -124,6 +131,10 @@ def _check_names(catalog: Catalog, file: YamlFile) -> None:
             if scale not in catalog.scales:
                 message = str(unknown("scale", scale, catalog.scales))
                 raise file.error(("backbones", key, "scales", index), message)
+        for index, task in enumerate(data.get("tasks") or ()):
+            if task not in TASKS:
+                message = str(unknown("task", task, TASKS))
+                raise file.error(("backbones", key, "tasks", index), message)
     for scale in file.data.get("scales") or {}:
         for task, plan in catalog.scales[scale].tasks.items():
             keys = ("scales", scale, "tasks", task)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from bob.frozen import Frozen
 
@@ -16,15 +15,23 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Weights(Frozen):
-    """A checkpoint file.
+    """A checkpoint: a file at hand, or one that its publisher offers.
 
     Attributes:
         file: Path; a relative one is looked up beside the catalog file that names it.
-        sha256: Digest the file must have. Checkpoints named on the command line carry none.
+        url: Address it is downloaded from once, into torch's hub cache.
+        sha256: Digest the file must have; none where the publisher gives none.
     """
 
-    file: str
+    file: str = ""
+    url: str = Field(default="", pattern=r"^(https?://[^/]+/.+)?$")
     sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Weights:
+        if bool(self.file) == bool(self.url):
+            raise ValueError("give either file or url")
+        return self
 
 
 class BackboneEntry(Frozen):
@@ -41,6 +48,17 @@ class BackboneEntry(Frozen):
         std: Per-channel standard deviation; the source's own if empty.
         scales: Scales that run this backbone when none is named on the command line.
         note: Provenance in a few words.
+        keys: Name of the mapping in ``bob.backbones.key_maps`` from the keys of a released
+            checkpoint to those of the module; empty where they are usual ones.
+        architecture: Its usual name, such as ``ViT-B/16``.
+        licence: Of the weights, as their publisher names it.
+        url: Page of the publisher: hub repository or project.
+        parameters_m: Millions of parameters of the feature extractor, the classifier left out.
+        num_features: Channels of the pooled features.
+        strides: Pixels per cell of its feature maps, ascending; empty for none.
+        image_size: Height and width the weights were made for.
+        paper: Whether the paper's authors ran it.
+        tasks: Tasks it is made for; empty for all.
     """
 
     key: str
@@ -53,6 +71,16 @@ class BackboneEntry(Frozen):
     std: tuple[float, float, float] | None = None
     scales: tuple[str, ...] = ()
     note: str = ""
+    keys: str = ""
+    architecture: str = ""
+    licence: str = ""
+    url: str = ""
+    parameters_m: float | None = Field(default=None, gt=0)
+    num_features: int | None = Field(default=None, ge=1)
+    strides: tuple[int, ...] = ()
+    image_size: int | None = Field(default=None, ge=1)
+    paper: bool = False
+    tasks: tuple[str, ...] = ()
 
     @field_validator("source")
     @classmethod
@@ -67,11 +95,23 @@ class BackboneEntry(Frozen):
         own = self.source.startswith("timm:") and bool(self.arguments.get("pretrained", True))
         return self.weights is not None or own
 
-    @cached_property
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence of the weights forbids commercial use (``cc-by-nc-4.0``)."""
+        return "nc" in self.licence.lower().split("-")
+
+    def takes(self, task: str) -> bool:
+        """Whether the backbone is made for a task."""
+        return not self.tasks or task in self.tasks
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What of this entry changes a score."""
         identity = self.model_dump(include={"source", "arguments", "mean", "std"})
-        identity["weights"] = self.weights.sha256 or self.weights.file if self.weights else None
+        weights = self.weights
+        identity["weights"] = weights.sha256 or weights.file or weights.url if weights else None
+        if self.keys:
+            identity["keys"] = self.keys
         return identity
 
 
@@ -126,7 +166,7 @@ class DatasetEntry(Frozen):
     licence: str = ""
     note: str = ""
 
-    @cached_property
+    @property
     def identity(self) -> dict[str, Any]:
         """What of this entry changes a score; not where data of a known digest lie."""
         identity = self.model_dump(include={"loader", "sha256", "classes", "options"})

@@ -49,6 +49,7 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
         return entry.model_copy(
             update={
                 "key": name,
+                "family": str(family or entry.family),
                 "arguments": {**entry.arguments, **arguments},
                 "weights": _weights(spec, checkpoint) if checkpoint else entry.weights,
             }
@@ -59,13 +60,35 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
         raise BobError(f"Backbone {spec!r} has no known form. Write {_FORMS}.")
     return BackboneEntry(
         key=name,
-        family=str(family or _family_of(head)),
+        family=str(family or family_of(head)),
         source=head,
         arguments=arguments,
         weights=_weights(spec, checkpoint) if checkpoint else None,
         pretraining="random" if arguments.get("pretrained") is False else "unknown",
         note="named on the command line",
     )
+
+
+def with_checkpoint(specs: tuple[str, ...], file: str | None) -> tuple[str, ...]:
+    """``--backbone NAME --checkpoint FILE`` as ``--backbone NAME,checkpoint=FILE``.
+
+    Raises:
+        BobError: There is not exactly one backbone, or it names a checkpoint already.
+    """
+    if not file:
+        return specs
+    if len(specs) != 1:
+        named = f"{len(specs)} are named" if specs else "none is named"
+        raise BobError(
+            f"--checkpoint {file} goes with exactly one --backbone; {named}. For several write "
+            "--backbone NAME,checkpoint=FILE each."
+        )
+    head, *pairs = specs[0].split(",")
+    if _CHECKPOINT.match(head) or any(pair.strip().startswith("checkpoint=") for pair in pairs):
+        raise BobError(f"--checkpoint {file}: backbone {specs[0]!r} names a checkpoint already.")
+    if "," in file:
+        raise BobError(f"--checkpoint {file}: rename the file to one without a comma.")
+    return (f"{specs[0]},checkpoint={file}",)
 
 
 def parse_dataset(spec: str, catalog: Catalog) -> DatasetEntry:
@@ -124,7 +147,7 @@ def _weights(spec: str, checkpoint: Scalar) -> Weights:
     return Weights(file=str(path), sha256=digest_of_file(path))
 
 
-def _family_of(source: str) -> str:
+def family_of(source: str) -> str:
     """Leading letters of the architecture's name: ``timm:convnext_tiny.fb_in1k`` is convnext."""
     name = source.rsplit("/", 1)[-1].rsplit(":", 1)[-1].removeprefix("test_")
     letters = re.match(r"[A-Za-z]+", name)

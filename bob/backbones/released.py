@@ -1,0 +1,81 @@
+"""Weights as their publishers release them: downloaded once, into torch's hub cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import urlopen
+
+import torch
+from filelock import FileLock
+
+from bob.backbones.network import TIMEOUT, reason, why_unreachable
+from bob.catalog.schema import BackboneEntry, Weights
+from bob.errors import BobError
+from bob.hashing import digest_of_file, file_name
+
+
+def weights_file(entry: BackboneEntry) -> Path:
+    """Where the entry's checkpoint lies; a released one is downloaded if it is not in the cache.
+
+    Raises:
+        BobError: It is not in the cache and cannot be downloaded (``kind`` is ``unavailable``), or
+            what came has another digest (``weights``).
+    """
+    weights = entry.weights
+    assert weights is not None
+    if weights.file:
+        return Path(weights.file)
+    path = cache_path(weights.url)
+    if path.is_file():
+        return path
+    problem = why_unreachable(weights.url)
+    if not problem:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_name(path.name + ".lock")):
+                if not path.is_file():
+                    _download(entry, weights, path)
+            return path
+        except (OSError, HTTPException) as error:
+            problem = reason(error)
+    raise BobError(
+        f"Backbone {entry.key!r}: its weights are not in the cache, and {weights.url} cannot be "
+        f"downloaded ({problem}). Download it on a machine with network access and put the file at "
+        f"{path}, or name a file: --backbone {entry.key},checkpoint=FILE.",
+        kind="unavailable",
+    )
+
+
+def cache_path(url: str) -> Path:
+    """Where a released file is kept.
+
+    The folders are those of its address: several publishers call theirs ``resnet50.pth``, and
+    ``torch.hub`` would take one for the other.
+    """
+    parts = urlsplit(url)
+    names = [part for part in unquote(parts.path).split("/") if part not in ("", ".", "..")]
+    return Path(torch.hub.get_dir(), "checkpoints", *map(file_name, (parts.netloc, *names)))
+
+
+def _download(entry: BackboneEntry, weights: Weights, path: Path) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        with urlopen(weights.url, timeout=TIMEOUT) as stream, part.open("wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
+            expected = stream.headers.get("Content-Length")
+        if expected and part.stat().st_size != int(expected):
+            raise ConnectionError(f"{part.stat().st_size} of {expected} bytes came")
+        if weights.sha256 and (found := digest_of_file(part)) != weights.sha256:
+            raise BobError(
+                f"Backbone {entry.key!r}: {weights.url} came with SHA-256 {found[:12]}..., the "
+                f"catalog says {weights.sha256[:12]}.... The release has changed; name a file of "
+                f"your own with --backbone {entry.key},checkpoint=FILE.",
+                kind="weights",
+            )
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
