@@ -17,7 +17,13 @@ from bob.tasks import TASKS
 
 BUILTIN = tuple(
     Path(__file__).parent / name
-    for name in ("backbones.yaml", "datasets.yaml", "smoke.yaml", "full.yaml")
+    for name in (
+        "backbones.yaml",
+        "datasets.yaml",
+        "classification.yaml",
+        "smoke.yaml",
+        "full.yaml",
+    )
 )
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
