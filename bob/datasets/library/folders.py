@@ -30,7 +30,7 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def listing(folder: Path, classes: Mapping[str, int]) -> Listing:
-    """The images of some class folders, by name within each.
+    """The images of some class folders, by class and name.
 
     Args:
         folder: Holds the class folders; below the data root.
@@ -40,6 +40,7 @@ def listing(folder: Path, classes: Mapping[str, int]) -> Listing:
         BobError: A class folder is missing or holds no image.
     """
     samples = make_dataset(folder, dict(classes), tuple(EXTENSIONS), allow_empty=True)
+    samples.sort(key=lambda sample: sample[1])  # torchvision counts 1, 10, 2
     found = {label for _, label in samples}
     empty = [str(folder / name) for name, index in classes.items() if index not in found]
     if empty:
