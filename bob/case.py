@@ -186,6 +186,7 @@ class Result:
         peak_memory_mb: Peak memory on the accelerator, or of the process on CPU.
         environment: Versions, device and precision.
         weights_digest: SHA-256 of the checkpoint file or of the built state dict.
+        data_digest: SHA-256 of the data: that of the entry, else of the lists of files and targets.
         files: Further artifacts by name, such as pictures and tables.
         remarks: What went wrong on the way without touching the score.
         image_size: Height and width of what the backbone was fed; 0 where they differ by image.
@@ -200,6 +201,7 @@ class Result:
     peak_memory_mb: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
     weights_digest: str = ""
+    data_digest: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     image_size: int = 0

@@ -81,6 +81,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         peak_memory_mb=environment.peak_memory_mb(fabric.device),
         environment=environment.describe(fabric.device, precision),
         weights_digest=backbone.weights_digest,
+        data_digest=data.sha256,
         files=dict(output.files),
         remarks=tuple(output.remarks),
         image_size=0 if detection else backbone.image_size,

@@ -67,7 +67,8 @@ def test_plan_is_sorted_and_complete(catalog: Catalog) -> None:
     cases = Plan(catalog, Selection()).all_cases()
     assert len({(case.task, case.name) for case in cases}) == len(cases) == 8 * 12
     assert [case.task for case in cases] == sorted(case.task for case in cases)
-    for task in (name for name, spec in TASKS.items() if not spec.released_head):
+    elsewhere = {"eval_released", "finetune_multilabel"}  # nothing at smoke scale to run them on
+    for task in TASKS.keys() - elsewhere:
         names = [case.name for case in cases if case.task == task]
         assert names == sorted(names)
         assert any(name.startswith("swin_micro_glyphs-") for name in names)

@@ -127,3 +127,19 @@ def test_specs(catalog: Catalog, tmp_path: Path) -> None:
 def test_bad_specs(catalog: Catalog, spec: str, message: str) -> None:
     with pytest.raises(BobError, match=message):
         parse_backbone(spec, catalog)
+
+
+def test_an_entry_may_start_from_another(tmp_path: Path) -> None:
+    """YAML's merge key: what it brings in may be given anew, and errors name the later line."""
+    text = (
+        "datasets:\n"
+        "  one: &one {loader: 'a:b', sha256: null, classes: 2, test_size: 9}\n"
+        "  two:\n    <<: *one\n    classes: %s\n"
+    )
+    path = tmp_path / "mine.yaml"
+    path.write_text(text % 3)
+    two = load_catalog([path]).dataset("two")
+    assert (two.classes, two.test_size) == (3, 9)
+    assert "mine.yaml:5: datasets.two.classes" in error_of(tmp_path, text % 0)
+    twice = text % 3 + "    classes: 4\n"
+    assert "mine.yaml:6: classes: already given on line 5" in error_of(tmp_path, twice)

@@ -157,6 +157,23 @@ def test_other_weights_are_noted(
     assert any("weights are not those" in text for text in verdict.warnings)
 
 
+def test_other_data_are_noted(
+    gate: Gate, store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    def on(data: str, seed: int) -> Result:
+        return replace(make_result(tiny_case.with_seed(seed), 0.946), data_digest=data)
+
+    store.write(tiny_case, [on("a" * 64, seed) for seed in (1000, 1001)])
+    assert gate.judge(tiny_case, [on("a" * 64, 0)]).warnings == ()
+    verdict = gate.judge(tiny_case, [on("b" * 64, 0)])
+    assert verdict.status is Status.PASS
+    assert verdict.warnings == (
+        "the data are not those the reference was measured on (aaaaaaaaaaaa...)",
+    )
+    write(store, tiny_case, make_result)  # results that do not say what they were measured on
+    assert gate.judge(tiny_case, [on("b" * 64, 0)]).warnings == ()
+
+
 def test_creeping_drift_is_seen_against_the_anchor(
     gate: Gate, store: ReferenceStore, tiny_case: Case, make_result: MakeResult
 ) -> None:

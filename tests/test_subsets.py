@@ -18,6 +18,7 @@ from bob.datasets.subsets import (
     labels_digest,
     low_shot_draws,
     shuffled,
+    stratified,
 )
 from bob.errors import BobError
 
@@ -112,3 +113,22 @@ def test_a_class_without_images_is_named() -> None:
     targets = torch.tensor([0, 0, 1, 3, 4])
     with pytest.raises(BobError, match="no image of '2'"):
         draws_of(targets)
+
+
+@given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=80))
+def test_a_stratified_split_takes_its_share_of_every_class(labels: list[int]) -> None:
+    targets = torch.tensor(labels)
+    learn, score = stratified(targets, 0.2)
+    assert sorted([*learn, *score]) == list(range(len(labels)))
+    for label in set(labels):
+        count = labels.count(label)
+        tested = int((targets[score] == label).sum())
+        assert abs(tested - count * 0.2) <= 0.5 or tested == (count > 1)
+    again = stratified(targets.clone(), 0.2)
+    assert all((one == other).all() for one, other in zip(again, (learn, score), strict=True))
+
+
+def test_a_stratified_split_never_changes() -> None:
+    """Scores on EuroSAT are comparable because everybody's draw is this one."""
+    _, score = stratified(torch.arange(3).repeat_interleave(10), 0.2)
+    assert score.tolist() == [0, 6, 12, 19, 20, 28]

@@ -57,6 +57,7 @@ def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: P
     assert tags["bob.session"] == tracker.session
     assert tags["env.device"] == "cpu"
     assert tags["env.torch"]
+    assert tags["bob.data"] == tiny_case.dataset.sha256
 
     assert run.data.params["lr"] == "0.05"
     assert run.data.params["arg.grid"] == "4"

@@ -15,17 +15,7 @@ from bob.errors import BobError, unknown
 from bob.frozen import Frozen
 from bob.tasks import TASKS
 
-BUILTIN = tuple(
-    Path(__file__).parent / name
-    for name in (
-        "backbones.yaml",
-        "zoo.yaml",
-        "datasets.yaml",
-        "smoke.yaml",
-        "lite.yaml",
-        "full.yaml",
-    )
-)
+BUILTIN = tuple(sorted(Path(__file__).parent.glob("*.yaml")))
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
 

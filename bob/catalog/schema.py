@@ -145,7 +145,7 @@ class DatasetEntry(Frozen):
         baseline: The line that effective robustness is measured from.
         needs: Files and folders under the data root that must be there; ``a|b`` is either.
         obtain: How to get them, in a sentence.
-        train_size: Images to learn from, where known.
+        train_size: Images to learn from, where known; checked where they are class or label data.
         licence: Terms of use.
         note: Provenance in a few words.
     """

@@ -32,6 +32,8 @@ class YamlFile:
             raise BobError(f"Cannot read catalog file {path}: {error}") from None
         try:
             self._root = loader.get_single_node()
+            # constructing puts what `<<` brings in into the nodes, which is no duplicate
+            _refuse_duplicates(path, self._root)
             data = loader.construct_document(self._root) if self._root is not None else {}
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
@@ -40,7 +42,6 @@ class YamlFile:
             raise BobError(f"{where}: not valid YAML: {problem}.") from None
         finally:
             loader.dispose()
-        _refuse_duplicates(path, self._root)
         if not isinstance(data, dict):
             raise BobError(f"{path}:1: expected a mapping with backbones, datasets or scales.")
         self.data: dict[str, Any] = data
@@ -88,7 +89,7 @@ def _refuse_duplicates(path: Path, node: Any) -> None:
 
 def _child(node: Any, key: str | int) -> tuple[int, Any] | None:
     if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
+        for name, value in reversed(node.value):  # what `<<` brings in comes first
             if name.value == str(key):
                 return name.start_mark.line + 1, value
     if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):

@@ -215,4 +215,12 @@ def load_dataset(entry: DatasetEntry) -> Data:
             f"says {entry.classes} and {entry.test_size}.",
             kind="dataset",
         )
+    if entry.train_size and isinstance(data, ClassificationData | MultilabelData):
+        count = len(data.train)
+        if count != entry.train_size:
+            raise BobError(
+                f"Dataset {entry.key!r} has {count} train images; its entry says "
+                f"{entry.train_size}. Unpack it again.",
+                kind="dataset",
+            )
     return data

@@ -72,6 +72,26 @@ def held_out(targets: torch.Tensor, share: float) -> tuple[Indices, Indices]:
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
+def stratified(targets: torch.Tensor, share: float) -> tuple[Indices, Indices]:
+    """Split labelled images into train and test, by a fixed draw within each class.
+
+    A class of two images or more has one in both parts at least; a class of one is train's.
+
+    Args:
+        targets: ``(n,)``; the draw depends on them and their order alone.
+        share: Of each class, to test on.
+
+    Returns:
+        Ascending positions of both parts.
+    """
+    labels = targets.numpy()
+    ranks = _ranks_within_class(labels, shuffled(len(labels), "split", labels_digest(targets)))
+    counts = np.bincount(labels)
+    sizes = np.minimum(np.maximum(1, np.round(counts * share)), counts - 1)
+    tested = ranks < sizes[labels]
+    return np.flatnonzero(~tested), np.flatnonzero(tested)
+
+
 def shots_name(shots: int) -> str:
     """Name of so many images per class, such as ``5shot``."""
     return f"{shots}shot"

@@ -177,6 +177,11 @@ class Gate:
                 "the weights are not those the reference was measured with "
                 f"({reference.weights[:12]}...)"
             )
+        data = {result.data_digest for result in results}
+        if reference.data and data and data != {reference.data}:
+            notes.append(
+                f"the data are not those the reference was measured on ({reference.data[:12]}...)"
+            )
         return tuple(notes)
 
     def _drift(self, case: Case, results: Sequence[Result], reference: Reference) -> str:

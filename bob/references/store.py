@@ -43,6 +43,7 @@ class Reference(Frozen):
         recipe: The protocol's recipe, so that a difference can be named.
         test_size: Images behind each value.
         weights: Digest of the weights that were measured; empty where they differ by seed.
+        data: Digest of the data; empty where it was not recorded.
         values: Judged metrics by seed.
     """
 
@@ -52,6 +53,7 @@ class Reference(Frozen):
     test_size: int = Field(ge=1)
     recorded: str
     weights: str = ""
+    data: str = ""
     environment: dict[str, str] = Field(default_factory=dict)
     values: dict[int, dict[str, FiniteFloat]] = Field(min_length=1)
     anchor: Anchor
@@ -216,6 +218,7 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
         test_size=case.dataset.test_size,
         recorded=today,
         weights=weights,
+        data=results[0].data_digest,
         environment=dict(results[0].environment),
         values=values,
         anchor=anchor,

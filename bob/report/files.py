@@ -39,6 +39,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "peak_memory_mb": result.peak_memory_mb,
         "environment": dict(result.environment),
         "weights_digest": result.weights_digest,
+        "data_digest": result.data_digest,
         "image_size": result.image_size,
         "remarks": list(result.remarks),
         "failure": None,

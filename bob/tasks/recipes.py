@@ -59,6 +59,25 @@ class FinetuneRecipe(Frozen):
     random_erase: float = Field(default=0.25, ge=0, le=1)
 
 
+class MultilabelRecipe(FinetuneRecipe):
+    """Fine-tuning for any number of labels an image; the defaults are the paper's for CheXpert.
+
+    The paper's layer decay is for ViTs; a scale gives other families 1. Labels are neither mixed
+    nor smoothed.
+    """
+
+    weight_decay: float = Field(default=1e-3, ge=0)
+    warmup_epochs: float = Field(default=10, ge=0)
+    warmup_lr: float = Field(default=0.0, ge=0)
+    min_lr: float = Field(default=1e-5, ge=0)
+    drop_path: float = Field(default=0.2, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, le=0)
+    mixup: float = Field(default=0.0, ge=0, le=0)
+    cutmix: float = Field(default=0.0, ge=0, le=0)
+    rand_augment: str | None = "rand-m6-mstd0.5-inc1"
+    random_erase: float = Field(default=0.0, ge=0, le=1)
+
+
 def dinov2_grid() -> tuple[float, ...]:
     """Inverse regularisation strengths of DINOv2's evaluation: 45 from 1e-6 to 1e5, ascending."""
     return tuple(float(f"{10 ** (-6 + 11 * step / 44):.6g}") for step in range(45))

@@ -150,6 +150,7 @@ class Tracker:
                 }  # fmt: skip
                 tags = {f"env.{key}": value for key, value in result.environment.items()}
                 tags["bob.weights"] = result.weights_digest
+                tags["bob.data"] = result.data_digest
                 if result.failure:
                     tags["bob.failure"] = f"{result.failure.kind}: {result.failure.message}"
                 self.client.log_batch(

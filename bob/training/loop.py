@@ -38,8 +38,10 @@ class Loop:
         recipe: Settings; ``batch_size`` is the effective batch whatever the device holds.
         fabric: Device and precision.
         batches: The train split.
-        classes: Number of classes.
+        classes: Number of classes, or of labels.
         emit: Receives progress.
+        criterion: Loss of logits and targets; the recipe's cross-entropy, with mixup and label
+            smoothing, where none is given.
     """
 
     model: Classifier
@@ -48,6 +50,7 @@ class Loop:
     batches: Batches
     classes: int
     emit: Emit
+    criterion: nn.Module | None = None
     images_seen: int = 0
     train_seconds: float = 0.0
     micro_batches: int = 1
@@ -58,12 +61,8 @@ class Loop:
         self.schedule = build_schedule(optimiser, self.recipe, len(self.batches))
         wrapped: Any = self.fabric.setup(self.model, optimiser)
         self.runner, self.optimiser = wrapped
-        self.mixup = _mixup(self.recipe, self.classes)
-        self.loss: nn.Module = (
-            SoftTargetCrossEntropy()
-            if self.mixup
-            else nn.CrossEntropyLoss(label_smoothing=self.recipe.label_smoothing)
-        )
+        self.mixup = _mixup(self.recipe, self.classes) if self.criterion is None else None
+        self.loss = self.criterion or _cross_entropy(self.recipe, mixed=self.mixup is not None)
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch, counted from 0.
@@ -160,6 +159,15 @@ class Loop:
             return torch.cat(
                 [self.runner(part.to(device, non_blocking=True)).float().cpu() for part in batches]
             )
+
+
+def _cross_entropy(recipe: FinetuneRecipe, *, mixed: bool) -> nn.Module:
+    loss: nn.Module = (
+        SoftTargetCrossEntropy()
+        if mixed
+        else nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    )
+    return loss
 
 
 def _mixup(recipe: FinetuneRecipe, classes: int) -> Mixup | None:

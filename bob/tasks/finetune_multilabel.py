@@ -1,0 +1,149 @@
+"""End-to-end fine-tuning for several labels an image: CheXpert. Source: hsouri/bob-classification.
+
+The loss is binary cross-entropy over known labels; the judged score is the mean area under the ROC
+curve of the last epoch. The paper reports the best epoch on the split it watches, recorded as
+``best_auroc``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import torch
+from lightning_fabric import Fabric
+
+from bob.backbones import Backbone
+from bob.case import Case, Context, Progress
+from bob.datasets import MultilabelData
+from bob.references.judge import CHANCE_BOUND
+from bob.report.tables import csv_bytes
+from bob.tasks.base import TaskOutput
+from bob.tasks.multilabel_scores import (
+    KnownLabelsLoss,
+    chance_bound,
+    label_aurocs,
+    multilabel_metrics,
+    scorable,
+)
+from bob.tasks.recipes import MultilabelRecipe
+from bob.training.classifier import Classifier
+from bob.training.data import ScoringBatches, train_batches
+from bob.training.environment import system_metrics
+from bob.training.loop import Emit, Loop
+
+
+def run(
+    case: Case,
+    backbone: Backbone,
+    data: MultilabelData,
+    *,
+    fabric: Fabric,
+    context: Context,
+    emit: Emit,
+) -> TaskOutput:
+    """Fine-tune the backbone and score it after each epoch.
+
+    Returns:
+        ``mean_auroc`` and ``test_loss`` of the last epoch, ``train_loss``, ``best_auroc`` and
+        ``best_epoch`` (counted from 1), ``auroc/<label>``; labels and samples as tables. A label
+        that the test split shows on all images or none is left out of the mean, with a remark.
+
+    Raises:
+        BobError: No label can be scored on the test split.
+    """
+    recipe = case.recipe
+    assert isinstance(recipe, MultilabelRecipe)
+    labels = data.class_names
+    truth = data.test.targets
+    scored = scorable(truth, labels)
+    loop = Loop(
+        model=Classifier(backbone, len(labels)),
+        recipe=recipe,
+        fabric=fabric,
+        batches=train_batches(
+            data.train,
+            recipe,
+            backbone,
+            device=fabric.device,
+            workers=context.workers,
+            seed=case.seed,
+        ),
+        classes=len(labels),
+        emit=emit,
+        criterion=KnownLabelsLoss(),
+    )
+    images = ScoringBatches(data.test, backbone, context.workers)
+    history: list[dict[str, float]] = []
+    evaluate_seconds = 0.0
+    logits = torch.empty(0)
+    for epoch in range(recipe.epochs):
+        values = loop.epoch(epoch)
+        start = time.perf_counter()
+        emit(Progress(phase="evaluate", epoch=epoch, epochs=recipe.epochs))
+        logits = loop.predict(images)
+        values |= multilabel_metrics(logits, truth, scored)
+        evaluate_seconds += time.perf_counter() - start
+        history.append(values)
+        emit(
+            Progress(
+                phase="epoch",
+                epoch=epoch,
+                epochs=recipe.epochs,
+                metrics={**values, **system_metrics(fabric.device)},
+            )
+        )
+    scores = [values["mean_auroc"] for values in history]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    each = label_aurocs(logits, truth, scored)
+    left_out = [name for index, name in enumerate(labels) if index not in scored]
+    remarks = [*data.train.remarks, *data.test.remarks]
+    if left_out:
+        remarks.append(
+            f"{', '.join(left_out)}: the test split shows it on every image or on none, so that it "
+            "is not part of mean_auroc"
+        )
+    return TaskOutput(
+        metrics={
+            **{name: history[-1][name] for name in ("mean_auroc", "test_loss", "train_loss")},
+            "best_auroc": scores[best],
+            "best_epoch": float(best + 1),
+            CHANCE_BOUND: chance_bound(truth, scored),
+            "images_per_second": loop.images_seen / max(loop.train_seconds, 1e-9),
+            "micro_batches": float(loop.micro_batches),
+            **{f"auroc/{_metric_name(labels[index])}": value for index, value in each.items()},
+        },
+        history=tuple(history),
+        timings={"train": loop.train_seconds, "evaluate": evaluate_seconds},
+        files=_files(data, logits, each),
+        remarks=tuple(remarks),
+    )
+
+
+def _metric_name(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", label.lower())
+
+
+def _files(data: MultilabelData, logits: torch.Tensor, each: dict[int, float]) -> dict[str, bytes]:
+    truth = data.test.targets
+    rows = [
+        (
+            name,
+            int((truth[:, index] == 1).sum()),
+            int((truth[:, index] == 0).sum()),
+            each.get(index, ""),
+        )
+        for index, name in enumerate(data.class_names)
+    ]
+    header = ["sample"]
+    for name in data.class_names:
+        header += [name, f"probability of {name}"]
+    chances = logits.sigmoid().tolist()
+    samples = [
+        (row, *(cell for pair in zip(known, chance, strict=True) for cell in pair))
+        for row, (known, chance) in enumerate(zip(truth.tolist(), chances, strict=True))
+    ]
+    return {
+        "labels.csv": csv_bytes(("label", "present", "absent", "auroc"), rows),
+        "samples.csv": csv_bytes(header, samples),
+    }
