@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from bob.cost.table import DEFAULT_GPU, check_gpu
 from bob.errors import BobError
 from bob.sizes import parse_size
 
@@ -77,6 +79,15 @@ _OPTIONS = (
         "size the feature store is kept within, least recently used first to go", "50GB",
         metavar="SIZE",
     ),
+    _Option(
+        "--max-gpu-hours", "bob_max_gpu_hours",
+        "refuse to start a selection that is estimated to take longer; `bob plan` shows the cases",
+        metavar="X",
+    ),
+    _Option(
+        "--reference-gpu", "bob_reference_gpu", "GPU of that estimate", DEFAULT_GPU,
+        metavar="NAME",
+    ),
     _Option("--workers", "bob_workers", "loader processes for image files", "2", metavar="N"),
     _Option(
         "--progress", "bob_progress", "progress of the running case: live on a terminal, lines "
@@ -133,7 +144,7 @@ def given_arguments(config: pytest.Config) -> dict[str, str]:
     """Options with a value on the command line that a repeat of one case needs again."""
     skip = {
         "bob_bands", "bob_progress", "bob_backbones", "bob_require_bands", "bob_catalog",
-        "bob_datasets",
+        "bob_datasets", "bob_max_gpu_hours", "bob_reference_gpu",
     }  # fmt: skip
     return {
         option.flag: str(config.getoption(option.dest))
@@ -150,6 +161,7 @@ class Options:
         seeds: None when nobody named a number.
         references: Folder of reference files, absolute.
         catalogs: Further catalog files, absolute.
+        max_gpu_hours: None for no limit.
     """
 
     scale: str
@@ -170,6 +182,8 @@ class Options:
     features: str
     features_limit: int
     progress: str
+    max_gpu_hours: float | None
+    reference_gpu: str
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -215,6 +229,8 @@ def read_options(config: pytest.Config) -> Options:
         features=str(config.invocation_params.dir / features) if features else "",
         features_limit=parse_size(_text(config, "bob_features_limit"), what="--features-limit"),
         progress=_choice(config, "bob_progress"),
+        max_gpu_hours=_hours(config),
+        reference_gpu=check_gpu(_text(config, "bob_reference_gpu")),
     )
 
 
@@ -230,6 +246,19 @@ def _choice(config: pytest.Config, dest: str) -> str:
     value, option = _text(config, dest), _option(dest)
     if option.choices and value and value not in option.choices:
         raise BobError(f"{dest} = {value!r} in the ini file; known: {', '.join(option.choices)}.")
+    return value
+
+
+def _hours(config: pytest.Config) -> float | None:
+    text = _text(config, "bob_max_gpu_hours")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise BobError(f"--max-gpu-hours {text!r}: expected a number of hours, such as 24.")
     return value
 
 

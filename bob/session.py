@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pytest
 
     from bob.bench import Bench, Evaluation
+    from bob.references.store import ReferenceStore
     from bob.tracking import Tracker
 
 
@@ -77,15 +78,25 @@ class BobSession:
         """Check references and store, open the session run, submit the cases.
 
         Raises:
-            BobError: A reference file is malformed, or the store cannot be used.
+            BobError: A reference file is malformed, the cases take longer than
+                ``--max-gpu-hours``, or the store cannot be used.
         """
         from bob.bench import Bands, Bench
+        from bob.cost.total import check_limit
         from bob.executors import make_executor
         from bob.references.store import ReferenceStore
         from bob.tracking import Tracker, resolve_store
 
+        cases = list(cases)
         store = ReferenceStore(self.options.references)
         store.check(self.options.scale)
+        if self.options.max_gpu_hours is not None:
+            check_limit(
+                cases,
+                limit=self.options.max_gpu_hours,
+                gpu=self.options.reference_gpu,
+                runs=lambda case: self._runs(case, store),
+            )
         executor = make_executor(self.options.executor)
         tracker = Tracker(
             resolve_store(self.config.rootpath, self.options.tracking_uri),
@@ -115,6 +126,13 @@ class BobSession:
         )
         for case in cases:
             self._bench.submit(case)
+
+    def _runs(self, case: Case, store: ReferenceStore) -> int:
+        """Seeds that a case certainly runs."""
+        bands = self.options.bands
+        measured = bands == "all" or (bands == "new" and store.find(case) is None)
+        count = self.options.seeds or (case.reference_seeds if measured else 1)
+        return count if case.seeded else 1
 
     def evaluate(self, case: Case) -> Evaluation:
         """Run and judge a case."""

@@ -40,6 +40,7 @@ class BackboneEntry(Frozen):
         mean: Per-channel mean the inputs are normalised with; the source's own if empty.
         std: Per-channel standard deviation; the source's own if empty.
         scales: Scales that run this backbone when none is named on the command line.
+        parameters_m: Millions of parameters, without classifier.
         note: Provenance in a few words.
     """
 
@@ -52,6 +53,7 @@ class BackboneEntry(Frozen):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     scales: tuple[str, ...] = ()
+    parameters_m: float | None = Field(default=None, ge=0)
     note: str = ""
 
     @field_validator("source")
@@ -101,6 +103,9 @@ class DatasetEntry(Frozen):
         sha256: Digest of the data, checked on load; none where the official files are trusted.
         classes: Number of classes.
         test_size: Images in the test split, or queries of a retrieval.
+        train_size: Images to learn from, or the database of a retrieval; for estimates of cost.
+        shift_size: Images of all shifted targets of a ``shift``; for estimates of cost.
+        folders: Where it lies under the data root; empty where it is shipped, made or named.
         options: Keyword arguments for the loader.
         baseline: The line that effective robustness is measured from.
         licence: Terms of use.
@@ -112,6 +117,9 @@ class DatasetEntry(Frozen):
     sha256: Sha256 | None
     classes: int = Field(ge=1)
     test_size: int = Field(ge=1)
+    train_size: int | None = Field(default=None, ge=1)
+    shift_size: int | None = Field(default=None, ge=1)
+    folders: tuple[str, ...] = ()
     options: dict[str, Scalar] = Field(default_factory=dict)
     kind: Literal["classification", "shift", "retrieval", "detection", "detection_shift"] = (
         "classification"
