@@ -38,6 +38,7 @@ def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
     plan.add_argument("--dataset", action="append", default=[], metavar="SPEC")
     plan.add_argument("--task", action="append", default=[], metavar="NAME", help="repeatable")
     plan.add_argument("--engine", choices=ENGINES, default="", help="of detection tasks")
+    plan.add_argument("--grid", action="store_true", help="choose from the scale's grids")
     plan.add_argument(
         "-k", dest="words", default="", metavar="TEXT", help="only cases whose task[name] has this"
     )
@@ -88,6 +89,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         seed=args.base_seed,
         engine=args.engine,
         datasets=tuple(args.dataset),
+        grid=args.grid,
     )
     plan = Plan(load_catalog(args.catalog), selection)
     for task in args.task:

@@ -59,6 +59,10 @@ _OPTIONS = (
         "--engine", "bob_engine", "engine of detection tasks: torchvision or detectron2 (the "
         "scale's own)", choices=("torchvision", "detectron2"),
     ),
+    _Option(
+        "--grid", "bob_grid", "choose learning rate and weight decay from the scale's grid, on "
+        "held-out train images, for tasks that have one", kind="bool",
+    ),
     _Option("--executor", "bob_executor", "where cases run", "inline", metavar="NAME"),
     _Option(
         "--tracking-uri", "bob_tracking_uri",
@@ -144,7 +148,7 @@ def given_arguments(config: pytest.Config) -> dict[str, str]:
     """Options with a value on the command line that a repeat of one case needs again."""
     skip = {
         "bob_bands", "bob_progress", "bob_backbones", "bob_require_bands", "bob_catalog",
-        "bob_datasets", "bob_max_gpu_hours", "bob_reference_gpu",
+        "bob_datasets", "bob_grid", "bob_max_gpu_hours", "bob_reference_gpu",
     }  # fmt: skip
     return {
         option.flag: str(config.getoption(option.dest))
@@ -168,6 +172,7 @@ class Options:
     backbones: tuple[str, ...]
     datasets: tuple[str, ...]
     engine: str
+    grid: bool
     seeds: int | None
     base_seed: int
     bands: str
@@ -209,6 +214,7 @@ def read_options(config: pytest.Config) -> Options:
         backbones=lines("bob_backbones"),
         datasets=lines("bob_datasets"),
         engine=_choice(config, "bob_engine"),
+        grid=bool(config.getoption("bob_grid") or config.getini("bob_grid")),
         seeds=_number("--seeds", seeds, 1) if seeds else None,
         base_seed=_number("--base-seed", _text(config, "bob_base_seed"), 0),
         bands=config.getoption("bob_bands") or "check",

@@ -45,6 +45,7 @@ class BobSession:
                 seed=self.options.base_seed,
                 engine=self.options.engine,
                 datasets=self.options.datasets,
+                grid=self.options.grid,
             ),
         )
         self.progress = ProgressLine(config, self.options.progress)
@@ -151,6 +152,7 @@ class BobSession:
             backbones=self.options.backbones,
             catalogs=self.config.getoption("bob_catalog") or (),
             datasets=self.options.datasets,
+            grid=self.options.grid,
         )
         return failure_message(evaluation, store=self.tracker.store.uri, repeat=command)
 
@@ -223,10 +225,14 @@ class BobSession:
         )
         named = {entry.key for entry in self.plan.backbones}
         scale = self.options.scale
+        grids = (
+            (False, True) if any(one.grid for one in self.plan.scale.tasks.values()) else (False,)
+        )
         own = tuple(
             case
             for engine in ENGINES
-            for case in Plan(catalog, Selection(scale, keys, engine=engine)).all_cases()
+            for grid in grids
+            for case in Plan(catalog, Selection(scale, keys, engine=engine, grid=grid)).all_cases()
         )
         return own + tuple(
             case for case in self.plan.all_cases() if case.backbone.key in named - set(keys)

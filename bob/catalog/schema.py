@@ -145,6 +145,8 @@ class TaskPlan(Frozen):
         recipe: Recipe fields that differ from the defaults.
         families: Further differences per architecture family.
         engines: Further differences per engine, for tasks that have several.
+        grid: The recipe's ``grid`` where ``--grid`` is on. One that stands in the recipe itself
+            always applies.
         margin: Smallest drop of the judged metric worth a failure (its own unit, 0..1 for top-1).
         reference_seeds: Seeds that ``--bands`` measures unless ``--seeds`` says otherwise.
     """
@@ -153,6 +155,7 @@ class TaskPlan(Frozen):
     recipe: dict[str, Any] = Field(default_factory=dict)
     families: dict[str, dict[str, Any]] = Field(default_factory=dict)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    grid: dict[str, Any] | None = None
     margin: float = Field(default=0.0, ge=0)
     reference_seeds: int = Field(default=8, ge=2)
 

@@ -9,6 +9,7 @@ from statistics import fmean
 
 from bob.case import Case
 from bob.tasks.detection_recipe import DetectionRecipe
+from bob.tasks.grid import RateGrid
 from bob.tasks.recipes import (
     FinetuneRecipe,
     LowShotFinetuneRecipe,
@@ -64,12 +65,19 @@ def work_of(case: Case) -> Work | None:
     if isinstance(recipe, LowShotFinetuneRecipe):
         images = float(sum(recipe.draws * _low_shot(recipe, train, f) for f in recipe.fractions))
         scored = recipe.draws * len(recipe.fractions) * test
-        return Work(side=side, train=images, forward=scored, batch=recipe.batch_size)
-    if isinstance(recipe, FinetuneRecipe):
+        trained, held = _searched(recipe.grid, images)
         return Work(
             side=side,
-            train=recipe.epochs * train,
-            forward=recipe.epochs * test,
+            train=images + trained,
+            forward=scored + held / recipe.epochs,
+            batch=recipe.batch_size,
+        )
+    if isinstance(recipe, FinetuneRecipe):
+        trained, held = _searched(recipe.grid, recipe.epochs * train)
+        return Work(
+            side=side,
+            train=recipe.epochs * train + trained,
+            forward=recipe.epochs * test + held / recipe.epochs,
             batch=min(recipe.batch_size, train),
         )
     if isinstance(recipe, PaperProbeRecipe):
@@ -78,6 +86,14 @@ def work_of(case: Case) -> Work | None:
         return Work(side=side, passes={"database": train, "queries": test})
     passes = {"train": train, "test": test}
     return Work(side=side, passes={**passes, "shifts": shifted} if case.task == "ood" else passes)
+
+
+def _searched(grid: RateGrid | None, images: float) -> tuple[float, float]:
+    """Images that trying a grid trains on and holds out, of those that one training sees."""
+    if grid is None:
+        return 0.0, 0.0
+    tried = len(grid.settings()) * images
+    return tried * (1 - grid.holdout), tried * grid.holdout
 
 
 def _low_shot(recipe: LowShotFinetuneRecipe, train: int, fraction: float) -> int:
@@ -92,11 +108,12 @@ def _detection(recipe: DetectionRecipe, train: int, test: int) -> Work:
     else:
         side = fmean(_side(short, recipe.long_edge) for short in recipe.short_edges)
         test_side = _side(recipe.short_edges[-1], recipe.long_edge)
+    trained, held = _searched(recipe.grid, recipe.epochs * train)
     return Work(
         side=side,
         test_side=test_side,
-        train=recipe.epochs * train,
-        forward=test,
+        train=recipe.epochs * train + trained,
+        forward=test + held / recipe.epochs,
         batch=min(recipe.batch_size, train),
         heads=HEADS[recipe.engine],
         frozen=recipe.frozen,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 from bob.case import Result, Verdict
@@ -40,6 +41,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "environment": dict(result.environment),
         "weights_digest": result.weights_digest,
         "remarks": list(result.remarks),
+        "trials": [asdict(one) for one in result.trials],
         "failure": None,
     }
     if result.failure:

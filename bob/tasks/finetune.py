@@ -2,26 +2,38 @@
 
 Every weight is trained. The judged score is the last epoch's top-1 on the test split, on which no
 choice is made; the paper reports the best epoch on the split it watches, recorded as ``best_top1``.
+Where the recipe has a grid, its settings are tried on held-out train images first.
 """
 
 from __future__ import annotations
 
+import copy
 import time
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress
-from bob.datasets import ClassificationData
+from bob.case import Case, Context, Progress, Trial
+from bob.datasets import ClassificationData, Split
 from bob.tasks.base import TaskOutput
+from bob.tasks.grid import Grid
 from bob.tasks.recipes import FinetuneRecipe
 from bob.tasks.scores import classification_metrics, outcomes
 from bob.training.classifier import Classifier
 from bob.training.data import normalised, train_batches
 from bob.training.environment import system_metrics
 from bob.training.loop import Emit, Loop
+from bob.training.search import (
+    choose,
+    chosen_metrics,
+    grid_files,
+    grid_remarks,
+    split_for_choice,
+)
 
 
 def run(
@@ -37,25 +49,30 @@ def run(
 
     Returns:
         ``top1``, ``top5`` and ``test_loss`` of the last epoch, ``best_top1`` and ``best_epoch``
-        (counted from 1), and ``images_per_second`` of training.
+        (counted from 1), and ``images_per_second`` of training; the tried settings of a grid.
+
+    Raises:
+        TrainingDiverged: The loss is no longer finite, of a grid under every setting.
     """
     recipe = case.recipe
     assert isinstance(recipe, FinetuneRecipe)
-    loop = Loop(
-        model=Classifier(backbone, len(data.class_names)),
-        recipe=recipe,
-        fabric=fabric,
-        batches=train_batches(
-            data.train,
-            recipe,
-            backbone,
-            device=fabric.device,
-            workers=context.workers,
-            seed=case.seed,
-        ),
-        classes=len(data.class_names),
-        emit=emit,
-    )
+    classes = len(data.class_names)
+    start = time.perf_counter()
+    trials: tuple[Trial, ...] = ()
+    remarks: tuple[str, ...] = ()
+    files: dict[str, bytes] = {}
+    if (grid := recipe.grid) is not None:
+        attempt = partial(
+            held_out_scores, backbone, data.train, grid, classes=classes, fabric=fabric,
+            workers=context.workers, seed=case.seed, emit=emit,
+        )  # fmt: skip
+        recipe, trials = choose(recipe, grid, attempt, score="val_top1", loss="val_loss", emit=emit)
+        files, remarks = grid_files(trials), grid_remarks(grid, trials)
+    searched = time.perf_counter() - start
+    loop = make_loop(
+        backbone, data.train, recipe, classes=classes, fabric=fabric, workers=context.workers,
+        seed=case.seed, emit=emit,
+    )  # fmt: skip
     images = normalised(data.test.images, backbone)
     history: list[dict[str, float]] = []
     evaluate_seconds = 0.0
@@ -85,8 +102,89 @@ def run(
             "best_epoch": float(best + 1),
             "images_per_second": loop.images_seen / max(loop.train_seconds, 1e-9),
             "micro_batches": float(loop.micro_batches),
+            **chosen_metrics(trials),
         },
         history=tuple(history),
         outcomes=outcomes(logits, data.test.targets, data.class_names),
-        timings={"train": loop.train_seconds, "evaluate": evaluate_seconds},
+        timings={
+            **({"search": searched} if trials else {}),
+            "train": loop.train_seconds,
+            "evaluate": evaluate_seconds,
+        },
+        files=files,
+        remarks=remarks,
+        trials=trials,
     )
+
+
+def make_loop(
+    backbone: Backbone,
+    split: Split,
+    recipe: FinetuneRecipe,
+    *,
+    classes: int,
+    fabric: Fabric,
+    workers: int,
+    seed: int,
+    emit: Emit,
+) -> Loop:
+    """The training of a backbone under a new head on a split; ``seed`` orders the batches."""
+    return Loop(
+        model=Classifier(backbone, classes),
+        recipe=recipe,
+        fabric=fabric,
+        batches=train_batches(
+            split, recipe, backbone, device=fabric.device, workers=workers, seed=seed
+        ),
+        classes=classes,
+        emit=emit,
+    )
+
+
+def held_out_scores(
+    backbone: Backbone,
+    train: Split,
+    grid: Grid,
+    recipe: FinetuneRecipe,
+    *,
+    classes: int,
+    fabric: Fabric,
+    workers: int,
+    seed: int,
+    emit: Emit,
+) -> dict[str, float]:
+    """Train a copy of the backbone on a part of a train split and score it on the rest.
+
+    Args:
+        backbone: Left as it is.
+        train: What the case may learn from.
+        grid: Gives the share to hold out.
+        recipe: What to train under.
+        classes: Number of classes.
+        fabric: Device and precision.
+        workers: Loader processes.
+        seed: Of the order of the batches.
+        emit: Receives progress.
+
+    Returns:
+        ``val_top1`` and ``val_loss`` after the last epoch, and its ``train_loss``.
+
+    Raises:
+        TrainingDiverged: The loss is no longer finite.
+        BobError: No class has two images.
+    """
+    fit, rest = split_for_choice(train.targets, grid)
+    part, choice = (Split(train.images[rows], train.targets[rows]) for rows in (fit, rest))
+    copied = replace(backbone, module=copy.deepcopy(backbone.module))
+    loop = make_loop(
+        copied, part, recipe, classes=classes, fabric=fabric, workers=workers, seed=seed, emit=emit
+    )
+    values: dict[str, float] = {}
+    for epoch in range(recipe.epochs):
+        values = loop.epoch(epoch)
+    scores = classification_metrics(loop.predict(normalised(choice.images, copied)), choice.targets)
+    return {
+        "val_top1": scores["top1"],
+        "val_loss": scores["test_loss"],
+        "train_loss": values["train_loss"],
+    }
