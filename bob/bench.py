@@ -9,6 +9,7 @@ from enum import StrEnum
 from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
 from bob.executors import Executor, Handle
 from bob.references.judge import EXTRA_SEEDS, Gate
+from bob.references.published import beside
 from bob.references.store import Reference, ReferenceStore
 from bob.tracking import Recorder
 
@@ -205,7 +206,7 @@ class Bench:
         verb = "updated" if old else "created"
         reason = f"reference {verb} from {len(scores)} seeds."
         verdict = Verdict(status=Status.NO_REFERENCE, reason=reason, scores=scores)
-        return Update(case, old, new), verdict
+        return Update(case, old, new), beside(verdict, case, results)
 
     def _failed(
         self,

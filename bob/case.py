@@ -63,9 +63,13 @@ class Case:
 
     @property
     def judged(self) -> tuple[Judged, ...]:
-        """The judged metrics that the recipe gives, the score first."""
+        """The judged metrics that recipe and dataset give, the score first."""
         absent = getattr(self.recipe, "unjudged", ())
-        return tuple(one for one in TASKS[self.task].judged if one.name not in absent)
+        return tuple(
+            one
+            for one in TASKS[self.task].judged
+            if one.name not in absent and (not one.kinds or self.dataset.kind in one.kinds)
+        )
 
     @property
     def metric(self) -> str:
@@ -218,6 +222,7 @@ class Result:
         files: Further artifacts by name, such as pictures and tables.
         remarks: What went wrong on the way without touching the score.
         trials: Settings of the recipe's grid that were tried; empty without one.
+        image_size: Height and width of what the backbone was fed; 0 where they differ by image.
         failure: Set when the case has no score.
     """
 
@@ -232,6 +237,7 @@ class Result:
     files: Mapping[str, bytes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
+    image_size: int = 0
     failure: Failure | None = None
 
     @property
@@ -284,6 +290,34 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedComparison:
+    """One metric next to the score that others published for the same thing. Advisory.
+
+    Attributes:
+        value: Mean over the seeds that ran.
+        published: The published score.
+        width: How far apart independent reproductions of such a score lie.
+        source: Repository, path and commit it was published in.
+    """
+
+    metric: str
+    value: float
+    published: float
+    width: float
+    source: str
+
+    @property
+    def delta(self) -> float:
+        """Value less the published score."""
+        return self.value - self.published
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two lie within the width of each other, up to rounding."""
+        return abs(self.delta) <= self.width + 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What the scores of a case mean.
 
@@ -298,6 +332,7 @@ class Verdict:
         stage: 1, or 2 after extra seeds were run.
         stale: Whether the only reference was measured under another protocol.
         warnings: Remarks that do not change the decision.
+        published: Metrics next to published scores, the score first. They never decide.
     """
 
     status: Status
@@ -309,6 +344,7 @@ class Verdict:
     stage: int = 1
     stale: bool = False
     warnings: tuple[str, ...] = ()
+    published: tuple[PublishedComparison, ...] = ()
 
     @property
     def score(self) -> Comparison | None:

@@ -52,7 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", parents=[shared], help="what the catalog knows")
     listing.add_argument(
         "what",
-        choices=("backbones", "datasets", "tasks", "scales", "executors", "references"),
+        choices=(
+            "backbones", "datasets", "tasks", "scales", "executors", "references", "published",
+        ),
+    )  # fmt: skip
+    listing.add_argument(
+        "names", nargs="*", help="of `published`: catalog keys or timm:NAME; all by default"
     )
     listing.add_argument(
         "--references", type=Path, default=Path("references"), help="folder of your own references"
@@ -87,7 +92,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(args: argparse.Namespace) -> int:
     catalog = load_catalog(args.catalog)
-    if args.what == "references":
+    if args.names and args.what != "published":
+        raise BobError(f"`bob list {args.what}` takes no further names ({args.names[0]!r}).")
+    if args.what == "published":
+        rows = _published(args.names)
+    elif args.what == "references":
         rows = _references(args.references, catalog)
     else:
         rows = _listing(args.what, catalog)
@@ -133,6 +142,27 @@ def _references(folder: Path, catalog: Catalog) -> list[tuple[str, str]]:
             )
             rows.append((f"{scale} {setting} {file.backbone}", text))
     return rows
+
+
+def _published(names: Sequence[str]) -> list[tuple[str, str]]:
+    from bob.errors import unknown
+    from bob.references.published import published_scores
+
+    scores = published_scores()
+    known = {name for one in scores for name in (one.backbone, one.checkpoint) if name}
+    for name in names:
+        if name not in known:
+            hint = "`bob list published` prints every published score."
+            raise unknown("backbone", name, known, hint=hint)
+    return [
+        (
+            f"{one.backbone or one.checkpoint} {one.task}/{one.dataset} {one.metric}",
+            f"{one.value:.4f} ± {one.width:.4f} at {one.image_size} px, {one.setting}; "
+            f"{one.source}",
+        )
+        for one in scores
+        if not names or one.backbone in names or one.checkpoint in names
+    ]
 
 
 def _profile(args: argparse.Namespace) -> int:

@@ -41,7 +41,7 @@ def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
 def _run(case: Case, context: Context, emit: Emit) -> Result:
     from lightning_fabric import seed_everything
 
-    from bob.backbones import build_backbone
+    from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
     from bob.datasets import load_dataset
     from bob.objects import import_object
     from bob.training import environment
@@ -53,15 +53,20 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     environment.reset_peak(fabric.device)
     data = load_dataset(case.dataset)
     seed_everything(case.seed, workers=True, verbose=False)
+    spec = TASKS[case.task]
+    backbone: Backbone | ReleasedClassifier
     # a detector brings the backbone from its own size to that of the images
-    detection = TASKS[case.task].data in ("detection", "detection_shift")
-    backbone = build_backbone(
-        case.backbone,
-        image_size=None if detection else getattr(case.recipe, "image_size", 224),
-        drop_path=getattr(case.recipe, "drop_path", 0.0),
-    )
+    detection = spec.data in ("detection", "detection_shift")
+    if spec.released_head:
+        backbone = build_released(case.backbone)
+    else:
+        backbone = build_backbone(
+            case.backbone,
+            image_size=None if detection else getattr(case.recipe, "image_size", 224),
+            drop_path=getattr(case.recipe, "drop_path", 0.0),
+        )
     loaded = time.perf_counter()
-    task = import_object(TASKS[case.task].runner, what=f"task {case.task!r}")
+    task = import_object(spec.runner, what=f"task {case.task!r}")
     output = task(case, backbone, data, fabric=fabric, context=context, emit=emit)
     precision = str(fabric.strategy.precision.precision)
     return Result(
@@ -80,4 +85,5 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         files=dict(output.files),
         remarks=tuple(output.remarks),
         trials=tuple(output.trials),
+        image_size=0 if detection else backbone.image_size,
     )

@@ -175,6 +175,8 @@ class BobSession:
         for one in verdict.comparisons:
             pairs.append((f"bob.{one.metric}.band", f"[{one.low:.6f}, {one.high:.6f}]"))
             pairs.append((f"bob.{one.metric}.z", round(one.z, 3)))
+        for stranger in verdict.published:
+            pairs.append((f"bob.{stranger.metric}.published", round(stranger.published, 6)))
         if evaluation.run_ids:
             pairs.append(("bob.mlflow_run", evaluation.run_ids[-1]))
         return pairs

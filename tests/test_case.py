@@ -67,7 +67,7 @@ def test_plan_is_sorted_and_complete(catalog: Catalog) -> None:
     cases = Plan(catalog, Selection()).all_cases()
     assert len({(case.task, case.name) for case in cases}) == len(cases) == 8 * 12
     assert [case.task for case in cases] == sorted(case.task for case in cases)
-    for task in TASKS:
+    for task in (name for name, spec in TASKS.items() if not spec.released_head):
         names = [case.name for case in cases if case.task == task]
         assert names == sorted(names)
         assert any(name.startswith("swin_micro_glyphs-") for name in names)

@@ -14,7 +14,8 @@ import torch
 from faster_coco_eval.core import mask as coco_mask
 from PIL import Image
 
-from bob.catalog.coco_folder import coco_facts, data_root
+from bob.catalog.coco_folder import coco_facts
+from bob.catalog.data_root import data_root
 from bob.datasets import coco, scenes
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import load_coco, load_official_coco

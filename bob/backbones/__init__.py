@@ -1,5 +1,6 @@
-"""Catalog entry → a backbone ready to be put through a task."""
+"""Backbones: catalog entry to a feature extractor, or to the classifier it was released as."""
 
 from bob.backbones.build import Backbone, build_backbone
+from bob.backbones.released import ReleasedClassifier, build_released
 
-__all__ = ["Backbone", "build_backbone"]
+__all__ = ["Backbone", "ReleasedClassifier", "build_backbone", "build_released"]

@@ -20,6 +20,7 @@ from bob.hashing import digest_of_file
 from bob.objects import import_object
 
 _USUAL_SIZE = 224
+USUAL_CROP = 0.875
 Triple = tuple[float, float, float]
 _IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
@@ -34,6 +35,7 @@ class Backbone:
             ``(batch, num_features)``.
         mean: Per-channel mean to normalise RGB in 0..1 with.
         std: Per-channel standard deviation.
+        crop_pct: Share of an image's shorter side that it is scored on.
         weights_digest: SHA-256 of the checkpoint file, else of the built state dict.
         fingerprint: A few numbers that the module's features of a fixed input come down to. They
             move when its code does, which no digest of weights tells.
@@ -47,6 +49,7 @@ class Backbone:
     std: Triple
     weights_digest: str
     fingerprint: tuple[float, ...]
+    crop_pct: float = USUAL_CROP
 
 
 def build_backbone(
@@ -67,7 +70,7 @@ def build_backbone(
     if entry.source.startswith("timm:"):
         module = build_timm(entry, image_size=image_size, drop_path=drop_path)
     else:
-        module = _call_factory(entry, drop_path=drop_path)
+        module = call_factory(entry, drop_path=drop_path)
     reset: Any = getattr(module, "reset_classifier", None)
     if callable(reset) and getattr(module, "num_classes", None):
         reset(0)
@@ -83,12 +86,18 @@ def build_backbone(
         image_size=size,
         mean=entry.mean or config.get("mean") or _IMAGENET_MEAN,
         std=entry.std or config.get("std") or _IMAGENET_STD,
-        weights_digest=_weights_digest(entry, module),
+        weights_digest=weights_digest(entry, module),
         fingerprint=_fingerprint(features),
+        crop_pct=config.get("crop_pct") or USUAL_CROP,
     )
 
 
-def _call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
+def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
+    """The module that the factory of an entry returns.
+
+    Raises:
+        BobError: kind ``backbone``: it cannot be imported or called, or returns something else.
+    """
     factory = import_object(entry.source, what=f"backbone {entry.key!r}")
     if not callable(factory):
         raise BobError(
@@ -130,7 +139,8 @@ def _spell(arguments: dict[str, Any]) -> str:
 def _data_config(module: nn.Module) -> dict[str, Any]:
     """Normalisation and native size that a timm module carries; empty for other modules."""
     config = getattr(module, "pretrained_cfg", None) or {}
-    found = {key: config[key] for key in ("mean", "std", "input_size") if config.get(key)}
+    wanted = ("mean", "std", "input_size", "crop_pct")
+    found = {key: config[key] for key in wanted if config.get(key)}
     built_for = getattr(getattr(module, "patch_embed", None), "img_size", None)
     if built_for is not None:
         found["input_size"] = (3, *built_for)
@@ -195,7 +205,8 @@ def _checked(entry: BackboneEntry, features: Any) -> torch.Tensor:
     )
 
 
-def _weights_digest(entry: BackboneEntry, module: nn.Module) -> str:
+def weights_digest(entry: BackboneEntry, module: nn.Module) -> str:
+    """Hex SHA-256 of the entry's checkpoint file, else of the module's state."""
     if entry.weights is not None:
         return entry.weights.sha256 or digest_of_file(Path(entry.weights.file))
     digest = hashlib.sha256()

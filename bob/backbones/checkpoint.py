@@ -19,15 +19,21 @@ _PREFIXES = ("module.", "backbone.", "encoder.", "model.")
 _HEADS = ("head", "fc", "classifier", "head_dist", "last_linear")
 
 
-def load_checkpoint(module: nn.Module, entry: BackboneEntry) -> None:
+def load_checkpoint(module: nn.Module, entry: BackboneEntry, *, classifier: bool = False) -> None:
     """Load the entry's checkpoint into the module, in place.
 
     The file is safetensors or a pickle of plain tensors (``torch.load(weights_only=True)``). The
     usual wrappings and the weights of a classification head are removed; anything else that is
     missing, left over or of another shape is an error.
 
+    Args:
+        module: What to load it into.
+        entry: Names the file.
+        classifier: Whether the module keeps a classification head that the file must hold too.
+
     Raises:
-        BobError: kind ``weights``: no such file, another digest, unreadable, or keys that differ.
+        BobError: kind ``weights``: no such file, another digest, unreadable, or keys that differ;
+            kind ``unavailable``: all that it lacks is the head.
     """
     assert entry.weights is not None
     path = Path(entry.weights.file)
@@ -47,6 +53,8 @@ def load_checkpoint(module: nn.Module, entry: BackboneEntry) -> None:
         for key, value in state.items()
         if key in wanted or key.split(".", 1)[0] not in _HEADS
     }
+    if classifier:
+        _check_head(entry, path, state, wanted)
     _compare(entry, path, state, wanted)
     module.load_state_dict(state)
 
@@ -127,6 +135,24 @@ def _compare(
             entry,
             f"{path.name} does not fit {entry.source}: {'; '.join(problems)}. Name the "
             "architecture the weights were saved from",
+        )
+
+
+def _check_head(
+    entry: BackboneEntry,
+    path: Path,
+    state: dict[str, torch.Tensor],
+    wanted: dict[str, torch.Tensor],
+) -> None:
+    differ = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    if differ and all(key.split(".", 1)[0] in _HEADS for key in differ):
+        key = differ[-1]
+        found = f"of shape {tuple(state[key].shape)}" if key in state else "missing"
+        raise BobError(
+            f"Backbone {entry.key!r}: {path.name} holds no classifier to evaluate: {key} is "
+            f"{found}, expected {tuple(wanted[key].shape)}. Name a checkpoint that was trained to "
+            "classify ImageNet.",
+            kind="unavailable",
         )
 
 

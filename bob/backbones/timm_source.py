@@ -21,8 +21,14 @@ _NETWORK_PACKAGES = {
 }
 
 
-def build_timm(entry: BackboneEntry, *, image_size: int | None, drop_path: float) -> nn.Module:
-    """Build ``timm:NAME`` without its classifier.
+def build_timm(
+    entry: BackboneEntry,
+    *,
+    image_size: int | None,
+    drop_path: float = 0.0,
+    classes: int = 0,
+) -> nn.Module:
+    """Build ``timm:NAME`` without its classifier, or with one of ``classes`` outputs.
 
     ``pretrained`` is on unless the entry says otherwise or brings a checkpoint. Architectures of a
     fixed input size are built for ``image_size`` where they can be, resampling position embeddings
@@ -34,7 +40,7 @@ def build_timm(entry: BackboneEntry, *, image_size: int | None, drop_path: float
     name = entry.source.removeprefix("timm:")
     arguments: dict[str, Any] = dict(entry.arguments)
     arguments.setdefault("pretrained", entry.weights is None)
-    arguments.setdefault("num_classes", 0)
+    arguments.setdefault("num_classes", classes)
     is_local = not name.startswith(("hf-hub:", "hf_hub:", "local-dir:"))
     if is_local:
         _check_name(name, bool(arguments["pretrained"]))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,6 @@ class Part:
 
     annotations: Path
     images: Path
-
-
-def data_root() -> Path:
-    """``$BOB_DATA``, else ``bob/data`` in the user's cache folder."""
-    if os.environ.get("BOB_DATA"):
-        return Path(os.environ["BOB_DATA"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "bob" / "data"
 
 
 def find_parts(folder: Path) -> tuple[Part, Part]:

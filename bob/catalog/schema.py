@@ -97,17 +97,18 @@ class DatasetEntry(Frozen):
 
     Attributes:
         key: Name in case ids and tags.
-        kind: ``classification``; ``shift`` with shifted targets besides; ``retrieval``;
-            ``detection``; or ``detection_shift``.
+        kind: ``classification``; ``shift`` with shifted targets besides; ``multilabel``;
+            ``retrieval``; ``detection``; or ``detection_shift``.
         loader: ``package.module:function`` returning the loaded dataset.
         sha256: Digest of the data, checked on load; none where the official files are trusted.
         classes: Number of classes.
         test_size: Images in the test split, or queries of a retrieval.
         train_size: Images to learn from, or the database of a retrieval; for estimates of cost.
         shift_size: Images of all shifted targets of a ``shift``; for estimates of cost.
-        folders: Where it lies under the data root; empty where it is shipped, made or named.
         options: Keyword arguments for the loader.
         baseline: The line that effective robustness is measured from.
+        needs: Files and folders under the data root that must be there; ``a|b`` is either.
+        obtain: How to get them, in a sentence.
         licence: Terms of use.
         note: Provenance in a few words.
     """
@@ -117,14 +118,15 @@ class DatasetEntry(Frozen):
     sha256: Sha256 | None
     classes: int = Field(ge=1)
     test_size: int = Field(ge=1)
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    kind: Literal[
+        "classification", "shift", "multilabel", "retrieval", "detection", "detection_shift"
+    ] = "classification"
+    baseline: RobustnessBaseline | None = None
+    needs: tuple[str, ...] = ()
+    obtain: str = ""
     train_size: int | None = Field(default=None, ge=1)
     shift_size: int | None = Field(default=None, ge=1)
-    folders: tuple[str, ...] = ()
-    options: dict[str, Scalar] = Field(default_factory=dict)
-    kind: Literal["classification", "shift", "retrieval", "detection", "detection_shift"] = (
-        "classification"
-    )
-    baseline: RobustnessBaseline | None = None
     licence: str = ""
     note: str = ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bob.case import Case
-from bob.catalog.coco_folder import data_root
+from bob.catalog.data_root import data_root, missing
 from bob.catalog.schema import BackboneEntry, DatasetEntry
 from bob.cost.work import work_of
 from bob.places import features_root
@@ -144,6 +144,6 @@ def _holds(repository: str, look: Any) -> bool:
 
 
 def data_state(entry: DatasetEntry) -> str:
-    """``there``, or which folder is missing; see ``Presence.data``."""
-    missing = [name for name in entry.folders if not (data_root() / name).is_dir()]
-    return f"no {data_root() / missing[0]}" if missing else "there"
+    """``there``, or what is missing first; see ``Presence.data``."""
+    absent = missing(entry)
+    return f"no {data_root() / absent[0]}" if absent else "there"

@@ -14,10 +14,13 @@ from bob.tasks.recipes import (
     FinetuneRecipe,
     LowShotFinetuneRecipe,
     PaperProbeRecipe,
+    ReleasedRecipe,
 )
 
 ASPECT = 4 / 3
 """Long by short edge of COCO's usual image, 640 x 480."""
+USUAL_SIDE = 224
+"""Pixels, where a recipe leaves the size to the backbone."""
 HEADS = {"torchvision": 2.1, "detectron2": 7.8}
 """Forward cost of pyramid, proposals and heads, as a multiple of a ResNet-50's on the same image.
 
@@ -56,12 +59,15 @@ class Work:
 def work_of(case: Case) -> Work | None:
     """The work of one run; none where the dataset's entry does not give its size."""
     recipe, dataset = case.recipe, case.dataset
+    test, shifted = dataset.test_size, dataset.shift_size or 0
+    if isinstance(recipe, ReleasedRecipe):
+        return Work(side=float(USUAL_SIDE), forward=test + shifted)
     if dataset.train_size is None:
         return None
-    train, test, shifted = dataset.train_size, dataset.test_size, dataset.shift_size or 0
+    train = dataset.train_size
     if isinstance(recipe, DetectionRecipe):
         return _detection(recipe, train, test)
-    side = float(getattr(recipe, "image_size", 224))
+    side = float(getattr(recipe, "image_size", USUAL_SIDE))
     if isinstance(recipe, LowShotFinetuneRecipe):
         images = float(sum(recipe.draws * _low_shot(recipe, train, f) for f in recipe.fractions))
         scored = recipe.draws * len(recipe.fractions) * test

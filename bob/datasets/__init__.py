@@ -1,8 +1,10 @@
 """Datasets behind one interface."""
 
 from bob.datasets.base import (
+    AnySplit,
     ClassificationData,
     Data,
+    MultilabelData,
     Relevance,
     RetrievalData,
     Shift,
@@ -10,10 +12,14 @@ from bob.datasets.base import (
     Split,
     load_dataset,
 )
+from bob.datasets.images import ImageSplit
 
 __all__ = [
+    "AnySplit",
     "ClassificationData",
     "Data",
+    "ImageSplit",
+    "MultilabelData",
     "Relevance",
     "RetrievalData",
     "Shift",

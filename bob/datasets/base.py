@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
+from bob.catalog.data_root import data_root, missing
 from bob.catalog.schema import DatasetEntry
 from bob.datasets.detection import DetectionData, DetectionShiftData
+from bob.datasets.images import ImageSplit
 from bob.errors import BobError
 from bob.objects import import_object
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images in a fixed order.
+    """Labelled images in a fixed order, in memory.
 
     Attributes:
         images: RGB, uint8, ``(n, 3, height, width)``.
@@ -38,6 +44,27 @@ class Split:
         digest.update(images.view(-1).numpy().data)
         return digest.hexdigest()
 
+    def pil(self, index: int) -> Image.Image:
+        """One image."""
+        return Image.fromarray(self.images[index].permute(1, 2, 0).contiguous().numpy())
+
+    def picture(self, index: int) -> torch.Tensor:
+        """One image as it is, uint8 ``(3, height, width)``."""
+        return self.images[index]
+
+    def part(self, rows: Sequence[int] | NDArray[np.int64]) -> Split:
+        """Some of the images, in the order of their positions given."""
+        picks = torch.as_tensor(rows, dtype=torch.int64)
+        return Split(self.images[picks], self.targets[picks])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was unreadable: nothing, in memory."""
+        return ()
+
+
+AnySplit = Split | ImageSplit
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationData:
@@ -52,8 +79,8 @@ class ClassificationData:
 
     sha256: str
     class_names: tuple[str, ...]
-    train: Split
-    test: Split
+    train: AnySplit
+    test: AnySplit
 
     @property
     def test_size(self) -> int:
@@ -76,7 +103,7 @@ class Shift:
     """
 
     name: str
-    split: Split
+    split: AnySplit
     group: str
     severity: int = 0
     classes: tuple[int, ...] = ()
@@ -122,8 +149,8 @@ class RetrievalData:
 
     sha256: str
     class_names: tuple[str, ...]
-    queries: Split
-    database: Split
+    queries: AnySplit
+    database: AnySplit
     relevance: tuple[Relevance, ...]
     graded: bool = False
 
@@ -133,15 +160,45 @@ class RetrievalData:
         return len(self.queries)
 
 
-Data = ClassificationData | RetrievalData | DetectionData | DetectionShiftData
+@dataclass(frozen=True, kw_only=True)
+class MultilabelData:
+    """Images that may show any number of findings.
+
+    Attributes:
+        sha256: Digest of everything the splits are made from.
+        class_names: One name per label.
+        train: Targets are float32 ``(n, labels)`` of 0 and 1.
+        test: Read for scores.
+    """
+
+    sha256: str
+    class_names: tuple[str, ...]
+    train: AnySplit
+    test: AnySplit
+
+    @property
+    def test_size(self) -> int:
+        """Images that scores are read on."""
+        return len(self.test)
+
+
+Data = ClassificationData | MultilabelData | RetrievalData | DetectionData | DetectionShiftData
 
 
 def load_dataset(entry: DatasetEntry) -> Data:
     """Load the dataset of an entry and check that it is the one the entry describes.
 
     Raises:
-        BobError: The loader is unknown or the data differ from the entry's digest or sizes.
+        BobError: The data are not there (``kind`` is ``unavailable``), the loader is unknown, or
+            the data differ from the entry's digest or sizes.
     """
+    absent = missing(entry)
+    if absent:
+        raise BobError(
+            f"Dataset {entry.key!r} is not under {data_root()}: no {', no '.join(absent)}. "
+            f"{entry.obtain} Another data root is named in BOB_DATA.",
+            kind="unavailable",
+        )
     loader = import_object(entry.loader, what=f"dataset {entry.key!r}")
     data: Data = loader(**entry.options)
     if entry.sha256 and data.sha256 != entry.sha256:

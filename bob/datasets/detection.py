@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bob.catalog.coco_folder import data_root, find_parts, joint_digest
+from bob.catalog.coco_folder import find_parts, joint_digest
+from bob.catalog.data_root import data_root
 from bob.datasets.coco import CocoSplit, some
 from bob.errors import BobError
 

@@ -25,6 +25,7 @@ def load(*, stride: int = 4) -> ShiftData:
         Tensors are shared within the process.
     """
     source = digits.load()
+    assert isinstance(source.test, Split)
     clean = Split(source.test.images[::stride], source.test.targets[::stride])
     levels = {name: corruption.levels for name, corruption in CORRUPTIONS.items()}
     return ShiftData(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bob.catalog.coco_folder import data_root
+from bob.catalog.data_root import data_root
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import DetectionShift, DetectionShiftData
 from bob.errors import BobError

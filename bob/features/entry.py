@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Manifest(Frozen):
         fingerprint: What the backbone made of a fixed input when the entry was written.
         seconds: Time the extraction took.
         shards: Files, in the order of their rows.
+        remarks: What the extraction found out about the images.
     """
 
     schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
@@ -64,6 +65,7 @@ class Manifest(Frozen):
     created: float
     seconds: float
     shards: tuple[Shard, ...] = Field(min_length=1)
+    remarks: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -143,6 +145,7 @@ def write(
     key: str,
     about: str,
     fingerprint: tuple[float, ...],
+    found_out: Callable[[], Sequence[str]] = tuple,
 ) -> Manifest:
     """Write batches of features as shards and a manifest into an existing empty folder.
 
@@ -155,6 +158,7 @@ def write(
         key: See ``Manifest``.
         about: See ``Manifest``.
         fingerprint: See ``Manifest``.
+        found_out: Asked for remarks after the last batch.
 
     Raises:
         TooWide: ``half`` is set and a value is beyond float16.
@@ -190,6 +194,7 @@ def write(
         created=time.time(),
         seconds=time.perf_counter() - start,
         shards=tuple(shards),
+        remarks=tuple(found_out()),
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1, by_alias=True) + "\n")
     return manifest

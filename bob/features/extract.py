@@ -14,16 +14,23 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from PIL import Image
 
 from bob.backbones import Backbone
-from bob.datasets import Split
+from bob.datasets import AnySplit, Split
+from bob.datasets.images import fit
 from bob.errors import BobError
 from bob.training.data import normalised
+from bob.training.image_loader import pixels, transformed
 
 EXTRACTOR_VERSION = 1
 """Raised when the same facts would give other features."""
 
 BATCH = 128
+
+CROP_PCT = 0.875
+"""Share of a photograph's shorter side that frozen features are of, as in the paper's probe and
+retrieval (a shorter side of 256 for 224 pixels)."""
 
 _Item = TypeVar("_Item")
 
@@ -54,10 +61,11 @@ class View:
 
 def extract(
     backbone: Backbone,
-    split: Split,
+    split: AnySplit,
     *,
     fabric: Fabric,
     what: str,
+    workers: int = 0,
     view: View | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[NDArray[np.float32]]:
@@ -71,6 +79,7 @@ def extract(
         split: Images.
         fabric: Device and precision.
         what: Backbone, dataset and split, for messages.
+        workers: Loader processes for images on disk.
         view: Augmentation; none for the plain images.
         advance: Receives the number of images done.
 
@@ -84,7 +93,7 @@ def extract(
     module = fabric.setup_module(module.to(memory_format=torch.channels_last))
     on_cuda = fabric.device.type == "cuda"
     done = 0
-    batches = _pixels(backbone, split, view)
+    batches = _pixels(backbone, split, view, workers)
     with torch.inference_mode():
         for images in _ahead(map(torch.Tensor.pin_memory, batches)) if on_cuda else batches:
             features = _forward(module, images, fabric.device)
@@ -101,12 +110,40 @@ def extract(
             yield features.numpy()
 
 
-def _pixels(backbone: Backbone, split: Split, view: View | None) -> Iterator[torch.Tensor]:
+def _pixels(
+    backbone: Backbone, split: AnySplit, view: View | None, workers: int
+) -> Iterator[torch.Tensor]:
+    size = backbone.image_size
+    if isinstance(split, Split):
+        found = _in_memory(split, size, view)
+    elif view is not None:
+        found = transformed(split, _Look(view, size), batch=BATCH, workers=workers)
+    else:
+        found = pixels(split, size=size, crop_pct=CROP_PCT, batch=BATCH, workers=workers)
+    for images in found:
+        yield normalised(images, backbone).contiguous(memory_format=torch.channels_last)
+
+
+def _in_memory(split: Split, size: int, view: View | None) -> Iterator[torch.Tensor]:
     for start in range(0, len(split), BATCH):
         images = split.images[start : start + BATCH]
-        if view is not None:
-            images = augmented(images, view, start, backbone.image_size)
-        yield normalised(images, backbone).contiguous(memory_format=torch.channels_last)
+        yield images if view is None else augmented(images, view, start, size)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A view of single images, for loader processes."""
+
+    view: View
+    size: int
+
+    def __call__(self, image: Image.Image, position: int) -> torch.Tensor:
+        from torchvision.transforms.functional import pil_to_tensor
+
+        pixels = pil_to_tensor(image)
+        if self.view.crop_scale >= 1:
+            pixels = fit(image, self.size, 1.0)
+        return augmented(pixels[None], self.view, position, self.size)[0]
 
 
 def _forward(module: Any, images: torch.Tensor, device: torch.device) -> torch.Tensor:

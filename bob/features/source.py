@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from bob.backbones import Backbone
 from bob.case import Case, Context, Progress
-from bob.datasets import Split
+from bob.datasets import AnySplit, Split
 from bob.errors import BobError
-from bob.features.extract import EXTRACTOR_VERSION, View, extract
+from bob.features.extract import CROP_PCT, EXTRACTOR_VERSION, View, extract
 from bob.features.matrix import Features
 from bob.features.store import FeatureStore, Request, default_folder
 from bob.training.loop import Emit
@@ -52,7 +52,7 @@ class FeatureSource:
         folder = Path(self.context.features) if self.context.features else default_folder()
         self._store = FeatureStore(folder, self.context.features_limit)
 
-    def features(self, split: Split, name: str, *, view: View | None = None) -> Features:
+    def features(self, split: AnySplit, name: str, *, view: View | None = None) -> Features:
         """Features of a split of the case's dataset.
 
         Args:
@@ -77,6 +77,7 @@ class FeatureSource:
                 split,
                 fabric=self.fabric,
                 what=request.about,
+                workers=self.context.workers,
                 view=view,
                 advance=lambda done: self._report(done, len(split)),
             )
@@ -87,6 +88,7 @@ class FeatureSource:
                 batches,
                 waiting=lambda: self.emit(Progress(phase="wait")),
                 remark=self.remarks.append,
+                found_out=lambda: split.remarks,
             )
         except OSError as error:
             self.remarks.append(
@@ -95,6 +97,7 @@ class FeatureSource:
                 "with --features"
             )
             found, new = Features([np.concatenate(list(batches()))]), True
+            self.remarks += split.remarks
         self.extracted += len(split) if new else 0
         self.reused += 0 if new else len(split)
         self.seconds += time.perf_counter() - start
@@ -113,7 +116,7 @@ class FeatureSource:
         """Metrics of the store's work."""
         return {"images_extracted": float(self.extracted), "images_reused": float(self.reused)}
 
-    def _request(self, split: Split, name: str, view: View | None) -> Request:
+    def _request(self, split: AnySplit, name: str, view: View | None) -> Request:
         backbone, entry = self.backbone, self.case.backbone
         precision = str(self.fabric.strategy.precision.precision)
         facts: dict[str, Any] = {
@@ -123,7 +126,7 @@ class FeatureSource:
             "arguments": dict(entry.arguments),
             "weights": backbone.weights_digest,
             "image_size": backbone.image_size,
-            "resize": "bicubic, antialiased",
+            "resize": _resize(split),
             "mean": list(backbone.mean),
             "std": list(backbone.std),
             "output": "pooled",
@@ -146,3 +149,9 @@ class FeatureSource:
         if now - self._last_emit >= _EMIT_SECONDS:
             self._last_emit = now
             self.emit(Progress(phase="extract", step=done, steps=total))
+
+
+def _resize(split: AnySplit) -> str:
+    if isinstance(split, Split):
+        return "bicubic, antialiased"
+    return f"bicubic, shorter side / {CROP_PCT:g}, centre"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +99,7 @@ class FeatureStore:
         *,
         waiting: Callable[[], None] = lambda: None,
         remark: Callable[[str], None] = lambda text: None,
+        found_out: Callable[[], Sequence[str]] = tuple,
     ) -> tuple[Features, bool]:
         """The features of a request, extracted only if the store has none that are sound.
 
@@ -107,6 +108,8 @@ class FeatureStore:
             batches: Starts the extraction; called only if it is needed.
             waiting: Called when another process is at work on the same key.
             remark: Receives what was found wrong and put right.
+            found_out: What the extraction found out about the images, asked for after it; kept
+                with the features and told to ``remark`` whenever they are used.
 
         Returns:
             The features, and whether they were extracted now.
@@ -119,7 +122,7 @@ class FeatureStore:
             if found is not None:
                 return found, False
             self._make_room(request.rows * request.width * (2 if request.half else 4))
-            return self._write(request, batches), True
+            return self._write(request, batches, remark, found_out), True
 
     def _open(self, request: Request, remark: Callable[[str], None]) -> Features | None:
         folder = self._folder(request.key)
@@ -133,6 +136,8 @@ class FeatureStore:
                 raise Damaged("the backbone's code gives other features than it did")
             self._check(folder, manifest)
             features = entry.load(folder, manifest)
+            for text in manifest.remarks:
+                remark(text)
         except (Damaged, OSError, ValueError) as error:
             remark(f"stored features of {request.about} were extracted anew: {error}")
             self._discard(folder)
@@ -147,7 +152,13 @@ class FeatureStore:
             entry.check(folder, manifest)
             self._checked[manifest.key] = stamp
 
-    def _write(self, request: Request, batches: Batches) -> Features:
+    def _write(
+        self,
+        request: Request,
+        batches: Batches,
+        remark: Callable[[str], None],
+        found_out: Callable[[], Sequence[str]],
+    ) -> Features:
         scratch = self.root / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         for left in scratch.glob(f"{request.key}-*"):  # whoever wrote it no longer holds the lock
@@ -164,6 +175,7 @@ class FeatureStore:
                     key=request.key,
                     about=request.about,
                     fingerprint=request.fingerprint,
+                    found_out=found_out,
                 )
                 entry.check(folder, manifest)
                 final = self._folder(request.key)
@@ -179,6 +191,8 @@ class FeatureStore:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             self._checked[manifest.key] = entry.stamp(final, manifest)
+            for text in manifest.remarks:
+                remark(text)
             return entry.load(final, manifest)
         raise AssertionError("float32 holds every value")
 

@@ -11,6 +11,7 @@ from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status, Verdict
 from bob.references.bands import Spread, case_spread, distance, pool, predict
+from bob.references.published import beside
 from bob.references.store import BUILTIN, Reference, ReferenceStore
 from bob.tasks import TASKS, Judged
 
@@ -48,6 +49,10 @@ class Gate:
             results: One result a seed, without failures.
             stage: 2 when these include the extra seeds of the second stage.
         """
+        verdict = self._judge(case, results, stage)
+        return verdict if self.unusable(case, results) else beside(verdict, case, results)
+
+    def _judge(self, case: Case, results: Sequence[Result], stage: int) -> Verdict:
         scores = {result.case.seed: result.score for result in results}
         bad = self.unusable(case, results)
         known = {seed: score for seed, score in scores.items() if score is not None}

@@ -40,6 +40,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "peak_memory_mb": result.peak_memory_mb,
         "environment": dict(result.environment),
         "weights_digest": result.weights_digest,
+        "image_size": result.image_size,
         "remarks": list(result.remarks),
         "trials": [asdict(one) for one in result.trials],
         "failure": None,
@@ -71,6 +72,16 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "origin": verdict.origin,
         "stage": verdict.stage,
         "warnings": list(verdict.warnings),
+        "published": {
+            one.metric: {
+                "value": one.value,
+                "published": one.published,
+                "width": one.width,
+                "agrees": one.agrees,
+                "source": one.source,
+            }
+            for one in verdict.published
+        },
     }
 
 

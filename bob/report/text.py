@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from bob.bench import Evaluation, Update
-from bob.case import Comparison, Status
+from bob.case import Comparison, PublishedComparison, Status
 from bob.report.files import verdict_record
 
 _HEADERS = ("backbone", "task", "dataset", "score", "band", "Δ", "seeds", "verdict")
@@ -28,6 +28,7 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
     if verdict.comparisons or verdict.stale:
         seeds = _seeds(verdict.reference_seeds)
         lines.append(f"  reference   {seeds}; {verdict.origin}")
+    lines += [_published_line(one) for one in verdict.published]
     if verdict.scores:
         stage = ", two of them extra because the first fell outside" if verdict.stage == 2 else ""
         scores = ", ".join(f"{seed}: {score:.4f}" for seed, score in verdict.scores.items())
@@ -44,6 +45,13 @@ def _comparison_line(one: Comparison) -> str:
         f"  {one.metric:<10}  {one.value:.4f}  band [{one.low:.4f}, {one.high:.4f}]  "
         f"Δ {one.delta:+.4f} from {one.reference:.4f}  "
         f"{'nothing is random' if one.exact else f'z {one.z:+.1f}'}  {one.status.value}"
+    )
+
+
+def _published_line(one: PublishedComparison) -> str:
+    return (
+        f"  {one.metric:<10}  {one.value:.4f}  published {one.published:.4f} ± {one.width:.4f}  "
+        f"Δ {one.delta:+.4f}; {one.source}"
     )
 
 
@@ -97,8 +105,26 @@ def summary_rows(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
 
 
 def table(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
-    """Header and one row per evaluation, as text cells."""
-    return [_HEADERS, *(_row(evaluation) for evaluation in evaluations)]
+    """Header and one row per evaluation, as text cells.
+
+    A column of published scores stands before the verdict when any evaluation has one.
+    """
+    rows = [_HEADERS, *(_row(evaluation) for evaluation in evaluations)]
+    if not any(evaluation.verdict.published for evaluation in evaluations):
+        return rows
+    cells = ("published", *(_published_cell(evaluation) for evaluation in evaluations))
+    return [(*row[:-1], cell, row[-1]) for row, cell in zip(rows, cells, strict=True)]
+
+
+def _published_cell(evaluation: Evaluation) -> str:
+    found = evaluation.verdict.published
+    if not found:
+        return "-"
+    one = found[0]
+    name = "" if one.metric == evaluation.case.metric else f"{one.metric} "
+    apart = sum(not other.agrees for other in found)
+    rest = f", {apart} of {len(found)} apart" if apart else ""
+    return f"{name}{one.published:.4f} ({one.delta:+.4f}{rest})"
 
 
 def _row(evaluation: Evaluation) -> tuple[str, ...]:

@@ -18,10 +18,13 @@ from bob.tasks.recipes import (
     LowShotRecipe,
     PaperProbeRecipe,
     ProbeRecipe,
+    ReleasedRecipe,
     RetrievalRecipe,
 )
 
-DataKind = Literal["classification", "shift", "retrieval", "detection", "detection_shift"]
+DataKind = Literal[
+    "classification", "shift", "multilabel", "retrieval", "detection", "detection_shift"
+]
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,14 @@ class Judged:
         margin: Smallest change for the worse that matters: a difference on ``angular`` and
             ``linear`` scales, a share on the ``log`` scale. A scale's recipe may set the first
             metric's.
+        kinds: Kinds of dataset that give the metric; empty for every kind the task takes.
     """
 
     name: str
     scale: Literal["angular", "log", "linear"]
     higher_is_better: bool = True
     margin: float = 0.0
+    kinds: tuple[DataKind, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class TaskSpec:
         seeded: Whether the protocol itself draws from the seed. One that does not gives the same
             score for the same weights every time, and its band is exact.
         data: Kind of dataset it runs on; a dataset with shifts also serves classification.
+        released_head: Whether it reads the classifier the checkpoint was released with: the runner
+            receives a ``ReleasedClassifier`` in place of a ``Backbone``.
     """
 
     name: str
@@ -68,6 +75,7 @@ class TaskSpec:
     description: str
     seeded: bool = True
     data: DataKind = "classification"
+    released_head: bool = False
 
     @property
     def metric(self) -> str:
@@ -165,6 +173,19 @@ TASKS = {
             description="a probe learnt on the source, read on shifted targets",
             seeded=False,
             data="shift",
+        ),
+        TaskSpec(
+            name="eval_released",
+            runner="bob.tasks.eval_released:run",
+            recipe=ReleasedRecipe,
+            judged=(
+                Judged("top1", "angular"),
+                Judged("test_loss", "log", higher_is_better=False, margin=0.01),
+                Judged("shifted_top1", "angular", margin=0.001, kinds=("shift",)),
+            ),
+            description="the released checkpoint's own classifier, nothing learnt",
+            seeded=False,
+            released_head=True,
         ),
         TaskSpec(
             name="detection",

@@ -18,13 +18,13 @@ from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
 from bob.case import Case, Context, Progress, Trial
-from bob.datasets import ClassificationData, Split
+from bob.datasets import AnySplit, ClassificationData
 from bob.tasks.base import TaskOutput
 from bob.tasks.grid import Grid
 from bob.tasks.recipes import FinetuneRecipe
 from bob.tasks.scores import classification_metrics, outcomes
 from bob.training.classifier import Classifier
-from bob.training.data import normalised, train_batches
+from bob.training.data import ScoringBatches, train_batches
 from bob.training.environment import system_metrics
 from bob.training.loop import Emit, Loop
 from bob.training.search import (
@@ -73,7 +73,7 @@ def run(
         backbone, data.train, recipe, classes=classes, fabric=fabric, workers=context.workers,
         seed=case.seed, emit=emit,
     )  # fmt: skip
-    images = normalised(data.test.images, backbone)
+    images = ScoringBatches(data.test, backbone, context.workers)
     history: list[dict[str, float]] = []
     evaluate_seconds = 0.0
     logits = torch.empty(0)
@@ -112,14 +112,14 @@ def run(
             "evaluate": evaluate_seconds,
         },
         files=files,
-        remarks=remarks,
+        remarks=(*data.train.remarks, *data.test.remarks, *remarks),
         trials=trials,
     )
 
 
 def make_loop(
     backbone: Backbone,
-    split: Split,
+    split: AnySplit,
     recipe: FinetuneRecipe,
     *,
     classes: int,
@@ -143,7 +143,7 @@ def make_loop(
 
 def held_out_scores(
     backbone: Backbone,
-    train: Split,
+    train: AnySplit,
     grid: Grid,
     recipe: FinetuneRecipe,
     *,
@@ -174,7 +174,7 @@ def held_out_scores(
         BobError: No class has two images.
     """
     fit, rest = split_for_choice(train.targets, grid)
-    part, choice = (Split(train.images[rows], train.targets[rows]) for rows in (fit, rest))
+    part, choice = train.part(fit), train.part(rest)
     copied = replace(backbone, module=copy.deepcopy(backbone.module))
     loop = make_loop(
         copied, part, recipe, classes=classes, fabric=fabric, workers=workers, seed=seed, emit=emit
@@ -182,7 +182,9 @@ def held_out_scores(
     values: dict[str, float] = {}
     for epoch in range(recipe.epochs):
         values = loop.epoch(epoch)
-    scores = classification_metrics(loop.predict(normalised(choice.images, copied)), choice.targets)
+    scores = classification_metrics(
+        loop.predict(ScoringBatches(choice, copied, workers)), choice.targets
+    )
     return {
         "val_top1": scores["top1"],
         "val_loss": scores["test_loss"],

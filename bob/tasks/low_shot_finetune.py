@@ -17,14 +17,14 @@ from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
 from bob.case import Case, Context, Progress, Trial
-from bob.datasets import ClassificationData, Split
+from bob.datasets import AnySplit, ClassificationData
 from bob.datasets.subsets import low_shot_draws
 from bob.tasks.base import TaskOutput
 from bob.tasks.draws import draw_files, draw_metrics
 from bob.tasks.finetune import held_out_scores, make_loop
 from bob.tasks.recipes import LowShotFinetuneRecipe
 from bob.tasks.scores import top_k
-from bob.training.data import normalised
+from bob.training.data import ScoringBatches
 from bob.training.loop import Emit, Loop
 from bob.training.search import choose, grid_files, grid_remarks
 
@@ -57,14 +57,14 @@ def run(
         fractions=recipe.fractions,
         draws=recipe.draws,
     )
-    images = normalised(data.test.images, backbone)
+    images = ScoringBatches(data.test, backbone, context.workers)
     scores: dict[str, list[float]] = {}
     evaluate_seconds = 0.0
     trials: tuple[Trial, ...] = ()
     for setting, picks in draws.items():
         scores[setting] = []
         for draw, rows in enumerate(picks):
-            part = Split(data.train.images[rows], data.train.targets[rows])
+            part = data.train.part(rows)
             loop, tried = _train(
                 case, backbone, part, draw, group=f"{setting} draw {draw}", fabric=fabric,
                 context=context, emit=emit,
@@ -82,7 +82,10 @@ def run(
             **draw_files(scores, draws, data),
             **(grid_files(trials) if trials else {}),
         },
-        remarks=grid_remarks(recipe.grid, trials) if recipe.grid is not None else (),
+        remarks=(
+            *data.test.remarks,
+            *(grid_remarks(recipe.grid, trials) if recipe.grid is not None else ()),
+        ),
         trials=trials,
     )
 
@@ -90,7 +93,7 @@ def run(
 def _train(
     case: Case,
     backbone: Backbone,
-    part: Split,
+    part: AnySplit,
     draw: int,
     *,
     group: str,

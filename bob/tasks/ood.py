@@ -37,14 +37,18 @@ class ShiftScore:
 
     Attributes:
         top1: Accuracy on the target.
+        top5: Share of the target's images whose class is among the five likeliest.
         loss: Cross-entropy on the target.
         source_top1: Accuracy on the source's test images of the target's classes.
+        source_top5: The same among the five likeliest.
     """
 
     shift: Shift
     top1: float
+    top5: float
     loss: float
     source_top1: float
+    source_top5: float
 
 
 def run(
@@ -84,7 +88,7 @@ def run(
             **shift_metrics(scores, own["top1"], len(data.test), case.dataset.baseline),
         },
         outcomes=outcomes(logits, data.test.targets, data.class_names),
-        files={**path_files(case, probe), **_files(case, scores)},
+        files={**path_files(case, probe), **shift_files(case, scores)},
         remarks=probe_remarks(probe),
     )
 
@@ -113,13 +117,15 @@ def score_shift(
     if shift.classes:
         rows = torch.isin(targets, torch.tensor(shift.classes))
         source, targets = masked(source[rows], shift.classes), targets[rows]
-    reached = top_k(source, targets) if len(targets) else math.nan
+    first, fifth = (top_k(source, targets, k) if len(targets) else math.nan for k in (1, 5))
     shifted = masked(shifted, shift.classes)
     return ShiftScore(
         shift=shift,
         top1=top_k(shifted, shift.split.targets),
+        top5=top_k(shifted, shift.split.targets, 5),
         loss=float(functional.cross_entropy(shifted, shift.split.targets)),
-        source_top1=reached,
+        source_top1=first,
+        source_top5=fifth,
     )
 
 
@@ -169,7 +175,8 @@ def logit(share: float, count: int) -> float:
     return math.log(share / (1 - share))
 
 
-def _files(case: Case, scores: Sequence[ShiftScore]) -> dict[str, bytes]:
+def shift_files(case: Case, scores: Sequence[ShiftScore]) -> dict[str, bytes]:
+    """Every target as a table and a picture."""
     from bob.report.plots import shift_picture
 
     rows = [

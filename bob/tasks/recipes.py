@@ -174,3 +174,7 @@ class RetrievalRecipe(Frozen):
     image_size: int = Field(default=224, ge=8)
     ks: tuple[int, ...] = Field(default=(1, 5, 10), min_length=1)
     setting: Literal["easy", "medium", "hard"] = "medium"
+
+
+class ReleasedRecipe(Frozen):
+    """The released classifier, read as its release says: there is nothing to set."""

@@ -106,10 +106,10 @@ def _panel_row(
     name = data.class_names[int(data.queries.targets[query])]
     right = words.count("right")
     return PanelRow(
-        query=data.queries.images[query],
+        query=data.queries.picture(query),
         label=f"{name[:14]}  {right} of {len(words)}",
         found=[
-            (data.database.images[position], word)
+            (data.database.picture(position), word)
             for position, word in zip(positions, words, strict=True)
         ],
     )

@@ -210,6 +210,12 @@ class Tracker:
         if verdict.score is not None:
             one = verdict.score
             values = {"band_low": one.low, "band_high": one.high, "delta": one.delta, "z": one.z}
+        for stranger in verdict.published:
+            values[f"published/{stranger.metric}"] = stranger.published
+            values[f"published_delta/{stranger.metric}"] = stranger.delta
+        if verdict.published:
+            sources = dict.fromkeys(one.source for one in verdict.published)
+            tags["bob.published"] = "; ".join(sources)[:_LIMIT]
         for run_id in run_ids:
             if run_id is not None and not self._down:
                 with self._kept("verdict"):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
 
 from bob.backbones import Backbone
-from bob.datasets import Split
+from bob.datasets import AnySplit, Split
 from bob.tasks.recipes import FinetuneRecipe
+from bob.training.image_loader import Batch, TrainLoader, pixels
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+SCORING_BATCH = 256
 
 
 def normalised(images: torch.Tensor, backbone: Backbone) -> torch.Tensor:
@@ -61,20 +61,6 @@ class TensorBatches:
             yield self.images[picks], self.targets[picks]
 
 
-class _AugmentedSplit(Dataset[Batch]):
-    def __init__(self, split: Split, transform: Any) -> None:
-        self.split, self.transform = split, transform
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> Batch:
-        from torchvision.transforms.functional import to_pil_image
-
-        image: torch.Tensor = self.transform(to_pil_image(self.split.images[index]))
-        return image, self.split.targets[index]
-
-
 def needs_pixels(recipe: FinetuneRecipe) -> bool:
     """Whether the recipe augments single images, which memory-resident tensors bypass."""
     return bool(
@@ -87,33 +73,56 @@ def needs_pixels(recipe: FinetuneRecipe) -> bool:
 
 
 def train_batches(
-    split: Split,
+    split: AnySplit,
     recipe: FinetuneRecipe,
     backbone: Backbone,
     *,
     device: torch.device,
     workers: int,
     seed: int,
-) -> TensorBatches | DataLoader[Batch]:
+) -> TensorBatches | TrainLoader:
     """Batches of the train split under the recipe, reshuffled at each pass from ``seed``."""
     generator = torch.Generator().manual_seed(seed)
-    if not needs_pixels(recipe):
+    if isinstance(split, Split) and not needs_pixels(recipe):
         return TensorBatches(
             normalised(split.images, backbone).to(device),
             split.targets.to(device),
             min(recipe.batch_size, len(split)),
             generator,
         )
-    return DataLoader(
-        _AugmentedSplit(split, train_transform(recipe, backbone)),
+    return TrainLoader(
+        split,
+        train_transform(recipe, backbone),
         batch_size=min(recipe.batch_size, len(split)),
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
+        workers=workers,
+        pinned=device.type == "cuda",
         generator=generator,
     )
+
+
+@dataclass(frozen=True)
+class ScoringBatches:
+    """Normalised images of a split in its order, batch by batch, as often as asked for.
+
+    Those of a split in memory are kept.
+    """
+
+    split: AnySplit
+    backbone: Backbone
+    workers: int
+    _kept: list[torch.Tensor] = field(default_factory=list, init=False)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        if isinstance(self.split, Split):
+            if not self._kept:
+                self._kept.append(normalised(self.split.images, self.backbone))
+            yield from self._kept[0].split(SCORING_BATCH)
+            return
+        size, crop_pct = self.backbone.image_size, self.backbone.crop_pct
+        for images in pixels(
+            self.split, size=size, crop_pct=crop_pct, batch=SCORING_BATCH, workers=self.workers
+        ):
+            yield normalised(images, self.backbone)
 
 
 def train_transform(recipe: FinetuneRecipe, backbone: Backbone) -> Any:
@@ -121,6 +130,8 @@ def train_transform(recipe: FinetuneRecipe, backbone: Backbone) -> Any:
     from timm.data.transforms_factory import create_transform
 
     cropped = recipe.crop_scale < 1
+    if not needs_pixels(recipe):
+        return _Plain(backbone)
     return create_transform(
         (3, backbone.image_size, backbone.image_size),
         is_training=True,
@@ -136,3 +147,16 @@ def train_transform(recipe: FinetuneRecipe, backbone: Backbone) -> Any:
         re_mode="pixel",
         use_prefetcher=False,
     )
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """No augmentation: the image as it is scored."""
+
+    backbone: Backbone
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        from bob.datasets.images import fit
+
+        size, crop_pct = self.backbone.image_size, self.backbone.crop_pct
+        return normalised(fit(image, size, crop_pct)[None], self.backbone)[0]

@@ -17,7 +17,7 @@ from bob.case import Progress
 from bob.errors import BobError, TrainingDiverged
 from bob.tasks.recipes import FinetuneRecipe
 from bob.training.classifier import Classifier
-from bob.training.data import Batch
+from bob.training.image_loader import Batch
 from bob.training.memory import split_further
 from bob.training.optimiser import build_optimiser, build_schedule
 
@@ -152,13 +152,13 @@ class Loop:
                 "or run with --precision 32-true."
             )
 
-    def predict(self, images: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
-        """Logits ``(n, classes)``, float32 on the CPU, for normalised images ``(n, 3, s, s)``."""
+    def predict(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Logits ``(n, classes)``, float32 on the CPU, for normalised images ``(b, 3, s, s)``."""
         self.runner.eval()
         device = self.fabric.device
         with torch.inference_mode():
             return torch.cat(
-                [self.runner(part.to(device)).float().cpu() for part in images.split(batch_size)]
+                [self.runner(part.to(device, non_blocking=True)).float().cpu() for part in batches]
             )
 
 

@@ -1,0 +1,153 @@
+"""The classifier a checkpoint was released with, read on ImageNet and its variants.
+
+Nothing is learnt and nothing depends on the seed. Images are prepared as timm's ``validate.py``
+does, so that scores can be held against the tables that timm publishes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from bob.backbones import ReleasedClassifier
+from bob.backbones.released import CLASSES
+from bob.case import Case, Context, Progress
+from bob.datasets import AnySplit, ClassificationData, ShiftData
+from bob.errors import BobError
+from bob.tasks.base import TaskOutput
+from bob.tasks.ood import ShiftScore, score_shift, shift_files, shift_metrics
+from bob.tasks.scores import classification_metrics, outcomes
+from bob.training.image_loader import transformed, without_position
+from bob.training.loop import Emit
+from bob.training.memory import split_further
+
+BATCH = 128
+
+
+def run(
+    case: Case,
+    backbone: ReleasedClassifier,
+    data: ClassificationData,
+    *,
+    fabric: Fabric,
+    context: Context,
+    emit: Emit,
+) -> TaskOutput:
+    """Classify the test split and, where the dataset has them, every shifted target.
+
+    Returns:
+        ``top1``, ``top5`` and ``test_loss`` on the test split. With shifts, what ``ood`` gives of
+        them (``shifted_top1``, ``shift/<group>``, ...), and ``shift_top5/<group>``,
+        ``source_top1/<group>`` and ``source_top5/<group>``, the last two on the test images of the
+        group's classes. Where a target holds some of the classes, logits of the others are masked.
+
+    Raises:
+        BobError: The dataset has other classes than the classifier, or a logit is not finite.
+    """
+    classes = len(data.class_names)
+    if classes != CLASSES:
+        raise BobError(
+            f"Dataset {case.dataset.key!r} has {classes} classes, a released classifier tells "
+            f"{CLASSES:,} apart; eval_released reads ImageNet and its variants.",
+            kind="dataset",
+        )
+    started = time.perf_counter()
+    module: Any = backbone.module.eval().to(memory_format=torch.channels_last)
+    reader = _Reader(fabric.setup_module(module), backbone, fabric, context.workers)
+    shifts = data.shifts if isinstance(data, ShiftData) else ()
+    total = len(data.test) + sum(len(shift.split) for shift in shifts)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        emit(Progress(phase="evaluate", step=done, steps=total))
+
+    logits = reader.logits(data.test, f"{case.dataset.key} test", advance)
+    scores = [
+        score_shift(
+            shift,
+            reader.logits(shift.split, f"{case.dataset.key} {shift.name}", advance),
+            logits,
+            data.test.targets,
+        )
+        for shift in shifts
+    ]
+    metrics = classification_metrics(logits, data.test.targets)
+    files: dict[str, bytes] = {}
+    if scores:
+        metrics |= shift_metrics(scores, metrics["top1"], len(data.test), case.dataset.baseline)
+        metrics |= _group_metrics(scores)
+        files = shift_files(case, scores)
+    return TaskOutput(
+        metrics=metrics,
+        outcomes=outcomes(logits, data.test.targets, data.class_names),
+        timings={"evaluate": time.perf_counter() - started},
+        files=files,
+        remarks=(
+            *data.test.remarks,
+            *(text for shift in shifts for text in shift.split.remarks),
+        ),
+    )
+
+
+class _Reader:
+    def __init__(
+        self, module: Any, backbone: ReleasedClassifier, fabric: Fabric, workers: int
+    ) -> None:
+        self.module, self.backbone = module, backbone
+        self.fabric, self.workers = fabric, workers
+        self.parts = 1
+
+    def logits(self, split: AnySplit, what: str, advance: Callable[[int], None]) -> torch.Tensor:
+        """Float32 ``(n, classes)`` on the CPU, in the split's order."""
+        loader = transformed(
+            split,
+            partial(without_position, self.backbone.transform),
+            batch=BATCH,
+            workers=self.workers,
+            pinned=self.fabric.device.type == "cuda",
+        )
+        batches = []
+        with torch.inference_mode():
+            for images in loader:
+                logits = self._forward(images.contiguous(memory_format=torch.channels_last))
+                if not torch.isfinite(logits).all():
+                    raise BobError(
+                        f"Logits of {self.backbone.key!r} on {what} are NaN or infinite under "
+                        f"precision {self.fabric.strategy.precision.precision}. Check the "
+                        "checkpoint, or run with --precision 32-true.",
+                        kind="backbone",
+                    )
+                batches.append(logits)
+                advance(len(logits))
+        return torch.cat(batches)
+
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        device = self.fabric.device
+        while True:
+            size = -(-len(images) // self.parts)
+            try:
+                parts = [
+                    self.module(part.to(device, non_blocking=True)).float()
+                    for part in images.split(size)
+                ]
+                return torch.cat(parts).cpu()
+            except torch.OutOfMemoryError:
+                height, width = images.shape[-2:]
+                self.parts = split_further(self.parts, len(images), (height, width), device)
+
+
+def _group_metrics(scores: Sequence[ShiftScore]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for one in scores:
+        for name in ("top5", "source_top1", "source_top5"):
+            label = "shift_top5" if name == "top5" else name
+            values.setdefault(f"{label}/{one.shift.group}", []).append(getattr(one, name))
+    return {name: fmean(many) for name, many in values.items()}

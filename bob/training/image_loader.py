@@ -1,0 +1,153 @@
+"""Loader processes over images on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from bob.datasets import AnySplit, ImageSplit
+from bob.datasets.images import fit
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Images and targets."""
+
+Transform = Callable[[Any, int], torch.Tensor]
+"""PIL image and its position → tensor."""
+
+_Sample = tuple[torch.Tensor, int, str]
+
+
+class _Samples(Dataset[_Sample]):
+    def __init__(self, split: AnySplit, transform: Transform) -> None:
+        self.split, self.transform = split, transform
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> _Sample:
+        problem = ""
+        if isinstance(self.split, ImageSplit):
+            image, problem = self.split.attempt(index)
+        else:
+            image = self.split.pil(index)
+        return self.transform(image, index), index, problem
+
+
+def _joined(samples: list[_Sample]) -> tuple[torch.Tensor, list[int], list[tuple[int, str]]]:
+    images, indices, problems = zip(*samples, strict=True)
+    bad = [(i, text) for i, text in zip(indices, problems, strict=True) if text]
+    return torch.stack(images), list(indices), bad
+
+
+def _noted(split: AnySplit, bad: list[tuple[int, str]]) -> None:
+    if isinstance(split, ImageSplit):
+        for index, problem in bad:
+            split.report(index, problem)
+
+
+class TrainLoader:
+    """Shuffled batches of augmented images; the last incomplete one is left out.
+
+    Args:
+        split: Images and targets.
+        transform: PIL image → ``(3, size, size)`` float32.
+        batch_size: Images a batch.
+        workers: Loader processes.
+        pinned: Whether batches are put into page-locked memory.
+        generator: Decides the order, anew at each pass.
+    """
+
+    def __init__(
+        self,
+        split: AnySplit,
+        transform: Callable[[Any], torch.Tensor],
+        *,
+        batch_size: int,
+        workers: int,
+        pinned: bool,
+        generator: torch.Generator,
+    ) -> None:
+        self.split = split
+        self._loader: DataLoader[_Sample] = DataLoader(
+            _Samples(split, partial(without_position, transform)),
+            batch_size=batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pinned,
+            generator=generator,
+            collate_fn=_joined,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        found: Any
+        for found in self._loader:
+            images, indices, bad = found
+            _noted(self.split, bad)
+            yield images, self.split.targets[indices]
+
+
+def without_position(
+    transform: Callable[[Any], torch.Tensor], image: Any, position: int
+) -> torch.Tensor:
+    """Call a transform of images alone; for ``functools.partial``."""
+    return transform(image)
+
+
+def _fitted(size: int, crop_pct: float, image: Any, position: int) -> torch.Tensor:
+    return fit(image, size, crop_pct)
+
+
+def pixels(
+    split: AnySplit, *, size: int, crop_pct: float, batch: int, workers: int
+) -> Iterator[torch.Tensor]:
+    """Images of a split in its order, uint8 ``(b, 3, size, size)``.
+
+    Args:
+        split: Images.
+        size: Height and width.
+        crop_pct: Share of the shorter side that is kept.
+        batch: Images at a time.
+        workers: Loader processes.
+    """
+    return transformed(split, partial(_fitted, size, crop_pct), batch=batch, workers=workers)
+
+
+def transformed(
+    split: AnySplit, transform: Transform, *, batch: int, workers: int, pinned: bool = False
+) -> Iterator[torch.Tensor]:
+    """What a transform makes of a split's images, in their order.
+
+    Args:
+        split: Images; unreadable ones are noted there.
+        transform: Gets the image (PIL, RGB) and its position.
+        batch: Images at a time.
+        workers: Loader processes.
+        pinned: Whether batches are put into page-locked memory.
+
+    Yields:
+        Stacked tensors ``(b, ...)``.
+
+    Raises:
+        BobError: Too many images of the split are unreadable.
+    """
+    loader: DataLoader[_Sample] = DataLoader(
+        _Samples(split, transform),
+        batch_size=batch,
+        num_workers=workers,
+        pin_memory=pinned,
+        collate_fn=_joined,
+    )
+    found: Any
+    for found in loader:
+        images, _, bad = found
+        _noted(split, bad)
+        yield images

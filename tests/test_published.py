@@ -1,0 +1,490 @@
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mlflow import MlflowClient
+
+from bob.bench import Evaluation
+from bob.case import Case, Result, Status, Verdict
+from bob.catalog import BackboneEntry, Catalog, DatasetEntry, parse_backbone
+from bob.cli import main
+from bob.references import published
+from bob.references.judge import Gate
+from bob.references.published import Published, beside, comparisons, published_scores
+from bob.references.store import ReferenceStore
+from bob.report.files import verdict_record
+from bob.report.text import aligned, failure_message, table
+from bob.tasks.recipes import KnnRecipe, ReleasedRecipe, RetrievalRecipe
+from bob.tracking import Tracker, resolve_store
+from tests.conftest import MakeResult
+
+ROOT = Path(__file__).parents[1]
+NAME = "resnet50.a1_in1k"
+TIMM = "huggingface/pytorch-image-models"
+
+
+def score(**facts: object) -> Published:
+    usual: dict[str, object] = {
+        "checkpoint": f"timm:{NAME}", "backbone": "resnet50_a1_in1k", "task": "eval_released",
+        "dataset": "imagenet", "metric": "top1", "value": 0.8124, "width": 0.001,
+        "image_size": 288, "setting": "crop_pct 1.000, bicubic", "source_repo": TIMM,
+        "source_path": "results/results-imagenet.csv", "source_commit": "aa4b585" + "0" * 33,
+    }  # fmt: skip
+    return Published(**{**usual, **facts})  # type: ignore[arg-type]
+
+
+def dataset(key: str, kind: str = "classification") -> DatasetEntry:
+    return DatasetEntry.model_validate(
+        {"key": key, "kind": kind, "loader": "a:b", "sha256": None, "classes": 1000,
+         "test_size": 50000}
+    )  # fmt: skip
+
+
+@pytest.fixture
+def case(catalog: Catalog) -> Case:
+    return Case(
+        backbone=parse_backbone(f"timm:{NAME}", catalog),
+        task="eval_released",
+        dataset=dataset("imagenet"),
+        scale="full",
+        recipe=ReleasedRecipe(),
+    )
+
+
+def result(case: Case, size: int = 288, **metrics: float) -> Result:
+    return Result(
+        case=case, metrics={"test_loss": 0.9, **metrics}, image_size=size, weights_digest="w"
+    )
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(ReferenceStore(tmp_path / "references", builtin=tmp_path / "none"))
+
+
+# what the package carries
+
+
+def test_every_carried_score_is_a_fraction_of_a_known_task_with_its_source() -> None:
+    scores = published_scores()
+    assert {one.task for one in scores} == {"eval_released", "knn", "retrieval"}
+    for one in scores:
+        assert 0 < one.value <= 1
+        assert 0.001 <= one.width <= 0.01
+        assert len(one.source_commit) == 40
+        assert "/" in one.source_repo
+        assert one.checkpoint or one.backbone
+    places = {
+        (one.checkpoint, one.backbone, one.task, one.dataset, one.metric, one.image_size)
+        for one in scores
+    }
+    assert len(places) == len(scores)
+
+
+def test_carried_scores_are_at_the_size_timm_tests_at() -> None:
+    import timm
+    from timm.data import resolve_data_config
+
+    names = {
+        (one.checkpoint.removeprefix("timm:"), one.image_size)
+        for one in published_scores()
+        if one.task == "eval_released"
+    }
+    assert len(names) > 100
+    for name, size in names:
+        config = timm.get_pretrained_cfg(name)
+        assert config.num_classes == 1000
+        data = resolve_data_config(pretrained_cfg=config.to_dict(), use_test_size=True)
+        assert data["input_size"][-1] == size
+
+
+# the filter
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    path = ROOT / "scripts" / "published_references.py"
+    spec = importlib.util.spec_from_file_location("published_references", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules["published_references"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(**facts: str) -> dict[str, str]:
+    return {
+        "timm_name_or_checkpoint": NAME, "task": "classification", "dataset": "ImageNet-1k",
+        "setting": "288px eval of released classifier weights, crop_pct 1.000, bicubic",
+        "metric": "top1", "value": "81.244", "unit": "percent", "source_repo": TIMM,
+        "source_path": "results/results-imagenet.csv", "source_commit": "a" * 40, **facts,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "kept"),
+    [
+        ({}, ("imagenet", "top1")),
+        ({"dataset": "ImageNet-Sketch", "metric": "top5"}, ("imagenet_sketch", "top5")),
+        (
+            {"dataset": "ImageNet-1k-val (200-class subset of ImageNet-A)"},
+            ("imagenet_a", "source_top1"),
+        ),
+        # another size, crop or filter than the checkpoint is tested at
+        ({"setting": "224px eval of released classifier weights, crop_pct 0.950, bicubic"}, None),
+        ({"setting": "288px eval of released classifier weights, crop_pct 0.950, bicubic"}, None),
+        ({"setting": "288px eval of released classifier weights, crop_pct 1.000, bilinear"}, None),
+        # another table, another dataset, another checkpoint
+        ({"source_repo": "facebookresearch/ConvNeXt"}, None),
+        ({"dataset": "ImageNet-ReaL"}, None),
+        ({"timm_name_or_checkpoint": "convnext_base.fb_in22k"}, None),
+        ({"timm_name_or_checkpoint": "torchhub:somebody/model"}, None),
+        ({"setting": "288px fine-tuned"}, None),
+    ],
+)
+def test_released_keeps_what_the_task_measures(
+    script: ModuleType, facts: dict[str, str], kept: tuple[str, str] | None
+) -> None:
+    found = list(script.released([row(**facts)], {NAME: "resnet50_a1_in1k"}))
+    assert [(one.dataset, one.metric) for one in found] == ([kept] if kept else [])
+    for one in found:
+        assert one.checkpoint == f"timm:{NAME}"
+        assert one.backbone == "resnet50_a1_in1k"
+        assert one.image_size == 288
+        assert one.value == pytest.approx(0.81244)
+
+
+def test_neighbours_are_dinos_own(script: ModuleType) -> None:
+    own = row(
+        timm_name_or_checkpoint="vit_small_patch16_224.dino", task="knn", value="74.5",
+        setting="frozen, weighted k-NN, T=0.07", source_repo="facebookresearch/dino",
+    )  # fmt: skip
+    others = [
+        {**own, "setting": "vanilla 100ep 8-GPU reproduction run"},
+        {**own, "source_repo": "bytedance/ibot", "setting": "frozen k-NN"},
+        {**own, "timm_name_or_checkpoint": "vit_small_patch16_224.dino[100ep retrain]"},
+    ]
+    (one,) = script.neighbours([own, *others], {})
+    assert (one.task, one.value, one.image_size) == ("knn", pytest.approx(0.745), 224)
+
+
+def test_retrieval_leaves_out_other_normalisation_and_other_features(script: ModuleType) -> None:
+    def listed(key: str, checkpoint: str) -> dict[str, str]:
+        return row(
+            timm_name_or_checkpoint=checkpoint, task="retrieval", source_repo="a/b",
+            setting=f"MRR (notebook table, row {key}, timm 0.6.12)",
+        )  # fmt: skip
+
+    def authors(key: str, **facts: str) -> dict[str, str]:
+        return {
+            "dataset": "CUB-200-2011", "metric": "MRR", "value": "0.604",
+            "setting": f"frozen, no training; run_key={key}", **facts,
+        }  # fmt: skip
+
+    moco = "https://dl.fbaipublicfiles.com/moco-v3/vit-b-300ep/vit-b-300ep.pth.tar"
+    vicreg = "torchhub:facebookresearch/vicreg:resnet50"
+    notes = [
+        {"key": "mocov3_vit_base", "timm_name": "", "note": f"NO timm checkpoint; {moco}"},
+        {"key": "vicreg_resnet50", "timm_name": "",
+         "note": "torch.hub facebookresearch/vicreg:main resnet50 = https://x.org/resnet50.pth"},
+    ]  # fmt: skip
+    keys = script._keys(notes)
+    assert keys[moco] == "mocov3_vit_base"
+    assert keys[vicreg] == "vicreg_resnet50"
+    rows = [
+        listed("timm-resnet50", NAME),
+        listed("moco-vit_base_patch16_224", moco),
+        listed("vicreg-resnet50", vicreg),
+        listed("timm-vit_base_patch16_224_augreg_in1k", "vit_base_patch16_224.augreg_in1k"),
+        listed("timm-swinv2_tiny_window8_256", "swinv2_tiny_window8_256.ms_in1k"),
+    ]
+    names = ["timm-resnet50", "moco-vit_base_patch16_224", "vicreg-resnet50",
+             "timm-vit_base_patch16_224_augreg_in1k", "timm-swinv2_tiny_window8_256",
+             "sscd-resnet50_im"]  # fmt: skip
+    strange = [
+        authors("timm-resnet50", metric="mAP(%)"),
+        authors("timm-resnet50", dataset="all tasks"),
+    ]
+    found = list(script.retrieval([*map(authors, names), *strange], rows, keys))
+    assert [(one.checkpoint or one.backbone, one.image_size) for one in found] == [
+        (f"timm:{NAME}", 224),
+        ("mocov3_vit_base", 224),
+        ("timm:swinv2_tiny_window8_256.ms_in1k", 256),
+    ]
+    assert {(one.dataset, one.metric) for one in found} == {("cub200", "mrr_authors")}
+
+
+def test_widths_follow_the_spread_where_enough_pairs_tell_it(script: ModuleType) -> None:
+    rows = []
+    for index in range(script.MIN_PAIRS):
+        name = f"model{index}.tag"
+        rows.append(row(timm_name_or_checkpoint=name, value="80.0"))
+        other = {"setting": "288px", "source_repo": "a/b", "value": f"{80 + 0.4 * (-1) ** index}"}
+        rows.append(row(timm_name_or_checkpoint=name, **other))
+    rows.append(row(timm_name_or_checkpoint="model0.tag", setting="384px", source_repo="a/b"))
+    rows.append(row(timm_name_or_checkpoint="model0.tag", setting="288px independent retrain",
+                    source_repo="a/b", value="10"))  # fmt: skip
+    pairs = script.spread(rows)
+    assert len(pairs["imagenet", "top1"]) == script.MIN_PAIRS
+    scores = list(script.released([row(), row(metric="top5")], {}))
+    top1, top5 = script.widths(scores, pairs)
+    assert top1[2:] == ("top1", "0.0040", "10", "0.00400", "spread")
+    assert top5[2:] == ("top5", "0.0010", "0", "0.00000", "least")
+    del pairs["imagenet", "top1"][0]
+    assert script.widths(scores, pairs)[0][3:] == ("0.0010", "9", "0.00400", "least")
+
+
+def test_the_script_writes_what_the_package_reads(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def write(name: str, rows: list[dict[str, str]]) -> None:
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write("published_scores.csv", [row(), row(metric="top5", value="95.1"), row(task="detection",
+          setting="")])  # fmt: skip
+    write("bob_paper_scores.csv", [{"dataset": "", "metric": "", "value": "", "setting": ""}])
+    write("backbones.csv", [{"key": "mine", "timm_name": NAME, "note": ""}])
+    monkeypatch.setattr(script, "TARGET", tmp_path)
+    script.main(tmp_path)
+    assert "2 of 4 rows kept" in capsys.readouterr().out
+    monkeypatch.setattr(published, "FOLDER", tmp_path)
+    scores = published_scores.__wrapped__()
+    assert [(one.metric, one.value, one.backbone) for one in scores] == [
+        ("top1", 0.81244, "mine"),
+        ("top5", 0.951, "mine"),
+    ]
+    write("published_scores.csv", [row(), row(value="70")])
+    with pytest.raises(SystemExit, match="given twice"):
+        script.main(tmp_path)
+
+
+# matching
+
+
+def entry(spec: str, catalog: Catalog, **changes: object) -> BackboneEntry:
+    return parse_backbone(spec, catalog).model_copy(update=changes)
+
+
+def test_a_checkpoint_is_found_by_timm_name_and_by_key(catalog: Catalog) -> None:
+    one = score()
+    assert one.is_of(entry(f"timm:{NAME}", catalog))
+    assert one.is_of(entry(f"timm:hf-hub:timm/{NAME}", catalog))
+    assert one.is_of(entry(f"timm:{NAME},name=mine", catalog))
+    assert one.is_of(entry(f"timm:{NAME}", catalog, key="resnet50_a1_in1k"))
+    assert not one.is_of(entry("timm:resnet50.a2_in1k", catalog))
+    assert not one.is_of(entry(f"timm:{NAME},pretrained=false", catalog))
+    assert not one.is_of(entry(f"timm:{NAME},output_stride=16", catalog))
+    assert not one.is_of(entry(f"timm:{NAME}", catalog, mean=(0.5, 0.5, 0.5)))
+
+
+def test_a_file_counts_under_the_catalogs_own_key_alone(catalog: Catalog, tmp_path: Path) -> None:
+    file = tmp_path / "some.safetensors"
+    file.write_bytes(b"")
+    other = entry(f"timm:{NAME},checkpoint={file}", catalog)
+    assert not score().is_of(other)
+    assert score().is_of(other.model_copy(update={"key": "resnet50_a1_in1k"}))
+    foreign = score(checkpoint="", backbone="mocov3_vit_base")
+    assert not foreign.is_of(other)
+    assert foreign.is_of(other.model_copy(update={"key": "mocov3_vit_base"}))
+
+
+def test_another_size_dataset_task_or_recipe_does_not_match(case: Case) -> None:
+    def found(case: Case, one: Published, size: int = 288, **metrics: float) -> int:
+        return len(comparisons(case, [result(case, size, **metrics)], [one]))
+
+    assert found(case, score(), top1=0.81) == 1
+    assert found(case, score(), 224, top1=0.81) == 0
+    assert found(case, score(dataset="imagenet_a"), top1=0.81) == 0
+    assert found(case, score(task="knn"), top1=0.81) == 0
+    assert found(case, score(metric="top5"), top1=0.81) == 0
+    assert found(case, score(), top1=float("nan")) == 0
+
+    knn = replace(case, task="knn", recipe=KnnRecipe())
+    assert found(knn, score(task="knn"), top1=0.7) == 1
+    assert found(replace(knn, recipe=KnnRecipe(k=10)), score(task="knn"), top1=0.7) == 0
+    birds = score(task="retrieval", dataset="cub200", metric="mrr_authors")
+    search = replace(
+        case, task="retrieval", dataset=dataset("cub200", "retrieval"), recipe=RetrievalRecipe()
+    )
+    assert found(search, birds, mrr_authors=0.6, mrr=0.7) == 1
+    assert found(search, birds, mrr=0.7) == 0
+    hard = replace(search, recipe=RetrievalRecipe(setting="hard"))
+    assert found(hard, birds, mrr_authors=0.6) == 0
+
+
+def test_shifted_targets_are_found_under_their_names(case: Case) -> None:
+    shifted = replace(case, dataset=dataset("imagenet_variants", "shift"))
+    scores = [
+        score(dataset="imagenet_a", value=0.1),
+        score(dataset="imagenet_a", metric="top5", value=0.2),
+        score(dataset="imagenet_a", metric="source_top1", value=0.3),
+        score(dataset="imagenet_r", value=0.4),
+        score(),
+    ]
+    metrics = {
+        "top1": 0.8, "shift/imagenet_a": 0.11, "shift_top5/imagenet_a": 0.22,
+        "source_top1/imagenet_a": 0.33,
+    }  # fmt: skip
+    found = comparisons(shifted, [result(shifted, **metrics)], scores)
+    assert [(one.metric, one.value, one.published) for one in found] == [
+        ("top1", 0.8, 0.8124),
+        ("shift/imagenet_a", 0.11, 0.1),
+        ("shift_top5/imagenet_a", 0.22, 0.2),
+        ("source_top1/imagenet_a", 0.33, 0.3),
+    ]
+    probe = replace(shifted, task="ood")
+    assert not comparisons(probe, [result(probe, **metrics)], [score(task="ood")])
+    others = result(shifted, top1=0.8, **{"shift/cartoons": 0.4})
+    assert not comparisons(shifted, [others], scores)
+
+
+# judging
+
+
+@pytest.mark.parametrize("top1", [0.8114, 0.8124, 0.8134])
+def test_inside_the_width_is_told_without_a_warning(gate: Gate, case: Case, top1: float) -> None:
+    verdict = gate.judge(case, [result(case, top1=top1)])
+    assert verdict.status is Status.NO_REFERENCE
+    assert "Published: top1" in verdict.reason
+    assert TIMM in verdict.reason
+    assert verdict.warnings == ()
+    assert verdict.published[0].agrees
+
+
+def test_agreement_does_not_excuse_a_failure(case: Case) -> None:
+    failed = Verdict(status=Status.FAIL, reason="below")
+    told = beside(failed, case, [result(case, top1=0.8124)], [score()])
+    assert told.status is Status.FAIL
+    assert told.reason == "below"
+    assert told.published[0].agrees
+
+
+@pytest.mark.parametrize("top1", [0.5, 0.811, 0.814, 0.999])
+def test_outside_the_width_warns_and_never_fails(gate: Gate, case: Case, top1: float) -> None:
+    verdict = gate.judge(case, [result(case, top1=top1)])
+    assert verdict.status is Status.NO_REFERENCE
+    (warning,) = verdict.warnings
+    assert f"top1 {top1:.4f} is {top1 - 0.8124:+.4f} from the published 0.8124" in warning
+    assert "results/results-imagenet.csv @aa4b585" in warning
+
+
+def test_a_measured_reference_decides_alone(gate: Gate, case: Case) -> None:
+    gate.store.write(case, [result(case, top1=0.7)])
+    verdict = gate.judge(case, [result(case, top1=0.7)])
+    assert verdict.status is Status.PASS
+    assert "Published" not in verdict.reason
+    assert len(verdict.warnings) == 1
+    below = gate.judge(case, [result(case, top1=0.5)])
+    assert below.status is Status.FAIL
+    assert below.published
+    assert gate.judge(case, [result(case, top1=float("nan"))]).published == ()
+
+
+# telling
+
+
+def evaluated(gate: Gate, case: Case, **metrics: float) -> Evaluation:
+    results = (result(case, **metrics),)
+    return Evaluation(case=case, results=results, verdict=gate.judge(case, results))
+
+
+def test_the_table_has_a_column_when_a_case_has_a_published_score(gate: Gate, case: Case) -> None:
+    plain = evaluated(gate, replace(case, dataset=dataset("elsewhere")), top1=0.8)
+    assert "published" not in table([plain])[0]
+    known = evaluated(gate, case, top1=0.8)
+    rows = table([plain, known])
+    column = rows[0].index("published")
+    assert rows[0][-2:] == ("published", "verdict")
+    assert rows[1][column] == "-"
+    assert rows[2][column] == "0.8124 (-0.0124, 1 of 1 apart)"
+    assert "published" in aligned(rows)[0]
+    text = failure_message(known, store="sqlite:///x", repeat="pytest")
+    assert "published 0.8124 ± 0.0010  Δ -0.0124" in text
+    record = verdict_record(known.verdict)["published"]["top1"]
+    assert record["published"] == pytest.approx(0.8124)
+    assert record["agrees"] is False
+
+
+def test_mlflow_keeps_the_published_score_its_distance_and_its_source(
+    shared_store: str, tmp_path: Path, gate: Gate, case: Case
+) -> None:
+    tracker = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
+    run_id = tracker.start_case(case, role="check")
+    assert run_id is not None
+    one = evaluated(gate, case, top1=0.8)
+    tracker.finish_case(run_id, one.results[0])
+    tracker.log_verdict([run_id], one.verdict)
+    assert not tracker.problems
+    run = MlflowClient(shared_store).get_run(run_id)
+    assert run.data.metrics["published/top1"] == pytest.approx(0.8124)
+    assert run.data.metrics["published_delta/top1"] == pytest.approx(-0.0124)
+    assert run.data.tags["bob.published"].startswith(f"{TIMM} results/results-imagenet.csv")
+    assert run.data.tags["bob.verdict"] == "no reference"
+
+
+def test_bob_list_published(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "published", "mocov3_vit_base"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert all("mrr_authors" in line and "hsouri/bob-retrieval" in line for line in lines)
+    assert main(["list", "published", f"timm:{NAME}"]) == 0
+    by_name = capsys.readouterr().out
+    assert main(["list", "published", "resnet50_a1_in1k"]) == 0
+    assert capsys.readouterr().out == by_name
+    assert main(["list", "published", "resnet50_a1"]) == 2
+    assert "Did you mean 'resnet50_a1_in1k'" in capsys.readouterr().err
+    assert main(["list", "tasks", "knn"]) == 2
+
+
+@pytest.fixture
+def carried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+    """Replaces the carried scores by one of the tiny scale's fine-tuning."""
+
+    def carry(value: float) -> None:
+        for name, text in {
+            "sources.csv": f"source,repository,path,commit\n0,some/where,README.md,{'c' * 40}\n",
+            "widths.csv": "task,dataset,metric,width\nfinetune,digits,top1,0.25\n",
+            "scores.csv": "checkpoint,backbone,task,dataset,metric,value,image_size,setting,"
+            f"source\n,pixels_fine,finetune,digits,top1,{value},32,,0\n",
+        }.items():
+            (tmp_path / name).write_text(text)
+        monkeypatch.setattr(published, "FOLDER", tmp_path)
+        published_scores.cache_clear()
+
+    yield carry
+    monkeypatch.undo()
+    published_scores.cache_clear()
+
+
+@pytest.mark.parametrize(("value", "warned"), [(0.7, False), (0.1, True)])
+def test_a_session_tells_it(
+    project: pytest.Pytester, carried: Callable[[float], None], value: float, warned: bool
+) -> None:
+    carried(value)
+    done = project.runpytest("-q", "-k", "pixels", "--progress=off")
+    done.assert_outcomes(passed=2, warnings=2 + warned)
+    done.stdout.fnmatch_lines([f"pixels_fine *  {value:.4f} (*no reference"])
+    text = done.stdout.str()
+    assert "Published: top1" in text
+    assert ("not what was published: top1" in text) is warned
+
+
+def test_the_make_result_of_other_tests_has_no_size(
+    gate: Gate, tiny_case: Case, make_result: MakeResult
+) -> None:
+    assert gate.judge(tiny_case, [make_result(tiny_case, 0.95)]).published == ()
