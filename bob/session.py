@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bob.case import Case, Context, Status
 from bob.catalog import BackboneEntry, load_catalog
 from bob.options import given_arguments, read_options
+from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
 from bob.tasks.detection_recipe import ENGINES
@@ -83,6 +85,7 @@ class BobSession:
                 ``--max-gpu-hours``, or the store cannot be used.
         """
         from bob.bench import Bands, Bench
+        from bob.cost.present import Shelf
         from bob.cost.total import check_limit
         from bob.executors import make_executor
         from bob.references.store import ReferenceStore
@@ -92,11 +95,13 @@ class BobSession:
         store = ReferenceStore(self.options.references)
         store.check(self.options.scale)
         if self.options.max_gpu_hours is not None:
+            features = Path(self.options.features) if self.options.features else features_root()
             check_limit(
                 cases,
                 limit=self.options.max_gpu_hours,
                 gpu=self.options.reference_gpu,
                 runs=lambda case: self._runs(case, store),
+                kept=Shelf(self.options.references, features).kept,
             )
         executor = make_executor(self.options.executor)
         tracker = Tracker(

@@ -60,7 +60,7 @@ class Shelf:
             self._data[case.dataset.key] = data_state(case.dataset)
         return Presence(
             reference=self._reference(case),
-            features=frozenset(self._kept_splits(case)),
+            features=self.kept(case),
             weights=self._weights[entry.key],
             data=self._data[case.dataset.key],
         )
@@ -88,10 +88,11 @@ class Shelf:
                 continue
         return found
 
-    def _kept_splits(self, case: Case) -> list[str]:
+    def kept(self, case: Case) -> frozenset[str]:
+        """Splits of the case whose features the store holds."""
         entry, work = case.backbone, work_of(case)
         if work is None or not entry.fixed:
-            return []
+            return frozenset()
         wanted: dict[str, Any] = {
             "source": entry.source,
             "arguments": dict(entry.arguments),
@@ -106,7 +107,9 @@ class Shelf:
                 rows[split] = int(one.get("rows", 0))
         named = set(work.passes) - {"shifts"}
         rows["shifts"] = sum(count for split, count in rows.items() if split not in {"", *named})
-        return [split for split, images in work.passes.items() if rows.get(split, 0) >= images]
+        return frozenset(
+            split for split, images in work.passes.items() if rows.get(split, 0) >= images
+        )
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,12 @@ def refusal(estimates: Sequence[Estimate], gpu: str, limit: float) -> str:
 
 
 def check_limit(
-    cases: Iterable[Case], *, limit: float, gpu: str, runs: Callable[[Case], int]
+    cases: Iterable[Case],
+    *,
+    limit: float,
+    gpu: str,
+    runs: Callable[[Case], int],
+    kept: Callable[[Case], frozenset[str]],
 ) -> None:
     """Refuse a selection that is estimated to take longer than a limit.
 
@@ -100,11 +105,13 @@ def check_limit(
         limit: GPU-hours.
         gpu: A GPU of the table.
         runs: Seeds of a case.
+        kept: Splits of a case whose features are stored.
 
     Raises:
         BobError: It takes longer, or the table has no such GPU.
     """
     speeds = Speeds(gpu)
-    text = refusal([estimate(one, speeds, runs=runs(one)) for one in cases], speeds.gpu, limit)
+    estimates = [estimate(one, speeds, runs=runs(one), stored=kept(one)) for one in cases]
+    text = refusal(estimates, speeds.gpu, limit)
     if text:
         raise BobError(text, kind="cost")
