@@ -42,17 +42,23 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Readable name within a task: ``backbone-dataset``, and the engine if any."""
+        """Readable name within a task: ``backbone-dataset``, and the variant if any."""
         return "-".join(filter(None, (self.backbone.key, self.dataset.key, self.variant)))
 
     @property
-    def variant(self) -> str:
+    def engine(self) -> str:
         """The engine, where the task has several; empty elsewhere."""
         return str(getattr(self.recipe, "engine", ""))
 
     @property
+    def variant(self) -> str:
+        """The engine if any, and ``grid`` where the recipe is chosen from one."""
+        searched = getattr(self.recipe, "grid", None) is not None
+        return "-".join(filter(None, (self.engine, "grid" if searched else "")))
+
+    @property
     def setting(self) -> str:
-        """Key in a reference file: ``task/dataset``, and the engine if there are several."""
+        """Key in a reference file: ``task/dataset``, and the variant if any."""
         return "/".join(filter(None, (self.task, self.dataset.key, self.variant)))
 
     @property
@@ -129,7 +135,8 @@ class Progress:
 
     Attributes:
         phase: ``load``, ``wait`` (another process extracts the same features), ``extract``,
-            ``fit``, ``train``, ``evaluate`` or ``epoch`` (an epoch has ended).
+            ``fit``, ``search`` (the next setting of a grid), ``train``, ``evaluate`` or ``epoch``
+            (an epoch has ended).
         metrics: Values of the epoch that ended; empty otherwise.
     """
 
@@ -175,6 +182,32 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One setting of a grid, tried on held-out images of the train split.
+
+    Attributes:
+        params: The recipe fields that were set.
+        metrics: Held-out metrics after the last epoch; empty where it failed.
+        group: What the choice was for, where a case makes several; else empty.
+        chosen: Whether the case's score was made with it.
+        failure: Why it cannot be chosen; empty where it can.
+        seconds: What it took.
+    """
+
+    params: Mapping[str, float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    group: str = ""
+    chosen: bool = False
+    failure: str = ""
+    seconds: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The setting in words, such as ``lr 0.001, weight_decay 0.05``."""
+        return ", ".join(f"{name} {value:g}" for name, value in self.params.items())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """What came out of one case.
 
@@ -189,6 +222,7 @@ class Result:
         data_digest: SHA-256 of the data: that of the entry, else of the lists of files and targets.
         files: Further artifacts by name, such as pictures and tables.
         remarks: What went wrong on the way without touching the score.
+        trials: Settings of the recipe's grid that were tried; empty without one.
         image_size: Height and width of what the backbone was fed; 0 where they differ by image.
         failure: Set when the case has no score.
     """
@@ -204,6 +238,7 @@ class Result:
     data_digest: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()
     image_size: int = 0
     failure: Failure | None = None
 

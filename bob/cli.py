@@ -10,14 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
 
-from bob import __version__, cli_features
+from bob import __version__, cli_features, cli_plan
 from bob.catalog import Catalog, installed_backbones, load_catalog
 from bob.catalog.table import backbone_table
 from bob.errors import BobError
 from bob.executors import executor_names
-from bob.plan import Plan, Selection
 from bob.tasks import TASKS
-from bob.tasks.detection_recipe import ENGINES
 
 _PACKAGES = (
     "pytest", "mlflow", "torch", "torchvision", "timm", "torchmetrics", "lightning-fabric",
@@ -68,13 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--markdown", action="store_true", help="backbones as a Markdown table")
     listing.set_defaults(run=_list)
 
-    plan = commands.add_parser("plan", parents=[shared], help="the cases a selection makes")
-    plan.add_argument("--scale", default="smoke")
-    plan.add_argument("--backbone", action="append", default=[], metavar="SPEC")
-    plan.add_argument("--base-seed", type=int, default=0)
-    plan.add_argument("--dataset", action="append", default=[], metavar="SPEC")
-    plan.add_argument("--engine", choices=ENGINES, default="", help="of detection tasks")
-    plan.set_defaults(run=_plan)
+    cli_plan.add_command(commands, shared)
 
     profile = commands.add_parser(
         "profile", parents=[shared], help="every backbone's reference scores in every setting"
@@ -178,21 +170,6 @@ def _published(names: Sequence[str]) -> list[tuple[str, str]]:
         for one in scores
         if not names or one.backbone in names or one.checkpoint in names
     ]
-
-
-def _plan(args: argparse.Namespace) -> int:
-    selection = Selection(
-        scale=args.scale,
-        backbones=tuple(args.backbone),
-        seed=args.base_seed,
-        engine=args.engine,
-        datasets=tuple(args.dataset),
-    )
-    cases = Plan(installed_backbones(load_catalog(args.catalog)), selection).all_cases()
-    for case in cases:
-        print(f"{case.id}  {case.task:<18}  {case.name}  seed {case.seed}")
-    print(f"{len(cases)} cases at scale {args.scale}")
-    return 0
 
 
 def _profile(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class BobError(Exception):
@@ -31,6 +32,22 @@ class TrainingDiverged(BobError):
 
     def __init__(self, message: str, *, kind: str = "nan-loss") -> None:
         super().__init__(message, kind=kind)
+
+
+class GridDiverged(TrainingDiverged):
+    """No setting of a grid could be trained.
+
+    Args:
+        message: See ``BobError``.
+        kind: See ``BobError``.
+        trials: A ``bob.case.Trial`` for each setting; they do not travel with a pickled error.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str = "nan-loss", trials: tuple[Any, ...] = ()
+    ) -> None:
+        super().__init__(message, kind=kind)
+        self.trials = trials
 
 
 def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> BobError:

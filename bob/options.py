@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from bob.cost.table import DEFAULT_GPU, check_gpu
 from bob.errors import BobError
 from bob.sizes import parse_size
 
@@ -61,6 +63,10 @@ _OPTIONS = (
         "--engine", "bob_engine", "engine of detection tasks: torchvision or detectron2 (the "
         "scale's own)", choices=("torchvision", "detectron2"),
     ),
+    _Option(
+        "--grid", "bob_grid", "choose learning rate and weight decay from the scale's grid, on "
+        "held-out train images, for tasks that have one", kind="bool",
+    ),
     _Option("--executor", "bob_executor", "where cases run", "inline", metavar="NAME"),
     _Option(
         "--tracking-uri", "bob_tracking_uri",
@@ -80,6 +86,15 @@ _OPTIONS = (
         "--features-limit", "bob_features_limit",
         "size the feature store is kept within, least recently used first to go", "50GB",
         metavar="SIZE",
+    ),
+    _Option(
+        "--max-gpu-hours", "bob_max_gpu_hours",
+        "refuse to start a selection that is estimated to take longer; `bob plan` shows the cases",
+        metavar="X",
+    ),
+    _Option(
+        "--reference-gpu", "bob_reference_gpu", "GPU of that estimate", DEFAULT_GPU,
+        metavar="NAME",
     ),
     _Option("--workers", "bob_workers", "loader processes for image files", "2", metavar="N"),
     _Option(
@@ -137,7 +152,7 @@ def given_arguments(config: pytest.Config) -> dict[str, str]:
     """Options with a value on the command line that a repeat of one case needs again."""
     skip = {
         "bob_bands", "bob_progress", "bob_backbones", "bob_require_bands", "bob_catalog",
-        "bob_datasets", "bob_checkpoint",
+        "bob_datasets", "bob_checkpoint", "bob_grid", "bob_max_gpu_hours", "bob_reference_gpu",
     }  # fmt: skip
     return {
         option.flag: str(config.getoption(option.dest))
@@ -156,12 +171,14 @@ class Options:
         references: Folder of reference files, absolute.
         catalogs: Further catalog files, absolute; ``bob.yaml`` beside the root ``conftest.py``
             among them.
+        max_gpu_hours: None for no limit.
     """
 
     scale: str
     backbones: tuple[str, ...]
     datasets: tuple[str, ...]
     engine: str
+    grid: bool
     seeds: int | None
     base_seed: int
     bands: str
@@ -176,6 +193,8 @@ class Options:
     features: str
     features_limit: int
     progress: str
+    max_gpu_hours: float | None
+    reference_gpu: str
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -207,6 +226,7 @@ def read_options(config: pytest.Config) -> Options:
         backbones=with_checkpoint(lines("bob_backbones"), config.getoption("bob_checkpoint")),
         datasets=lines("bob_datasets"),
         engine=_choice(config, "bob_engine"),
+        grid=bool(config.getoption("bob_grid") or config.getini("bob_grid")),
         seeds=_number("--seeds", seeds, 1) if seeds else None,
         base_seed=_number("--base-seed", _text(config, "bob_base_seed"), 0),
         bands=config.getoption("bob_bands") or "check",
@@ -227,6 +247,8 @@ def read_options(config: pytest.Config) -> Options:
         features=str(config.invocation_params.dir / features) if features else "",
         features_limit=parse_size(_text(config, "bob_features_limit"), what="--features-limit"),
         progress=_choice(config, "bob_progress"),
+        max_gpu_hours=_hours(config),
+        reference_gpu=check_gpu(_text(config, "bob_reference_gpu")),
     )
 
 
@@ -265,6 +287,19 @@ def _choice(config: pytest.Config, dest: str) -> str:
     value, option = _text(config, dest), _option(dest)
     if option.choices and value and value not in option.choices:
         raise BobError(f"{dest} = {value!r} in the ini file; known: {', '.join(option.choices)}.")
+    return value
+
+
+def _hours(config: pytest.Config) -> float | None:
+    text = _text(config, "bob_max_gpu_hours")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise BobError(f"--max-gpu-hours {text!r}: expected a number of hours, such as 24.")
     return value
 
 

@@ -32,6 +32,7 @@ class Selection:
         seed: Seed of each case; further seeds count up from it.
         engine: Engine of detection tasks; empty for the scale's own.
         datasets: Keys or specs as of ``parse_dataset``; empty for the scale's own.
+        grid: Whether recipes are chosen from the scale's grids.
     """
 
     scale: str = "smoke"
@@ -39,6 +40,7 @@ class Selection:
     seed: int = 0
     engine: str = ""
     datasets: tuple[str, ...] = ()
+    grid: bool = False
 
 
 class Plan:
@@ -49,11 +51,16 @@ class Plan:
         selection: What the user asked for.
 
     Raises:
-        BobError: A backbone or the scale is unknown.
+        BobError: A backbone or the scale is unknown, or a grid is wanted of a scale without one.
     """
 
     def __init__(self, catalog: Catalog, selection: Selection) -> None:
         self.scale = catalog.scale(selection.scale)
+        if selection.grid and not any(one.grid for one in self.scale.tasks.values()):
+            raise BobError(
+                f"--grid: no task of scale {self.scale.key!r} has a grid; give it one in its "
+                "catalog file, such as grid: {lr: [1.0e-4, 1.0e-3], weight_decay: [0.05]}."
+            )
         self.selection = selection
         self.catalog = catalog
         named = [parse_backbone(spec, catalog) for spec in selection.backbones]
@@ -91,7 +98,7 @@ class Plan:
         if settings is None:
             return ()
         resolve = lru_cache(maxsize=None)(
-            lambda *keys: _recipe(task, settings, keys, self.selection.engine)
+            lambda *keys: _recipe(task, settings, keys, self.selection)
         )
         return tuple(
             Case(
@@ -131,10 +138,10 @@ class Plan:
         return tuple(case for task in sorted(self.scale.tasks) for case in self.cases(task))
 
 
-def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], engine: str) -> Frozen:
+def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], selection: Selection) -> Frozen:
     """The recipe for a family, a dataset and a backbone (where they differ) and masks or none."""
     family, dataset, backbone, masks = keys
-    model = TASKS[task].recipe
+    model, engine = TASKS[task].recipe, selection.engine
     fields: dict[str, Any] = {
         **settings.recipe,
         **settings.families.get(family, {}),
@@ -146,6 +153,8 @@ def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], engine: str) -
         fields |= {"engine": chosen, **settings.engines.get(chosen, {})}
         if not masks:
             fields["masks"] = False
+    if selection.grid and settings.grid is not None:
+        fields["grid"] = settings.grid
     try:
         return model.model_validate(fields)
     except ValidationError as error:

@@ -77,6 +77,8 @@ def describe(case: Case, progress: Progress) -> str:
         return where + "loading"
     if progress.phase == "wait":
         return where + "waiting for another process that extracts the same features"
+    if progress.phase == "search":
+        return where + f"grid {progress.step + 1}/{progress.steps}"
     if progress.phase in ("extract", "fit"):
         return where + f"{progress.phase} {progress.step}/{progress.steps}"
     text = f"{where}epoch {progress.epoch + 1}/{progress.epochs}"

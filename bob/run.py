@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from bob.case import Case, Context, Failure, Progress, Result
-from bob.errors import BobError
+from bob.errors import BobError, GridDiverged
 from bob.tasks import TASKS
 
 Emit = Callable[[Progress], None]
@@ -29,7 +29,8 @@ def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
     except BobError as error:
         unforeseen = error.__cause__ is not None and error.kind not in ("unavailable", "weights")
         text = traceback.format_exc() if unforeseen else ""
-        return Result(case=case, failure=Failure(error.kind, str(error), text))
+        trials = error.trials if isinstance(error, GridDiverged) else ()
+        return Result(case=case, failure=Failure(error.kind, str(error), text), trials=trials)
     except Exception as error:
         return Result(
             case=case,
@@ -84,5 +85,6 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         data_digest=data.sha256,
         files=dict(output.files),
         remarks=tuple(output.remarks),
+        trials=tuple(output.trials),
         image_size=0 if detection else backbone.image_size,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bob.case import Case, Context, Status
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
 from bob.options import given_arguments, read_options
+from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
 from bob.tasks.detection_recipe import ENGINES
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import pytest
 
     from bob.bench import Bench, Evaluation
+    from bob.references.store import ReferenceStore
     from bob.tracking import Tracker
 
 
@@ -44,6 +47,7 @@ class BobSession:
                 seed=self.options.base_seed,
                 engine=self.options.engine,
                 datasets=self.options.datasets,
+                grid=self.options.grid,
             ),
         )
         self.progress = ProgressLine(config, self.options.progress)
@@ -77,15 +81,28 @@ class BobSession:
         """Check references and store, open the session run, submit the cases.
 
         Raises:
-            BobError: A reference file is malformed, or the store cannot be used.
+            BobError: A reference file is malformed, the cases take longer than
+                ``--max-gpu-hours``, or the store cannot be used.
         """
         from bob.bench import Bands, Bench
+        from bob.cost.present import Shelf
+        from bob.cost.total import check_limit
         from bob.executors import make_executor
         from bob.references.store import ReferenceStore
         from bob.tracking import Tracker, resolve_store
 
+        cases = list(cases)
         store = ReferenceStore(self.options.references)
         store.check(self.options.scale)
+        if self.options.max_gpu_hours is not None:
+            features = Path(self.options.features) if self.options.features else features_root()
+            check_limit(
+                cases,
+                limit=self.options.max_gpu_hours,
+                gpu=self.options.reference_gpu,
+                runs=lambda case: self._runs(case, store),
+                kept=Shelf(self.options.references, features).kept,
+            )
         executor = make_executor(self.options.executor)
         tracker = Tracker(
             resolve_store(self.config.rootpath, self.options.tracking_uri),
@@ -116,6 +133,13 @@ class BobSession:
         for case in cases:
             self._bench.submit(case)
 
+    def _runs(self, case: Case, store: ReferenceStore) -> int:
+        """Seeds that a case certainly runs."""
+        bands = self.options.bands
+        measured = bands == "all" or (bands == "new" and store.find(case) is None)
+        count = self.options.seeds or (case.reference_seeds if measured else 1)
+        return count if case.seeded else 1
+
     def evaluate(self, case: Case) -> Evaluation:
         """Run and judge a case."""
         evaluation = self.bench.evaluate(case)
@@ -133,6 +157,7 @@ class BobSession:
             backbones=self.options.backbones,
             catalogs=self.config.getoption("bob_catalog") or (),
             datasets=self.options.datasets,
+            grid=self.options.grid,
         )
         return failure_message(evaluation, store=self.tracker.store.uri, repeat=command)
 
@@ -207,10 +232,14 @@ class BobSession:
         )
         named = {entry.key for entry in self.plan.backbones}
         scale = self.options.scale
+        grids = (
+            (False, True) if any(one.grid for one in self.plan.scale.tasks.values()) else (False,)
+        )
         own = tuple(
             case
             for engine in ENGINES
-            for case in Plan(catalog, Selection(scale, keys, engine=engine)).all_cases()
+            for grid in grids
+            for case in Plan(catalog, Selection(scale, keys, engine=engine, grid=grid)).all_cases()
         )
         return own + tuple(
             case for case in self.plan.all_cases() if case.backbone.key in named - set(keys)

@@ -87,3 +87,11 @@ def test_two_backbones_of_one_name_are_refused(catalog: Catalog) -> None:
     specs = ("timm:test_vit,name=mine", "timm:test_resnet,name=mine")
     with pytest.raises(BobError, match="Two backbones are named 'mine'"):
         Plan(catalog, Selection(backbones=specs))
+
+
+def test_a_changed_copy_has_an_identity_of_its_own(catalog: Catalog) -> None:
+    entry = catalog.backbone("swin_micro_glyphs")
+    before = entry.identity
+    changed = entry.model_copy(update={"arguments": {"depth": 3}})
+    assert changed.identity["arguments"] == {"depth": 3}
+    assert entry.identity == before

@@ -294,7 +294,7 @@ def test_layouts(tmp_path: Path, train: tuple[str, str], test: tuple[str, str]) 
         write(tmp_path, content(), file=file, images=images)
     data = load_coco(path=str(tmp_path))
     assert data.train.sample(0).image.shape == (3, 16, 20)
-    assert coco_facts(tmp_path) == (data.sha256, 2, 2, True)
+    assert coco_facts(tmp_path) == (data.sha256, 2, len(data.train), 2, True)
     assert len(pickle.loads(pickle.dumps(data.test)).sample(0).target) == 2
 
 

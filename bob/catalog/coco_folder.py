@@ -125,12 +125,12 @@ def joint_digest(train: str, test: str) -> str:
     return hashlib.sha256((train + test).encode()).hexdigest()
 
 
-def coco_facts(folder: Path) -> tuple[str, int, int, bool]:
+def coco_facts(folder: Path) -> tuple[str, int, int, int, bool]:
     """What a plan must know of a folder.
 
     Returns:
-        Digest, number of classes, number of test images, and whether every annotation that is
-        not of a crowd has a mask.
+        Digest, number of classes, number of train and of test images, and whether every annotation
+        that is not of a crowd has a mask.
     """
     train, test = (read_annotations(part.annotations) for part in find_parts(folder))
     masks = all(
@@ -139,4 +139,4 @@ def coco_facts(folder: Path) -> tuple[str, int, int, bool]:
         for one in content["annotations"]
     )
     digest = joint_digest(content_digest(train), content_digest(test))
-    return digest, len(train["categories"]), len(test["images"]), masks
+    return digest, len(train["categories"]), len(train["images"]), len(test["images"]), masks

@@ -145,6 +145,8 @@ def _check_names(catalog: Catalog, file: YamlFile) -> None:
                     )
                     raise file.error((*keys, "datasets", index), message)
             _check_recipe(file, keys, TASKS[task].recipe, plan.recipe, ("recipe",))
+            if plan.grid is not None:
+                _check_grid(file, keys, TASKS[task].recipe, {**plan.recipe, "grid": plan.grid})
             for family, changes in plan.families.items():
                 merged = {**plan.recipe, **changes}
                 _check_recipe(file, keys, TASKS[task].recipe, merged, ("families", family))
@@ -158,6 +160,18 @@ def _check_names(catalog: Catalog, file: YamlFile) -> None:
             for engine, changes in plan.engines.items():
                 merged = {**plan.recipe, "engine": engine, **changes}
                 _check_recipe(file, keys, TASKS[task].recipe, merged, ("engines", engine))
+
+
+def _check_grid(
+    file: YamlFile, keys: tuple[str, ...], model: type[Frozen], recipe: dict[str, Any]
+) -> None:
+    if "grid" not in model.model_fields:
+        searchable = [name for name, one in TASKS.items() if "grid" in one.recipe.model_fields]
+        raise file.error((*keys, "grid"), f"only {', '.join(searchable)} can have a grid")
+    try:
+        model.model_validate(recipe)
+    except ValidationError as error:
+        raise file.invalid(keys, error) from None
 
 
 def _check_recipe(

@@ -141,11 +141,13 @@ class DatasetEntry(Frozen):
         sha256: Digest of the data, checked on load; none where the official files are trusted.
         classes: Number of classes.
         test_size: Images in the test split, or queries of a retrieval.
+        shift_size: Images of all shifted targets of a ``shift``; for estimates of cost.
         options: Keyword arguments for the loader.
         baseline: The line that effective robustness is measured from.
         needs: Files and folders under the data root that must be there; ``a|b`` is either.
         obtain: How to get them, in a sentence.
-        train_size: Images to learn from, where known; checked where they are class or label data.
+        train_size: Images to learn from, or the database of a retrieval, where known; for estimates
+            of cost, and checked on loading class or label data.
         licence: Terms of use.
         note: Provenance in a few words.
     """
@@ -163,6 +165,7 @@ class DatasetEntry(Frozen):
     needs: tuple[str, ...] = ()
     obtain: str = ""
     train_size: int | None = Field(default=None, ge=1)
+    shift_size: int | None = Field(default=None, ge=1)
     licence: str = ""
     note: str = ""
 
@@ -185,6 +188,8 @@ class TaskPlan(Frozen):
         by_dataset: Further differences per dataset.
         by_backbone: Further differences per backbone.
         engines: Further differences per engine, for tasks that have several.
+        grid: The recipe's ``grid`` where ``--grid`` is on. One that stands in the recipe itself
+            always applies.
         margin: Smallest drop of the judged metric worth a failure (its own unit, 0..1 for top-1).
         reference_seeds: Seeds that ``--bands`` measures unless ``--seeds`` says otherwise.
     """
@@ -195,6 +200,7 @@ class TaskPlan(Frozen):
     by_dataset: dict[str, dict[str, Any]] = Field(default_factory=dict)
     by_backbone: dict[str, dict[str, Any]] = Field(default_factory=dict)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    grid: dict[str, Any] | None = None
     margin: float = Field(default=0.0, ge=0)
     reference_seeds: int = Field(default=8, ge=2)
 

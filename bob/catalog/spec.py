@@ -51,6 +51,7 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
                 "key": name,
                 "family": str(family or entry.family),
                 "arguments": {**entry.arguments, **arguments},
+                "parameters_m": None if arguments else entry.parameters_m,
                 "weights": _weights(spec, checkpoint) if checkpoint else entry.weights,
             }
         )
@@ -105,7 +106,7 @@ def parse_dataset(spec: str, catalog: Catalog) -> DatasetEntry:
     from bob.catalog.coco_folder import coco_facts
 
     folder = Path(place).expanduser().resolve()
-    sha256, classes, test_size, masks = coco_facts(folder)
+    sha256, classes, train_size, test_size, masks = coco_facts(folder)
     return DatasetEntry(
         key=f"coco:{folder.name}",
         kind="detection",
@@ -114,6 +115,7 @@ def parse_dataset(spec: str, catalog: Catalog) -> DatasetEntry:
         sha256=sha256,
         classes=classes,
         test_size=test_size,
+        train_size=train_size,
         note="named on the command line",
     )
 

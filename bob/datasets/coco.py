@@ -81,6 +81,34 @@ class CocoSplit:
     def __len__(self) -> int:
         return len(self._images)
 
+    def part(self, positions: Iterable[int]) -> CocoSplit:
+        """A split of some of the images."""
+        images = [self._images[index] for index in positions]
+        kept = {one["id"] for one in images}
+        content = {
+            **self.dataset,
+            "images": images,
+            "annotations": [one for one in self.dataset["annotations"] if one["image_id"] in kept],
+        }
+        return CocoSplit(content, self.folder, source=self.source, masks=self.masks)
+
+    def strata(self) -> torch.Tensor:
+        """For each image the label of its rarest class, or the number of classes if it shows none.
+
+        Returns:
+            int64, ``(len(self),)``.
+        """
+        labels = [
+            {self._labels[one["category_id"]] for one in self._instances.get(key, [])}
+            for key in self.image_ids
+        ]
+        counts = Counter(label for one in labels for label in one)
+        rarest = [
+            min(one, key=lambda label: (counts[label], label), default=len(self.class_names))
+            for one in labels
+        ]
+        return torch.tensor(rarest, dtype=torch.int64)
+
     def __getstate__(self) -> dict[str, Any]:
         # A worker decodes what it needs; sending every decoded image would cost more.
         return {**self.__dict__, "_kept": None if self._kept is None else {}}

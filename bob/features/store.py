@@ -19,6 +19,7 @@ from bob.features import entry
 from bob.features.entry import Damaged, Manifest, TooWide
 from bob.features.matrix import Features
 from bob.hashing import digest_of
+from bob.places import features_root
 
 DEFAULT_LIMIT = 50 * 2**30
 Batches = Callable[[], Iterable[NDArray[np.float32]]]
@@ -26,10 +27,7 @@ Batches = Callable[[], Iterable[NDArray[np.float32]]]
 
 def default_folder() -> Path:
     """``$BOB_FEATURES``, else ``bob/features`` in the user's cache folder."""
-    if os.environ.get("BOB_FEATURES"):
-        return Path(os.environ["BOB_FEATURES"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "bob" / "features"
+    return features_root()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 from bob.case import Result, Verdict
@@ -42,6 +43,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "data_digest": result.data_digest,
         "image_size": result.image_size,
         "remarks": list(result.remarks),
+        "trials": [asdict(one) for one in result.trials],
         "failure": None,
     }
     if result.failure:

@@ -68,6 +68,7 @@ def repeat_command(
     backbones: Iterable[str],
     catalogs: Iterable[str],
     datasets: Iterable[str] = (),
+    grid: bool = False,
 ) -> str:
     """The shell command that runs one test again with the same options."""
     words = ["pytest", *node]
@@ -79,6 +80,7 @@ def repeat_command(
         words += ["--dataset", spec]
     for path in catalogs:
         words += ["--catalog", path]
+    words += ["--grid"] if grid else []
     return " ".join(shlex.quote(word) for word in words)
 
 

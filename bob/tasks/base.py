@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bob.case import Outcomes
+from bob.case import Outcomes, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,3 +18,4 @@ class TaskOutput:
     timings: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()

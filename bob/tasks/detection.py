@@ -6,13 +6,15 @@ detector after the last update is scored.
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context
+from bob.case import Case, Context, Trial
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import DetectionData
 from bob.detection.data import TrainBatches
@@ -25,6 +27,13 @@ from bob.report.detections import detection_picture, per_class_csv, pr_picture
 from bob.tasks.base import TaskOutput
 from bob.tasks.detection_recipe import DetectionRecipe
 from bob.training.loop import Emit
+from bob.training.search import (
+    choose,
+    chosen_metrics,
+    grid_files,
+    grid_remarks,
+    split_for_choice,
+)
 
 
 def run(
@@ -43,7 +52,7 @@ def run(
         fractions; ``train_loss``, the mean of the last epoch; every detection, scores per class,
         precision-recall curves and some images as files.
     """
-    loop = trained(case, backbone, data.train, fabric=fabric, context=context, emit=emit)
+    loop, trials = trained(case, backbone, data.train, fabric=fabric, context=context, emit=emit)
     start = time.perf_counter()
     found = loop.detect(data.test, workers=loader_workers(case, context))
     recipe = detection_recipe(case)
@@ -52,12 +61,17 @@ def run(
         metrics={
             **scores.metrics,
             **training_metrics(loop),
+            **chosen_metrics(trials),
             CHANCE_BOUND: chance_bound(data.test, found, max_detections=recipe.max_detections),
         },
         history=tuple(loop.history),
         timings={"train": loop.train_seconds, "evaluate": time.perf_counter() - start},
-        files=detection_files(case, data.test, found, scores),
-        remarks=(*data.train.remarks, *data.test.remarks),
+        files={
+            **detection_files(case, data.test, found, scores),
+            **(grid_files(trials) if trials else {}),
+        },
+        remarks=(*data.train.remarks, *data.test.remarks, *trial_remarks(recipe, trials)),
+        trials=trials,
     )
 
 
@@ -75,14 +89,46 @@ def trained(
     fabric: Fabric,
     context: Context,
     emit: Emit,
-) -> DetectionLoop:
-    """A detector on the backbone, trained as the case says."""
+) -> tuple[DetectionLoop, tuple[Trial, ...]]:
+    """A detector on the backbone, trained as the case says, and the settings of a grid."""
     recipe = detection_recipe(case)
-    detector = build_detector(backbone, recipe, case.dataset.classes)
-    batches = TrainBatches(train, recipe, workers=loader_workers(case, context), seed=case.seed)
-    loop = DetectionLoop(detector, recipe, fabric, batches, emit)
-    loop.run()
-    return loop
+    workers = loader_workers(case, context)
+
+    def train_on(
+        split: CocoSplit, under: DetectionRecipe, module: Backbone, listen: Emit
+    ) -> DetectionLoop:
+        detector = build_detector(module, under, case.dataset.classes)
+        batches = TrainBatches(split, under, workers=workers, seed=case.seed)
+        loop = DetectionLoop(detector, under, fabric, batches, listen)
+        loop.run()
+        return loop
+
+    trials: tuple[Trial, ...] = ()
+    if (grid := recipe.grid) is not None:
+        fit, rest = split_for_choice(train.strata(), grid)
+        part, choice = train.part(fit.tolist()), train.part(rest.tolist())
+
+        def attempt(under: DetectionRecipe) -> dict[str, float]:
+            copied = replace(backbone, module=copy.deepcopy(backbone.module))
+            loop = train_on(part, under, copied, _without_metrics(emit))
+            scores = scored(under, choice, loop.detect(choice, workers=workers))
+            return {
+                "val_box_ap": scores.metrics["box_ap"],
+                "train_loss": loop.history[-1]["train_loss"],
+            }
+
+        recipe, trials = choose(recipe, grid, attempt, score="val_box_ap", emit=emit)
+    return train_on(train, recipe, backbone, emit), trials
+
+
+def _without_metrics(emit: Emit) -> Emit:
+    """The epochs of a tried setting are not the case's."""
+    return lambda progress: emit(replace(progress, phase="train", metrics={}))
+
+
+def trial_remarks(recipe: DetectionRecipe, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """What a reader should know of the choice, where there was one."""
+    return grid_remarks(recipe.grid, trials) if recipe.grid is not None else ()
 
 
 def scored(

@@ -6,13 +6,13 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from bob.frozen import Frozen
+from bob.tasks.grid import RateGrid, Searchable
 
 Engine = Literal["detectron2", "torchvision"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
-class DetectionRecipe(Frozen):
+class DetectionRecipe(Searchable):
     """Detection and instance segmentation; the defaults are the paper's for feature pyramids.
 
     Source: the configurations of hsouri/bob-detection. The paper's for plain ViTs differ by
@@ -69,6 +69,7 @@ class DetectionRecipe(Frozen):
         nms: IoU above which the lesser of two detections of a class is dropped.
         max_detections: Per image.
         area_limits: Where small ends and large begins, in pixels of area.
+        grid: Learning rates to choose among, in place of ``lr``.
     """
 
     engine: Engine = "detectron2"
@@ -118,6 +119,7 @@ class DetectionRecipe(Frozen):
     nms: float = Field(default=0.5, gt=0, lt=1)
     max_detections: int = Field(default=100, ge=1)
     area_limits: tuple[float, float] = (32.0**2, 96.0**2)
+    grid: RateGrid | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> DetectionRecipe:

@@ -1,6 +1,7 @@
 """Fine-tuning on 1 % and 10 % of the train split. Source: the paper's ``train_semi.py``.
 
-The draws are fixed and shared by everybody; initialisation and order follow the seed.
+The draws are fixed and shared by everybody; initialisation and order follow the seed. Where the
+recipe has a grid, each draw chooses for itself, on held-out images of its own.
 """
 
 from __future__ import annotations
@@ -9,21 +10,23 @@ import copy
 import math
 import time
 from dataclasses import replace
+from functools import partial
 
 import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context, Progress, Trial
 from bob.datasets import AnySplit, ClassificationData
 from bob.datasets.subsets import low_shot_draws
 from bob.tasks.base import TaskOutput
 from bob.tasks.draws import draw_files, draw_metrics
+from bob.tasks.finetune import held_out_scores, make_loop
 from bob.tasks.recipes import LowShotFinetuneRecipe
 from bob.tasks.scores import top_k
-from bob.training.classifier import Classifier
-from bob.training.data import ScoringBatches, train_batches
+from bob.training.data import ScoringBatches
 from bob.training.loop import Emit, Loop
+from bob.training.search import choose, grid_files, grid_remarks
 
 
 def run(
@@ -39,7 +42,10 @@ def run(
 
     Returns:
         ``top1``, the mean over shares and draws; for each share ``top1_<share>`` and its
-        ``spread_<share>`` over the draws; the draws as files.
+        ``spread_<share>`` over the draws; the draws as files; the tried settings of a grid.
+
+    Raises:
+        TrainingDiverged: The loss is no longer finite, of a grid under every setting.
     """
     recipe = case.recipe
     assert isinstance(recipe, LowShotFinetuneRecipe)
@@ -54,11 +60,16 @@ def run(
     images = ScoringBatches(data.test, backbone, context.workers)
     scores: dict[str, list[float]] = {}
     evaluate_seconds = 0.0
+    trials: tuple[Trial, ...] = ()
     for setting, picks in draws.items():
         scores[setting] = []
         for draw, rows in enumerate(picks):
             part = data.train.part(rows)
-            loop = _train(case, backbone, part, draw, fabric=fabric, context=context, emit=emit)
+            loop, tried = _train(
+                case, backbone, part, draw, group=f"{setting} draw {draw}", fabric=fabric,
+                context=context, emit=emit,
+            )  # fmt: skip
+            trials += tried
             start = time.perf_counter()
             emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
             scores[setting].append(top_k(loop.predict(images), data.test.targets))
@@ -67,8 +78,15 @@ def run(
     return TaskOutput(
         metrics=draw_metrics(scores),
         timings={"train": train_seconds, "evaluate": evaluate_seconds},
-        files=draw_files(scores, draws, data),
-        remarks=data.test.remarks,
+        files={
+            **draw_files(scores, draws, data),
+            **(grid_files(trials) if trials else {}),
+        },
+        remarks=(
+            *data.test.remarks,
+            *(grid_remarks(recipe.grid, trials) if recipe.grid is not None else ()),
+        ),
+        trials=trials,
     )
 
 
@@ -78,34 +96,33 @@ def _train(
     part: AnySplit,
     draw: int,
     *,
+    group: str,
     fabric: Fabric,
     context: Context,
     emit: Emit,
-) -> Loop:
-    """A copy of the backbone, trained on one draw."""
+) -> tuple[Loop, tuple[Trial, ...]]:
+    """A copy of the backbone, trained on one draw, and the settings that were tried for it."""
     recipe = case.recipe
     assert isinstance(recipe, LowShotFinetuneRecipe)
     updates = max(1, len(part) // min(recipe.batch_size, len(part)))
     epochs = max(recipe.epochs, math.ceil(recipe.least_updates / updates))
     recipe = recipe.model_copy(update={"epochs": epochs})
-    torch.manual_seed(case.seed * 1000 + draw)
+    seed = case.seed * 1000 + draw
+    classes, workers = case.dataset.classes, context.workers
+    torch.manual_seed(seed)
+    trials: tuple[Trial, ...] = ()
+    if (grid := recipe.grid) is not None:
+        attempt = partial(
+            held_out_scores, backbone, part, grid, classes=classes, fabric=fabric, workers=workers,
+            seed=seed, emit=emit,
+        )  # fmt: skip
+        recipe, trials = choose(
+            recipe, grid, attempt, score="val_top1", loss="val_loss", group=group, emit=emit
+        )
     fresh = replace(backbone, module=copy.deepcopy(backbone.module))
-    classes = case.dataset.classes
-    loop = Loop(
-        model=Classifier(fresh, classes),
-        recipe=recipe,
-        fabric=fabric,
-        batches=train_batches(
-            part,
-            recipe,
-            fresh,
-            device=fabric.device,
-            workers=context.workers,
-            seed=case.seed * 1000 + draw,
-        ),
-        classes=classes,
-        emit=emit,
+    loop = make_loop(
+        fresh, part, recipe, classes=classes, fabric=fabric, workers=workers, seed=seed, emit=emit
     )
     for epoch in range(epochs):
         loop.epoch(epoch)
-    return loop
+    return loop, trials

@@ -23,8 +23,10 @@ from bob.tasks.detection import (
     scored,
     trained,
     training_metrics,
+    trial_remarks,
 )
 from bob.training.loop import Emit
+from bob.training.search import chosen_metrics, grid_files
 
 
 def run(
@@ -44,10 +46,10 @@ def run(
     """
     recipe = detection_recipe(case)
     workers = loader_workers(case, context)
-    loop = trained(case, backbone, data.train, fabric=fabric, context=context, emit=emit)
+    loop, trials = trained(case, backbone, data.train, fabric=fabric, context=context, emit=emit)
     start = time.perf_counter()
-    metrics: dict[str, float] = {**training_metrics(loop)}
-    files: dict[str, bytes] = {}
+    metrics: dict[str, float] = {**training_metrics(loop), **chosen_metrics(trials)}
+    files: dict[str, bytes] = grid_files(trials) if trials else {}
     bounds = []
     for shift in data.shifts:
         found = loop.detect(shift.split, workers=workers)
@@ -66,5 +68,6 @@ def run(
         history=tuple(loop.history),
         timings={"train": loop.train_seconds, "evaluate": time.perf_counter() - start},
         files=files,
-        remarks=tuple(remarks),
+        remarks=(*remarks, *trial_remarks(recipe, trials)),
+        trials=trials,
     )

@@ -7,9 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from bob.frozen import Frozen
+from bob.tasks.grid import Grid, Searchable
 
 
-class FinetuneRecipe(Frozen):
+class FinetuneRecipe(Searchable):
     """End-to-end fine-tuning; the defaults are the recipe of the paper's ``train.py``.
 
     Attributes:
@@ -34,6 +35,8 @@ class FinetuneRecipe(Frozen):
         crop_scale: Smallest area of the random resized crop, 1 for no crop.
         hflip: Chance of a horizontal flip.
         random_erase: Chance of random erasing.
+        grid: Learning rates and weight decays to choose among, in place of ``lr`` and
+            ``weight_decay``.
     """
 
     epochs: int = Field(default=100, ge=1)
@@ -57,6 +60,7 @@ class FinetuneRecipe(Frozen):
     crop_scale: float = Field(default=0.08, gt=0, le=1)
     hflip: float = Field(default=0.5, ge=0, le=1)
     random_erase: float = Field(default=0.25, ge=0, le=1)
+    grid: Grid | None = None
 
 
 class MultilabelRecipe(FinetuneRecipe):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bob.case import Case
+from bob.case import Case, Trial
 
 
 def case_tags(case: Case) -> dict[str, str]:
@@ -22,7 +22,18 @@ def case_tags(case: Case) -> dict[str, str]:
         "bob.seed": str(case.seed),
         "bob.case": case.id,
         "bob.protocol": case.protocol,
-        **({"bob.engine": case.variant} if case.variant else {}),
+        **({"bob.engine": case.engine} if case.engine else {}),
+    }
+
+
+def trial_tags(trial: Trial, parent: str) -> dict[str, str]:
+    """What marks the run of a tried setting as one, under its case's run."""
+    return {
+        "mlflow.parentRunId": parent,
+        "bob.role": "trial",
+        "bob.chosen": str(trial.chosen).lower(),
+        **({"bob.group": trial.group} if trial.group else {}),
+        **({"bob.failure": trial.failure[:500]} if trial.failure else {}),
     }
 
 

@@ -23,7 +23,13 @@ from bob.errors import BobError
 from bob.gitinfo import GitState, git_state
 from bob.hashing import file_name
 from bob.report.files import result_files
-from bob.tracking.entities import case_tags, dataset_inputs, metrics, write_files
+from bob.tracking.entities import (
+    case_tags,
+    dataset_inputs,
+    metrics,
+    trial_tags,
+    write_files,
+)
 from bob.tracking.store import Store, check_reachable
 
 if TYPE_CHECKING:
@@ -161,10 +167,35 @@ class Tracker:
                 with tempfile.TemporaryDirectory() as folder:
                     write_files(Path(folder), files)
                     self.client.log_artifacts(run_id, folder)
+                self._log_trials(run_id, result)
                 self.client.set_terminated(run_id, "FAILED" if result.failure else "FINISHED")
                 sent = True
         if not sent:
             self._keep(result, files)
+
+    def _log_trials(self, parent: str, result: Result) -> None:
+        """A nested run for every tried setting of a grid, and the chosen one on the case's run."""
+        from mlflow.entities import Param
+
+        case = result.case
+        for trial in result.trials:
+            name = ", ".join(filter(None, (trial.group, trial.label)))
+            run = self.client.create_run(
+                self._experiment(case.task),
+                run_name=f"{case.name}-s{case.seed}: {name}",
+                tags={**self._common_tags(), **case_tags(case), **trial_tags(trial, parent)},
+            )
+            values = {key: f"{value:g}" for key, value in trial.params.items()}
+            values |= {"seed": str(case.seed)} | ({"group": trial.group} if trial.group else {})
+            self.client.log_batch(
+                run.info.run_id,
+                params=[Param(key, value) for key, value in values.items()],
+                metrics=metrics({**trial.metrics, "seconds_total": trial.seconds}, step=0),
+            )
+            self.client.set_terminated(run.info.run_id, "FAILED" if trial.failure else "FINISHED")
+        chosen = [one for one in result.trials if one.chosen]
+        if len(chosen) == 1:
+            self.client.set_tag(parent, "bob.chosen", chosen[0].label)
 
     def log_verdict(self, run_ids: Sequence[str | None], verdict: Verdict) -> None:
         """Tag the runs a verdict rests on, and log the band beside the score."""

@@ -1,0 +1,18 @@
+"""What cases cost before they run: GPU-hours and peak memory. Imports nothing heavy."""
+
+from bob.cost.model import Estimate, estimate
+from bob.cost.speed import Backbone, Speeds, describe
+from bob.cost.table import DEFAULT_GPU, gpus
+from bob.cost.total import Total, total
+
+__all__ = [
+    "DEFAULT_GPU",
+    "Backbone",
+    "Estimate",
+    "Speeds",
+    "Total",
+    "describe",
+    "estimate",
+    "gpus",
+    "total",
+]

@@ -1,0 +1,418 @@
+"""Choosing learning rate and weight decay on held-out train images."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bob.backbones import build_backbone
+from bob.bench import Bench
+from bob.case import Case, Context, Progress, Status
+from bob.catalog import Catalog, load_catalog
+from bob.cost import Speeds, estimate
+from bob.cost.model import TRAIN
+from bob.cost.present import Shelf
+from bob.datasets import ClassificationData, Split, load_dataset
+from bob.errors import BobError, GridDiverged, TrainingDiverged
+from bob.executors import make_executor
+from bob.plan import Plan, Selection
+from bob.references.store import ReferenceStore
+from bob.report.text import repeat_command
+from bob.run import run_case
+from bob.tasks import finetune
+from bob.tasks.detection_recipe import DetectionRecipe
+from bob.tasks.grid import Grid, RateGrid
+from bob.tasks.recipes import FinetuneRecipe, LowShotFinetuneRecipe
+from bob.tracking import Tracker, resolve_store
+from bob.training.data import normalised
+from bob.training.loop import make_fabric
+from bob.training.search import choose, same_randomness, split_for_choice
+
+QUIET = Context(accelerator="cpu")
+DIVERGES = 1e30
+
+
+def with_grid(case: Case, *, lr: tuple[float, ...], weight_decay: tuple[float, ...]) -> Case:
+    recipe = case.recipe.model_copy(update={"grid": Grid(lr=lr, weight_decay=weight_decay)})
+    return replace(case, recipe=recipe)
+
+
+def ignore(progress: Progress) -> None:
+    pass
+
+
+def test_cases_without_a_grid_are_what_they_were(catalog: Catalog, tmp_path: Path) -> None:
+    """The measured references were recorded before there were grids."""
+    shelf = Shelf(tmp_path, tmp_path)
+    for case in Plan(catalog, Selection()).all_cases():
+        assert "grid" not in case.recipe.model_dump(mode="json")
+        assert shelf.look(case).reference == "yes", case.name
+
+
+def test_a_grid_changes_protocol_and_name(catalog: Catalog) -> None:
+    searched = {"finetune", "low_shot_finetune", "detection", "detection_frozen"}
+    plain, grid = (Plan(catalog, Selection(grid=on)).all_cases() for on in (False, True))
+    for one, other in zip(plain, grid, strict=True):
+        assert one.task == other.task
+        if one.task in searched:
+            assert one.protocol != other.protocol
+            assert one.id != other.id
+            assert other.name == f"{one.name}-grid"
+            assert other.setting.startswith(one.setting)
+            assert other.setting != one.setting
+            assert other.engine == one.engine
+        else:
+            assert one == other
+
+
+def test_settings_are_every_combination() -> None:
+    grid = Grid(lr=(1e-3, 1e-4), weight_decay=(0.0, 0.05))
+    assert [(one["lr"], one["weight_decay"]) for one in grid.settings()] == [
+        (1e-3, 0.0), (1e-3, 0.05), (1e-4, 0.0), (1e-4, 0.05),
+    ]  # fmt: skip
+    assert RateGrid(lr=(8e-5, 3e-4)).settings() == ({"lr": 8e-5}, {"lr": 3e-4})
+
+
+def test_the_choice_is_made_on_a_part_of_train(catalog: Catalog) -> None:
+    data = load_dataset(catalog.dataset("digits"))
+    assert isinstance(data, ClassificationData)
+    grid = Grid(lr=(1.0,), weight_decay=(0.0,))
+    fit, choice = split_for_choice(data.train.targets, grid)
+    assert sorted([*fit, *choice]) == list(range(len(data.train)))
+    assert len(choice) == 120
+    shares = np.bincount(data.train.targets[choice], minlength=10)
+    assert shares.max() - shares.min() <= 2
+    again = split_for_choice(data.train.targets.clone(), grid)
+    assert all((one == other).all() for one, other in zip((fit, choice), again, strict=True))
+    with pytest.raises(BobError, match="no class has two"):
+        split_for_choice(torch.arange(5), grid)
+
+
+def test_tried_settings_learn_from_one_part_and_are_scored_on_the_other(
+    tiny_case: Case, catalog: Catalog
+) -> None:
+    data = load_dataset(catalog.dataset("digits"))
+    assert isinstance(data, ClassificationData)
+    grid = Grid(lr=(0.05,), weight_decay=(0.05,))
+    backbone = build_backbone(tiny_case.backbone, image_size=32)
+    shown: dict[bool, set[bytes]] = {True: set(), False: set()}
+
+    def look(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        shown[module.training] |= {row.numpy().tobytes() for row in inputs[0]}
+
+    backbone.module.register_forward_pre_hook(look)
+    recipe = tiny_case.recipe
+    assert isinstance(recipe, FinetuneRecipe)
+    finetune.held_out_scores(
+        backbone, data.train, grid, recipe.model_copy(update={"batch_size": 90}), classes=10,
+        fabric=make_fabric("cpu", "auto"), workers=0, seed=0, emit=ignore,
+    )  # fmt: skip
+    pixels = normalised(data.train.images, backbone)
+    fit, choice = split_for_choice(data.train.targets, grid)
+    assert shown[True] == {pixels[row].numpy().tobytes() for row in fit}
+    assert shown[False] == {pixels[row].numpy().tobytes() for row in choice}
+
+
+def test_validation_decides_and_not_test(tiny_case: Case, catalog: Catalog) -> None:
+    """Test labels are all wrong, so that on test the setting that learns nothing is better."""
+    data = load_dataset(catalog.dataset("digits"))
+    assert isinstance(data, ClassificationData)
+    wrong = replace(data, test=Split(data.test.images, (data.test.targets + 1) % 10))
+    rates = (1e-6, 0.05)
+    case = with_grid(tiny_case, lr=rates, weight_decay=(0.05,))
+
+    def run(case: Case) -> Any:
+        torch.manual_seed(0)
+        backbone = build_backbone(case.backbone, image_size=32)
+        fabric = make_fabric("cpu", "auto")
+        return finetune.run(case, backbone, wrong, fabric=fabric, context=QUIET, emit=ignore)
+
+    found = run(case)
+    idle, learning = (
+        run(replace(case, recipe=tiny_case.recipe.model_copy(update={"lr": rate})))
+        for rate in rates
+    )
+    assert idle.metrics["top1"] > learning.metrics["top1"]
+    (chosen,) = [one for one in found.trials if one.chosen]
+    assert chosen.params["lr"] == 0.05
+    assert chosen.metrics["val_top1"] > 0.5
+    assert found.metrics["top1"] == learning.metrics["top1"]
+
+
+def test_the_score_is_that_of_the_chosen_setting_alone(tiny_case: Case) -> None:
+    case = with_grid(tiny_case, lr=(1e-6, 0.05), weight_decay=(0.0, 0.05))
+    found = run_case(case, QUIET)
+    assert found.failure is None
+    assert [one.chosen for one in found.trials].count(True) == 1
+    (chosen,) = [one for one in found.trials if one.chosen]
+    best = max(one.metrics["val_top1"] for one in found.trials)
+    assert chosen.metrics["val_top1"] == best
+    alone = replace(case, recipe=tiny_case.recipe.model_copy(update=dict(chosen.params)))
+    metrics = run_case(alone, QUIET).metrics
+    for name in ("top1", "test_loss", "train_loss"):
+        assert found.metrics[name] == metrics[name]
+    assert found.metrics["grid_lr"] == 0.05
+    assert b"val_top1" in found.files["grid.csv"]
+    assert len(found.files["grid.csv"].splitlines()) == 5
+    assert pickle.loads(pickle.dumps(found)).trials == found.trials
+
+
+def test_equal_accuracy_is_decided_by_loss_and_then_by_order() -> None:
+    recipe = FinetuneRecipe()
+    grid = RateGrid(lr=(1.0, 2.0, 3.0))
+    losses = {1.0: 0.5, 2.0: 0.4, 3.0: 0.4}
+
+    def attempt(one: FinetuneRecipe) -> dict[str, float]:
+        assert one.grid is None
+        return {"val_top1": 0.9, "val_loss": losses[one.lr]}
+
+    best, trials = choose(recipe, grid, attempt, score="val_top1", loss="val_loss", emit=ignore)
+    assert best.lr == 2.0
+    assert [one.chosen for one in trials] == [False, True, False]
+
+
+def test_held_out_metrics_that_are_not_finite_are_no_choice() -> None:
+    def attempt(one: FinetuneRecipe) -> dict[str, float]:
+        return {"val_top1": 0.1 if one.lr < 2 else float("nan")}
+
+    grid = RateGrid(lr=(1.0, 2.0))
+    best, trials = choose(FinetuneRecipe(), grid, attempt, score="val_top1", emit=ignore)
+    assert best.lr == 1.0
+    assert "not finite" in trials[1].failure
+
+
+def test_attempts_leave_the_random_generators_alone() -> None:
+    import random
+
+    def draws() -> tuple[float, ...]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    def seed() -> None:
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+
+    seed()
+    expected = draws()
+    seed()
+    with same_randomness():
+        assert draws() == expected
+    assert draws() == expected
+
+
+@pytest.fixture
+def tracker(shared_store: str, tmp_path: Path) -> Tracker:
+    made = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
+    made.start_session({})
+    return made
+
+
+def children(tracker: Tracker, parent: str) -> list[Any]:
+    run = tracker.client.get_run(parent)
+    return list(
+        tracker.client.search_runs(
+            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
+        )
+    )
+
+
+def bench(tracker: Tracker, tmp_path: Path) -> Bench:
+    return Bench(
+        executor=make_executor("inline"),
+        context=QUIET,
+        store=ReferenceStore(tmp_path / "references"),
+        tracker=tracker,
+    )
+
+
+def test_every_setting_is_a_nested_run(tracker: Tracker, tiny_case: Case, tmp_path: Path) -> None:
+    case = with_grid(tiny_case, lr=(1e-6, 0.05, DIVERGES), weight_decay=(0.05,))
+    evaluation = bench(tracker, tmp_path).evaluate(case)
+    assert evaluation.failure is None
+    assert not tracker.problems
+    (parent,) = evaluation.run_ids
+    runs = {float(run.data.params["lr"]): run for run in children(tracker, parent)}
+    assert set(runs) == {1e-6, 0.05, DIVERGES}
+    for run in runs.values():
+        assert run.data.params["weight_decay"] == "0.05"
+        assert run.data.tags["bob.role"] == "trial"
+        assert run.data.tags["bob.case"] == case.id
+    assert runs[DIVERGES].info.status == "FAILED"
+    assert "became" in runs[DIVERGES].data.tags["bob.failure"]
+    assert "val_top1" not in runs[DIVERGES].data.metrics
+    assert {runs[lr].info.status for lr in (1e-6, 0.05)} == {"FINISHED"}
+    (result,) = evaluation.results
+    for trial in result.trials:
+        for name, value in trial.metrics.items():
+            assert runs[trial.params["lr"]].data.metrics[name] == value
+    assert {lr: run.data.tags["bob.chosen"] for lr, run in runs.items()} == {
+        1e-6: "false", 0.05: "true", DIVERGES: "false",
+    }  # fmt: skip
+    case_run = tracker.client.get_run(parent)
+    assert case_run.data.tags["bob.chosen"] == "lr 0.05, weight_decay 0.05"
+    assert case_run.data.metrics["grid_lr"] == 0.05
+    curve = tracker.client.get_metric_history(parent, "test_loss")
+    assert [point.step for point in curve] == [1, 2]  # no epoch of a tried setting among them
+    assert any("1 of 3 settings of the grid diverged" in text for text in result.remarks)
+
+
+def test_a_grid_that_diverges_whole_is_one_clear_error(
+    tracker: Tracker, tiny_case: Case, tmp_path: Path
+) -> None:
+    case = with_grid(tiny_case, lr=(DIVERGES, DIVERGES * 10), weight_decay=(0.05,))
+    evaluation = bench(tracker, tmp_path).evaluate(case)
+    assert evaluation.failure is not None
+    assert evaluation.failure.kind == "nan-loss"
+    assert evaluation.verdict.status is Status.FAIL
+    message = evaluation.failure.message
+    assert "Every setting of the grid diverged: lr 1e+30, weight_decay 0.05; lr 1e+31" in message
+    assert "Put lower learning rates into the grid." in message
+    (parent,) = evaluation.run_ids
+    assert tracker.client.get_run(parent).info.status == "FAILED"
+    assert [run.info.status for run in children(tracker, parent)] == ["FAILED", "FAILED"]
+
+
+def test_the_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(GridDiverged("all of them")))
+    assert isinstance(error, TrainingDiverged)
+    assert (str(error), error.kind) == ("all of them", "nan-loss")
+
+
+def test_each_low_shot_draw_chooses_for_itself(tiny_case: Case) -> None:
+    recipe = LowShotFinetuneRecipe.model_validate(
+        {
+            **tiny_case.recipe.model_dump(),
+            "fractions": (0.05, 0.1),
+            "draws": 2,
+            "batch_size": 20,
+            "epochs": 3,
+        }
+    )
+    case = with_grid(
+        replace(tiny_case, task="low_shot_finetune", recipe=recipe),
+        lr=(1e-6, 0.05),
+        weight_decay=(0.05,),
+    )
+    found = run_case(case, QUIET)
+    assert found.failure is None
+    groups = [f"{share} draw {draw}" for share in ("5pct", "10pct") for draw in (0, 1)]
+    assert [one.group for one in found.trials] == [name for name in groups for _ in range(2)]
+    for name in groups:
+        own = [one for one in found.trials if one.group == name]
+        assert [one.chosen for one in own].count(True) == 1
+        best = min(own, key=lambda one: (-one.metrics["val_top1"], one.metrics["val_loss"]))
+        assert best.chosen
+    assert len(found.files["grid.csv"].splitlines()) == 1 + len(found.trials)
+
+
+def test_detection_chooses_a_learning_rate(catalog: Catalog) -> None:
+    plan = Plan(catalog, Selection(backbones=("resnet_micro_glyphs",)))
+    (case,) = plan.cases("detection")
+    recipe = case.recipe
+    assert isinstance(recipe, DetectionRecipe)
+    changes = {"epochs": 1, "grid": RateGrid(lr=(2e-3, DIVERGES), holdout=0.2)}
+    case = replace(case, recipe=recipe.model_copy(update=changes))
+    seen: list[Progress] = []
+    found = run_case(case, QUIET, seen.append)
+    assert found.failure is None, found.failure
+    good, bad = found.trials
+    assert good.chosen
+    assert 0 <= good.metrics["val_box_ap"] <= 1
+    assert bad.failure
+    assert found.metrics["grid_lr"] == 2e-3
+    assert [one.phase for one in seen].count("epoch") == 1
+
+
+def test_a_detection_split_is_parted_by_its_rarest_class(catalog: Catalog) -> None:
+    data: Any = load_dataset(catalog.dataset("digit_scenes"))
+    strata = data.train.strata()
+    assert strata.shape == (128,)
+    for index, label in enumerate(strata.tolist()):
+        assert label in data.train.sample(index).target.labels
+    fit, choice = split_for_choice(strata, RateGrid(lr=(1.0,), holdout=0.1))
+    part, rest = data.train.part(fit.tolist()), data.train.part(choice.tolist())
+    assert (len(part), len(rest)) == (115, 13)
+    assert not set(part.image_ids) & set(rest.image_ids)
+    assert part.class_names == data.train.class_names
+    for position, index in enumerate(choice.tolist()):
+        one, other = rest.sample(position), data.train.sample(index)
+        assert torch.equal(one.image, other.image)
+        assert torch.equal(one.target.boxes, other.target.boxes)
+
+
+def test_the_plan_counts_the_grid(tiny_case: Case) -> None:
+    case = with_grid(tiny_case, lr=(0.01, 0.1), weight_decay=(0.0, 0.05))
+    plain, grid = (
+        estimate(one, Speeds()).own_hours for one in (replace(case, recipe=tiny_case.recipe), case)
+    )
+    assert plain
+    assert grid
+    epochs, train, test = 2, 1200, 597
+    without = TRAIN * epochs * train + epochs * test
+    added = 4 * (TRAIN * epochs * train * 0.9 + train * 0.1)
+    assert grid / plain == pytest.approx((without + added) / without)
+
+
+GRID_SCALE = """
+scales:
+  searched:
+    tasks:
+      {task}:
+        datasets: [{dataset}]
+        grid: {grid}
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "dataset", "grid", "message"),
+    [
+        ("knn", "digits", "{lr: [0.1]}", "only finetune, low_shot_finetune, detection"),
+        ("finetune", "digits", "{lr: [0.1]}", "weight_decay: Field required"),
+        ("finetune", "digits", "{lr: [0.1, 0.1], weight_decay: [0]}", "names a value twice"),
+        ("finetune", "digits", "{lr: [], weight_decay: [0]}", "at least 1 item"),
+        ("detection", "digit_scenes", "{lr: [0.1], weight_decay: [0]}", "weight_decay"),
+        ("finetune", "digits", "{lr: [-1], weight_decay: [0]}", "greater than 0"),
+    ],
+)
+def test_bad_grids_name_their_line(
+    tmp_path: Path, task: str, dataset: str, grid: str, message: str
+) -> None:
+    file = tmp_path / "scale.yaml"
+    file.write_text(GRID_SCALE.format(task=task, dataset=dataset, grid=grid))
+    with pytest.raises(BobError, match=message) as caught:
+        load_catalog([file])
+    assert f"{file}:" in str(caught.value)
+
+
+def test_a_grid_in_the_recipe_always_applies(tmp_path: Path) -> None:
+    file = tmp_path / "scale.yaml"
+    text = GRID_SCALE.format(task="finetune", dataset="digits", grid="null")
+    recipe = "        recipe: {grid: {lr: [0.1], weight_decay: [0.05]}}\n"
+    file.write_text(text + recipe)
+    catalog = load_catalog([file])
+    (case,) = Plan(catalog, Selection(scale="searched", backbones=("vit_micro_glyphs",))).cases(
+        "finetune"
+    )
+    assert case.name == "vit_micro_glyphs-digits-grid"
+
+
+def test_pytest_needs_a_scale_with_a_grid(project: pytest.Pytester) -> None:
+    done = project.runpytest_subprocess("--grid")
+    done.stderr.fnmatch_lines(["*--grid: no task of scale 'tiny' has a grid*"])
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_pytest_collects_the_grid(project: pytest.Pytester) -> None:
+    done = project.runpytest_subprocess("--scale", "smoke", "--grid", "--collect-only", "-q")
+    done.stdout.fnmatch_lines(["*test_finetune[[]vit_micro_glyphs-digits-grid[]]"])
+
+
+def test_the_repeat_command_has_the_option() -> None:
+    command = repeat_command(["x.py"], {}, backbones=(), catalogs=(), grid=True)
+    assert command == "pytest x.py --grid"
