@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,21 @@ def test_shifted_imagenet_is_read_and_runs(key: str, root: Path, catalog: Catalo
         f"shift/{one}" for one in held
     }
     assert result.metrics["shifted_top1"] > 1 / len(WNIDS)
+
+
+@pytest.mark.parametrize("key", ["imagenet_val", "imagenet_val_ood"])
+def test_val_alone_needs_no_train_images(key: str, root: Path, catalog: Catalog) -> None:
+    mini = miniatures.imagenet_shifted(root, *SHIFTS)
+    shutil.rmtree(root / "imagenet/train")
+    options = {} if key == "imagenet_val" else {"complete": False}
+    entry = small(catalog.dataset(key), mini, **options).model_copy(update={"train_size": None})
+    data = load_dataset(entry)
+    assert isinstance(data, ClassificationData)
+    assert len(data.train) == 0
+    assert agrees(data.test)
+    probed = run(catalog, entry, "linear_probe", ProbeRecipe(image_size=32))
+    assert probed.failure is not None
+    assert "its train split holds no images" in probed.failure.message
 
 
 def test_a_fine_tuned_model_is_read_on_every_shift(root: Path, catalog: Catalog) -> None:

@@ -19,9 +19,10 @@ from torch import nn
 
 from bob.backbones import build_backbone
 from bob.backbones.checkpoint import load_checkpoint
-from bob.backbones.released import cache_path, weights_file
+from bob.backbones.released import weights_file
 from bob.backbones.vicregl import vicregl_convnext
 from bob.catalog import BackboneEntry, Catalog, Weights
+from bob.catalog.release_cache import cache_path
 from bob.errors import BobError
 from bob.hashing import digest_of_file
 from tests import official_layouts as official

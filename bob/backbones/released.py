@@ -6,16 +6,15 @@ import os
 import shutil
 from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
-import torch
 from filelock import FileLock
 
 from bob.backbones.network import TIMEOUT, reason, why_unreachable
+from bob.catalog.release_cache import cache_path
 from bob.catalog.schema import BackboneEntry, Weights
 from bob.errors import BobError
-from bob.hashing import digest_of_file, file_name
+from bob.hashing import digest_of_file
 
 
 def weights_file(entry: BackboneEntry) -> Path:
@@ -48,17 +47,6 @@ def weights_file(entry: BackboneEntry) -> Path:
         f"{path}, or name a file: --backbone {entry.key},checkpoint=FILE.",
         kind="unavailable",
     )
-
-
-def cache_path(url: str) -> Path:
-    """Where a released file is kept.
-
-    The folders are those of its address: several publishers call theirs ``resnet50.pth``, and
-    ``torch.hub`` would take one for the other.
-    """
-    parts = urlsplit(url)
-    names = [part for part in unquote(parts.path).split("/") if part not in ("", ".", "..")]
-    return Path(torch.hub.get_dir(), "checkpoints", *map(file_name, (parts.netloc, *names)))
 
 
 def _download(entry: BackboneEntry, weights: Weights, path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from bob.case import Case
 from bob.catalog.data_root import data_root, missing
+from bob.catalog.release_cache import cache_path
 from bob.catalog.schema import BackboneEntry, DatasetEntry
 from bob.cost.work import work_of
 from bob.places import features_root
@@ -119,6 +120,8 @@ def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
 def weights_state(entry: BackboneEntry) -> str:
     """Where a backbone's weights are; see ``Presence.weights``."""
     if entry.weights is not None:
+        if entry.weights.url:
+            return "cached" if cache_path(entry.weights.url).is_file() else "to download"
         return "file" if Path(entry.weights.file).is_file() else "missing"
     if not entry.source.startswith("timm:"):
         return "random" if entry.pretraining == "random" else "own"

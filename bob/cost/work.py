@@ -61,13 +61,13 @@ def work_of(case: Case) -> Work | None:
     recipe, dataset = case.recipe, case.dataset
     test, shifted = dataset.test_size, dataset.shift_size or 0
     if isinstance(recipe, ReleasedRecipe):
-        return Work(side=float(USUAL_SIDE), forward=test + shifted)
+        return Work(side=_own_side(case), forward=test + shifted)
     if dataset.train_size is None:
         return None
     train = dataset.train_size
     if isinstance(recipe, DetectionRecipe):
         return _detection(recipe, train, test)
-    side = float(getattr(recipe, "image_size", USUAL_SIDE))
+    side = float(getattr(recipe, "image_size", None) or _own_side(case))
     if isinstance(recipe, LowShotFinetuneRecipe):
         images = float(sum(recipe.draws * _low_shot(recipe, train, f) for f in recipe.fractions))
         scored = recipe.draws * len(recipe.fractions) * test
@@ -92,6 +92,10 @@ def work_of(case: Case) -> Work | None:
         return Work(side=side, passes={"database": train, "queries": test})
     passes = {"train": train, "test": test}
     return Work(side=side, passes={**passes, "shifts": shifted} if case.task == "ood" else passes)
+
+
+def _own_side(case: Case) -> float:
+    return float(case.backbone.image_size or USUAL_SIDE)
 
 
 def _searched(grid: RateGrid | None, images: float) -> tuple[float, float]:

@@ -176,7 +176,7 @@ def _metric(score: Published, case: Case, results: Sequence[Result]) -> str:
     ImageNet has ImageNet's validation split for its source.
     """
     if case.dataset.kind != "shift":
-        return score.metric if score.dataset == case.dataset.key else ""
+        return score.metric if score.dataset == case.dataset.key.removesuffix("_val") else ""
     if not TASKS[case.task].released_head:
         return ""
     if score.dataset != "imagenet":

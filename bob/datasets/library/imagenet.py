@@ -11,6 +11,7 @@ from timm.data import ImageNetInfo
 
 from bob.catalog.data_root import data_root
 from bob.datasets.base import ClassificationData, Shift, ShiftData
+from bob.datasets.images import ImageSplit
 from bob.datasets.library.common import (
     Listing,
     assembled,
@@ -51,19 +52,23 @@ VARIANTS = {
 }
 
 
-def load(*, subset: str = "") -> ClassificationData:
+def load(*, subset: str = "", learn: bool = True) -> ClassificationData:
     """Load ImageNet: train to learn from, val to score on; classes are the sorted wnids.
 
     Args:
         subset: List of the train images to learn from, below the data root, one file name a line;
             empty for all of them.
+        learn: Whether anything is learnt; if not, the train split is empty and need not be there.
 
     Raises:
         BobError: A part is missing (``kind`` is ``unavailable``) or not in its official layout.
     """
-    train, val = located(TRAIN), located(VAL)
+    val = located(VAL)
     wnids = class_folders(val)
     classes = {wnid: index for index, wnid in enumerate(wnids)}
+    if not learn:
+        return _val_alone(wnids, listing(val, classes).split())
+    train = located(TRAIN)
     if subset:
         chosen = _subset(located(subset), train, classes)
     else:
@@ -73,13 +78,26 @@ def load(*, subset: str = "") -> ClassificationData:
     return assembled("ImageNet", readable(wnids), chosen.split(), test.split())
 
 
-def load_shifted(*, variants: str, complete: bool = True) -> ShiftData:
+def _val_alone(wnids: Sequence[str], test: ImageSplit) -> ClassificationData:
+    names = tuple(readable(wnids))
+    if not len(test):
+        raise refused(f"{located(VAL)} holds no images. Unpack it again.")
+    return ClassificationData(
+        sha256=content_digest(names, (test,)),
+        class_names=names,
+        train=Listing([], []).split(),
+        test=test,
+    )
+
+
+def load_shifted(*, variants: str, complete: bool = True, learn: bool = True) -> ShiftData:
     """Load ImageNet as the source and some of its variants as shifts.
 
     Args:
         variants: Keys of ``VARIANTS`` with spaces between.
         complete: Whether a variant must have its published numbers of classes and images. What is
             missing of ImageNet-A or -R would make it easier: fewer classes to confuse.
+        learn: As of ``load``.
 
     Raises:
         BobError: A part is missing (``kind`` is ``unavailable``) or not in its official layout, or
@@ -90,7 +108,7 @@ def load_shifted(*, variants: str, complete: bool = True) -> ShiftData:
         if key not in VARIANTS:
             raise unknown("variant", key, VARIANTS)
     folders = {key: located(VARIANTS[key].places) for key in keys}
-    source = load()
+    source = load(learn=learn)
     wnids = class_folders(located(VAL))
     shifts = tuple(_shift(key, folders[key], wnids, complete) for key in keys)
     splits = (source.train, source.test, *(one.split for one in shifts))
