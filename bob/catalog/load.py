@@ -17,8 +17,10 @@ from bob.tasks import TASKS
 
 BUILTIN = tuple(
     Path(__file__).parent / name
-    for name in ("backbones.yaml", "datasets.yaml", "smoke.yaml", "full.yaml")
-)
+    for name in (
+        "backbones.yaml", "datasets.yaml", "retrieval.yaml", "smoke.yaml", "full.yaml",
+    )
+)  # fmt: skip
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
 

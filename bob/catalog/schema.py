@@ -100,12 +100,13 @@ class DatasetEntry(Frozen):
         loader: ``package.module:function`` returning the loaded dataset.
         sha256: Digest of the data, checked on load; none where the official files are trusted.
         classes: Number of classes.
-        test_size: Images in the test split, or queries of a retrieval.
+        test_size: Images in the test split, or queries of a retrieval; none where not known for
+            certain, and then not checked.
         options: Keyword arguments for the loader.
         baseline: The line that effective robustness is measured from.
         needs: Files and folders under the data root that must be there; ``a|b`` is either.
         obtain: How to get them, in a sentence.
-        train_size: Images to learn from, where known.
+        train_size: Images to learn from, or the database of a retrieval, where known.
         licence: Terms of use.
         note: Provenance in a few words.
     """
@@ -114,7 +115,7 @@ class DatasetEntry(Frozen):
     loader: str
     sha256: Sha256 | None
     classes: int = Field(ge=1)
-    test_size: int = Field(ge=1)
+    test_size: int | None = Field(default=None, ge=1)
     options: dict[str, Scalar] = Field(default_factory=dict)
     kind: Literal[
         "classification", "shift", "multilabel", "retrieval", "detection", "detection_shift"
