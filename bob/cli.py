@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
 
-from bob import __version__, cli_features
+from bob import __version__, cli_datasets, cli_features
 from bob.catalog import Catalog, load_catalog
 from bob.errors import BobError
 from bob.executors import executor_names
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
     doctor.set_defaults(run=_doctor)
 
+    cli_datasets.add_command(commands, shared)
     cli_features.add_command(commands)
 
     ui = commands.add_parser("ui", help="MLflow's pages over the local store")
