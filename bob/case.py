@@ -247,6 +247,13 @@ class Result:
         """Value of the case's metric, or none when the case failed or lacks it."""
         return None if self.failure else self.metrics.get(self.case.metric)
 
+    @property
+    def samples(self) -> int:
+        """Test images or queries behind the score; 0 where neither entry nor result tells."""
+        if self.case.dataset.test_size is not None:
+            return self.case.dataset.test_size
+        return len(self.outcomes.targets) if self.outcomes else int(self.metrics.get("queries", 0))
+
 
 class Status(StrEnum):
     """What a score means next to its reference."""

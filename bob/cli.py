@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
 
-from bob import __version__, cli_features, cli_plan
+from bob import __version__, cli_datasets, cli_features, cli_plan
 from bob.catalog import Catalog, installed_backbones, load_catalog
 from bob.catalog.table import backbone_table
 from bob.errors import BobError
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
     doctor.set_defaults(run=_doctor)
 
+    cli_datasets.add_command(commands, shared)
     cli_features.add_command(commands)
 
     ui = commands.add_parser("ui", help="MLflow's pages over the local store")
@@ -123,8 +124,9 @@ def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
         return [
             (
                 key,
-                f"{entry.classes} classes, {entry.test_size} "
-                f"{'queries' if entry.kind == 'retrieval' else 'test images'}; {entry.note}",
+                f"{entry.classes} classes, "
+                + (f"{entry.test_size} " if entry.test_size else "any number of ")
+                + f"{'queries' if entry.kind == 'retrieval' else 'test images'}; {entry.note}",
             )
             for key, entry in sorted(catalog.datasets.items())
         ]

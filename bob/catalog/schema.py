@@ -140,7 +140,8 @@ class DatasetEntry(Frozen):
         loader: ``package.module:function`` returning the loaded dataset.
         sha256: Digest of the data, checked on load; none where the official files are trusted.
         classes: Number of classes.
-        test_size: Images in the test split, or queries of a retrieval.
+        test_size: Images in the test split, or queries of a retrieval; none where not known for
+            certain, and then not checked.
         shift_size: Images of all shifted targets of a ``shift``; for estimates of cost.
         options: Keyword arguments for the loader.
         baseline: The line that effective robustness is measured from.
@@ -156,7 +157,7 @@ class DatasetEntry(Frozen):
     loader: str
     sha256: Sha256 | None
     classes: int = Field(ge=1)
-    test_size: int = Field(ge=1)
+    test_size: int | None = Field(default=None, ge=1)
     options: dict[str, Scalar] = Field(default_factory=dict)
     kind: Literal[
         "classification", "shift", "multilabel", "retrieval", "detection", "detection_shift"

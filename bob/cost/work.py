@@ -57,12 +57,12 @@ class Work:
 
 
 def work_of(case: Case) -> Work | None:
-    """The work of one run; none where the dataset's entry does not give its size."""
+    """The work of one run; none where the dataset's entry does not give its sizes."""
     recipe, dataset = case.recipe, case.dataset
     test, shifted = dataset.test_size, dataset.shift_size or 0
-    if isinstance(recipe, ReleasedRecipe):
+    if isinstance(recipe, ReleasedRecipe) and test is not None:
         return Work(side=_own_side(case), forward=test + shifted)
-    if dataset.train_size is None:
+    if dataset.train_size is None or test is None:
         return None
     train = dataset.train_size
     if isinstance(recipe, DetectionRecipe):

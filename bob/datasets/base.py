@@ -209,10 +209,11 @@ def load_dataset(entry: DatasetEntry) -> Data:
             kind="dataset",
         )
     found = (len(data.class_names), data.test_size)
-    if found != (entry.classes, entry.test_size):
+    told = (entry.classes, found[1] if entry.test_size is None else entry.test_size)
+    if found != told:
         raise BobError(
             f"Dataset {entry.key!r} has {found[0]} classes and {found[1]} test images; its entry "
-            f"says {entry.classes} and {entry.test_size}.",
+            f"says {told[0]} and {told[1]}.",
             kind="dataset",
         )
     if entry.train_size and isinstance(data, ClassificationData | MultilabelData):

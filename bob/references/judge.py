@@ -219,13 +219,13 @@ def _without_reference(case: Case, scores: dict[int, float], results: Sequence[R
     bounds = [result.metrics[CHANCE_BOUND] for result in results if CHANCE_BOUND in result.metrics]
     bound = fmean(bounds) if bounds else None
     if bound is None:
-        bound = _chance_bound(chance, case.dataset.test_size * len(scores))
+        bound = _chance_bound(chance, sum(result.samples for result in results))
     remarks = tuple(dict.fromkeys(text for result in results for text in result.remarks))
     if mean <= bound:
         return Verdict(
             status=Status.FAIL,
             reason=f"no reference, and {case.metric} {mean:.4f} does not beat chance "
-            f"({bound:.4f} needed on {case.dataset.test_size} images)",
+            f"({bound:.4f} needed on {results[0].samples} images)",
             scores=scores,
             warnings=remarks,
         )
@@ -239,6 +239,8 @@ def _without_reference(case: Case, scores: dict[int, float], results: Sequence[R
 
 
 def _chance_bound(chance: float, samples: int) -> float:
+    if not samples:
+        return chance
     from scipy.stats import binom
 
     return float(binom.ppf(1 - CHANCE_ALPHA, samples, chance)) / samples

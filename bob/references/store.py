@@ -41,7 +41,7 @@ class Reference(Frozen):
     Attributes:
         protocol: Hash of the protocol it was measured under; see ``Case.protocol``.
         recipe: The protocol's recipe, so that a difference can be named.
-        test_size: Images behind each value.
+        test_size: Images behind each value; 0 where not known.
         weights: Digest of the weights that were measured; empty where they differ by seed.
         data: Digest of the data; empty where it was not recorded.
         values: Judged metrics by seed.
@@ -50,7 +50,7 @@ class Reference(Frozen):
     origin: str = "measured"
     protocol: str
     recipe: dict[str, Any]
-    test_size: int = Field(ge=1)
+    test_size: int = Field(ge=0)
     recorded: str
     weights: str = ""
     data: str = ""
@@ -215,7 +215,7 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
     return Reference(
         protocol=case.protocol,
         recipe=case.recipe.model_dump(mode="json"),
-        test_size=case.dataset.test_size,
+        test_size=results[0].samples,
         recorded=today,
         weights=weights,
         data=results[0].data_digest,

@@ -15,10 +15,11 @@ from lightning_fabric import Fabric
 from bob.backbones import Backbone
 from bob.case import Case, Context, Progress
 from bob.datasets import RetrievalData
+from bob.datasets.base import Setting
 from bob.features import FeatureSource
 from bob.report.panels import PanelRow, retrieval_panel
 from bob.report.tables import csv_bytes
-from bob.retrieval.metrics import chance_bound, evaluate, marks
+from bob.retrieval.metrics import chance_bound, evaluate, marks, split_relevance
 from bob.retrieval.search import search
 from bob.tasks.base import TaskOutput
 from bob.tasks.frozen import frozen_output
@@ -43,8 +44,11 @@ def run(
 
     Returns:
         The metrics of ``bob.retrieval.metrics.evaluate`` in the recipe's setting, and ``map_easy``,
-        ``map_medium`` and ``map_hard`` where the dataset grades its positives; the first ten of
-        every query as a table, and of some as a picture.
+        ``map_medium`` and ``map_hard`` where the dataset grades its positives and some query has
+        any; the first ten of every query as a table, and of some as a picture.
+
+    Raises:
+        BobError: No query has a positive in the recipe's setting.
     """
     recipe = case.recipe
     assert isinstance(recipe, RetrievalRecipe)
@@ -56,7 +60,7 @@ def run(
     own = evaluate(queries, database, data.relevance, recipe.setting, ks=recipe.ks)
     metrics = dict(own)
     if data.graded:
-        for setting in ("easy", "medium", "hard"):
+        for setting in _answered(data):
             metrics[f"map_{setting}"] = evaluate(
                 queries, database, data.relevance, setting, ks=recipe.ks
             )["map"]
@@ -67,6 +71,16 @@ def run(
     return frozen_output(
         source, started, metrics=metrics, files=_files(case, data, scores, found, own["map"])
     )
+
+
+def _answered(data: RetrievalData) -> list[Setting]:
+    """Settings in which some query has a positive."""
+    settings: tuple[Setting, ...] = ("easy", "medium", "hard")
+    return [
+        setting
+        for setting in settings
+        if any(len(split_relevance(each, setting)[0]) for each in data.relevance)
+    ]
 
 
 def _files(

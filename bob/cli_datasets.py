@@ -1,0 +1,220 @@
+"""``bob datasets``: which datasets there are, what of them lies here, and how to get the others."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bob.catalog import Catalog, DatasetEntry, load_catalog, parse_dataset
+from bob.catalog.data_root import data_root
+from bob.tasks import TASKS
+
+BUILT_IN, PRESENT, MISSING = "built in", "present", "missing"
+
+_MARKDOWN = (
+    "dataset", "kind", "classes", "train or database", "test or queries", "metric",
+    "needs under the data root", "how to get it", "licence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or folder that a dataset needs.
+
+    Attributes:
+        ways: Paths under the data root, of which any will do.
+        found: The first of them that exists; empty when none does.
+    """
+
+    ways: tuple[str, ...]
+    found: str
+
+    @property
+    def text(self) -> str:
+        """The path that is there, else all that would do."""
+        return self.found or " or ".join(self.ways)
+
+
+def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add ``datasets`` to an argument parser.
+
+    Args:
+        commands: The subparsers of ``bob``.
+        shared: Options that commands about the catalog have in common.
+    """
+    datasets = commands.add_parser(
+        "datasets", parents=[shared], help="what each dataset needs, and what of it is here",
+        description="Without a key: every dataset of the catalog. Data are looked for in the data "
+        "root: BOB_DATA, else bob/data in the user's cache folder.",
+    )  # fmt: skip
+    datasets.add_argument("keys", nargs="*", metavar="KEY", help="everything about these alone")
+    datasets.add_argument("--missing", action="store_true", help="only those that are not here")
+    form = datasets.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="everything, for programs")
+    form.add_argument(
+        "--markdown", action="store_true", help="as a Markdown table, the same on every machine"
+    )
+    datasets.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    catalog = load_catalog(args.catalog)
+    entries = _chosen(args.keys, catalog)
+    if args.missing:
+        entries = [one for one in entries if state_of(one) == MISSING]
+    if args.json:
+        print(json.dumps([record(one) for one in entries], indent=2))
+    elif args.markdown:
+        print(markdown_table(entries), end="")
+    elif args.missing and not entries:
+        print(f"Nothing is missing under {data_root()}.")
+    elif args.keys:
+        print("\n\n".join(_page(one) for one in entries))
+    else:
+        print("\n".join(_overview(entries)))
+    return 0
+
+
+def _chosen(keys: Sequence[str], catalog: Catalog) -> list[DatasetEntry]:
+    if not keys:
+        return [entry for _, entry in sorted(catalog.datasets.items())]
+    return [parse_dataset(key, catalog) for key in dict.fromkeys(keys)]
+
+
+def places(entry: DatasetEntry) -> list[Place]:
+    """What a dataset needs, and where it is."""
+    root = data_root()
+    found = []
+    for need in entry.needs:
+        ways = tuple(need.split("|"))
+        found.append(Place(ways, next((one for one in ways if (root / one).exists()), "")))
+    return found
+
+
+def state_of(entry: DatasetEntry) -> str:
+    """``built in`` where nothing has to be there, else ``present`` or ``missing``."""
+    path = entry.options.get("path")
+    if not entry.needs and not isinstance(path, str):
+        return BUILT_IN
+    own = path is None or Path(str(path)).exists()
+    return PRESENT if own and all(one.found for one in places(entry)) else MISSING
+
+
+def metrics_of(entry: DatasetEntry) -> dict[str, str]:
+    """The judged score of each task that runs on a dataset; tasks made for its kind first."""
+    tasks = [task for task in TASKS.values() if task.takes(entry.kind)]
+    return {
+        task.name: next(one.name for one in task.judged if not one.kinds or entry.kind in one.kinds)
+        for task in sorted(tasks, key=lambda task: task.data != entry.kind)
+    }
+
+
+def record(entry: DatasetEntry) -> dict[str, Any]:
+    """All there is to say of a dataset, for JSON."""
+    return {
+        **entry.model_dump(
+            mode="json",
+            include={
+                "key", "kind", "classes", "train_size", "test_size", "licence", "obtain", "note",
+                "loader", "options", "sha256",
+            },
+        ),
+        "metrics": metrics_of(entry),
+        "state": state_of(entry),
+        "data_root": str(data_root()),
+        "needs": [{"any_of": list(one.ways), "found": one.found or None} for one in places(entry)],
+    }  # fmt: skip
+
+
+def markdown_table(entries: Iterable[DatasetEntry]) -> str:
+    """Datasets as a Markdown table in which nothing depends on the machine."""
+    from bob.report.text import markdown
+
+    rows: list[tuple[str, ...]] = [_MARKDOWN]
+    for one in entries:
+        needs = "<br>".join(f"`{need.replace('|', '` or `')}`" for need in one.needs)
+        cells = (
+            f"`{one.key}`", one.kind, *_sizes(one, "-"), _metric(one), needs or BUILT_IN,
+            one.obtain or "-", one.licence or "-",
+        )  # fmt: skip
+        rows.append(tuple(cell.replace("|", "\\|") for cell in cells))
+    return markdown(rows)
+
+
+def _sizes(entry: DatasetEntry, unknown: str) -> tuple[str, str, str]:
+    train, test = (f"{n:,}" if n else unknown for n in (entry.train_size, entry.test_size))
+    return f"{entry.classes:,}", train, test
+
+
+def _metric(entry: DatasetEntry) -> str:
+    return ", ".join(dict.fromkeys(metrics_of(entry).values())) or "-"
+
+
+def _overview(entries: Sequence[DatasetEntry]) -> list[str]:
+    """A table, then what lies where and how to get the rest."""
+    from bob.report.text import aligned
+
+    states = {one.key: state_of(one) for one in entries}
+    rows = [("dataset", "kind", "classes", "train", "test", "metric", "state", "licence")]
+    rows += [
+        (one.key, one.kind, *_sizes(one, "?"), _metric(one), states[one.key], one.licence)
+        for one in entries
+    ]
+    lines = aligned(rows)
+    for state in (PRESENT, MISSING):
+        chosen = [one for one in entries if states[one.key] == state]
+        if chosen:
+            lines += ["", f"{state} under {data_root()}:"]
+            lines += [f"  {one.key}: {_whereabouts(one, state)}" for one in chosen]
+    counted = Counter(states.values())
+    told = ", ".join(f"{counted[one]} {one}" for one in (BUILT_IN, PRESENT, MISSING))
+    return [*lines, "", f"{len(entries)} datasets: {told}"]
+
+
+def _whereabouts(entry: DatasetEntry, state: str) -> str:
+    own = [str(entry.options["path"])] if "path" in entry.options else []
+    if state == PRESENT:
+        return ", ".join([*own, *(one.text for one in places(entry))])
+    absent = [one for one in own if not Path(one).exists()]
+    absent += [one.text for one in places(entry) if not one.found]
+    return f"no {', no '.join(absent)}. {entry.obtain}".rstrip()
+
+
+def _page(entry: DatasetEntry) -> str:
+    """Everything about one dataset, a line each."""
+    retrieval = entry.kind == "retrieval"
+    classes, train, test = _sizes(entry, "not known for certain")
+    scores = metrics_of(entry)
+    judged = [
+        f"{metric} ({', '.join(task for task, of in scores.items() if of == metric)})"
+        for metric in dict.fromkeys(scores.values())
+    ]
+    lines = [
+        ("kind", entry.kind),
+        ("classes", classes),
+        ("database" if retrieval else "train", train),
+        ("queries" if retrieval else "test", test),
+        ("judged", ", ".join(judged) or "by no task yet"),
+        ("state", state_of(entry)),
+    ]
+    if "path" in entry.options:
+        lines.append(("path", str(entry.options["path"])))
+    if entry.needs:
+        lines.append(("data root", str(data_root())))
+        lines += [
+            ("needs", f"{one.text}: {PRESENT if one.found else MISSING}") for one in places(entry)
+        ]
+    options = ", ".join(f"{name}: {value}" for name, value in entry.options.items())
+    lines += [
+        ("how to get it", entry.obtain),
+        ("licence", entry.licence),
+        ("loader", entry.loader),
+        ("options", options),
+        ("note", entry.note),
+    ]
+    return "\n".join([entry.key, *(f"  {name:<14} {text}" for name, text in lines if text)])

@@ -1,0 +1,1 @@
+"""The paper's retrieval datasets, in their official layouts under the data root."""
