@@ -86,7 +86,7 @@ def estimate(
     """
     work = work_of(case)
     if work is None:
-        return Estimate(case=case, own_hours=None, basis="the dataset's train_size is not known")
+        return Estimate(case=case, own_hours=None, basis="the dataset's sizes are not known")
     backbone = describe(case.backbone)
     if backbone is None:
         return Estimate(case=case, own_hours=None, basis="parameters are not known")
