@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bob.case import Case
-from bob.catalog import load_catalog
+from bob.catalog import installed_backbones, load_catalog
 from bob.cost import DEFAULT_GPU, Estimate, Speeds, estimate, total
 from bob.cost.present import Presence, Shelf
 from bob.cost.total import refusal, show_hours, total_line
@@ -91,7 +91,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         datasets=tuple(args.dataset),
         grid=args.grid,
     )
-    plan = Plan(load_catalog(args.catalog), selection)
+    plan = Plan(installed_backbones(load_catalog(args.catalog)), selection)
     for task in args.task:
         if task not in plan.scale.tasks:
             raise unknown(f"task of scale {plan.scale.key}", task, plan.scale.tasks)

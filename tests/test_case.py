@@ -20,7 +20,7 @@ def golden_case(catalog: Catalog) -> Case:
         task="finetune",
         dataset=catalog.dataset("digits"),
         scale="smoke",
-        recipe=FinetuneRecipe(epochs=3),
+        recipe=FinetuneRecipe(epochs=3, image_size=224),
         seed=7,
     )
 

@@ -53,7 +53,7 @@ def load(shifted: bool) -> ClassificationData:
 CATALOG = """
 datasets:
   {key}:
-    loader: tests.test_released:load
+    loader: tests.test_eval_released:load
     options: {{shifted: {shifted}}}
     kind: {kind}
     sha256: null
@@ -123,7 +123,7 @@ def test_scores_are_those_of_timms_own_transform_and_model(
     own = timms_own(weights, data.test)
     # every second label is what timm's own logits say, so that the scores are not all zero
     data.test.targets[::2] = own.argmax(dim=1)[::2]
-    monkeypatch.setattr("tests.test_released.load", lambda shifted: data)
+    monkeypatch.setattr("tests.test_eval_released.load", lambda shifted: data)
     result = run(make_case(f"{weights},model=test_vit"), workers)
     assert result.failure is None, result.failure
     assert result.outcomes is not None
@@ -149,7 +149,7 @@ def test_top_scores_of_a_shift_are_read_under_its_mask(
     truth = among.argmax(dim=1)
     wrong = torch.tensor([HELD[(HELD.index(int(one)) + 1) % len(HELD)] for one in truth])
     shift.split.targets[:] = torch.where(torch.arange(len(truth)) % 2 == 0, truth, wrong)
-    monkeypatch.setattr("tests.test_released.load", lambda shifted: data)
+    monkeypatch.setattr("tests.test_eval_released.load", lambda shifted: data)
 
     case = make_case(f"{weights},model=test_vit", shifted=True)
     assert [one.name for one in case.judged] == ["top1", "test_loss", "shifted_top1"]

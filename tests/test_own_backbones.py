@@ -204,14 +204,14 @@ def test_planning_with_installed_factories_imports_nothing_heavy(tmp_path: Path)
     install(tmp_path, "theirs", "[bob.backbones]\nsix_by_six = their_models:make\n")
     code = (
         "import sys; from bob.cli import main; "
-        "assert main(['plan', '--backbone', 'six_by_six']) == 0; "
+        "assert main(['list', 'backbones']) == 0; "
         "assert not {'torch', 'timm', 'mlflow', 'their_models'} & set(sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "six_by_six-digits" in done.stdout
+    assert "six_by_six" in done.stdout
 
 
 def test_catalog_beside_the_root_conftest_is_found(project: pytest.Pytester) -> None:
