@@ -189,6 +189,8 @@ class Result:
         files: Further artifacts by name, such as pictures and tables.
         remarks: What went wrong on the way without touching the score.
         image_size: Height and width of what the backbone was fed; 0 where they differ by image.
+        classes: Classes of the data that were loaded.
+        test_size: Images that the score was read on, or queries.
         failure: Set when the case has no score.
     """
 
@@ -203,6 +205,8 @@ class Result:
     files: Mapping[str, bytes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     image_size: int = 0
+    classes: int = 0
+    test_size: int = 0
     failure: Failure | None = None
 
     @property

@@ -124,7 +124,7 @@ def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
         return [
             (
                 key,
-                f"{entry.classes} classes, {entry.test_size} "
+                f"{entry.classes or '?'} classes, {entry.test_size or '?'} "
                 f"{'queries' if entry.kind == 'retrieval' else 'test images'}; {entry.note}",
             )
             for key, entry in sorted(catalog.datasets.items())

@@ -72,7 +72,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except BobError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not cases:
-        skip = pytest.mark.skip(reason=f"scale {plan.scale.key!r} has no {tasks[0]}")
+        where = " on the named datasets" if plan.named_datasets else ""
+        skip = pytest.mark.skip(reason=f"scale {plan.scale.key!r} has no {tasks[0]}{where}")
         metafunc.parametrize("case", [pytest.param(None, marks=skip)], ids=["none"])
         return
     metafunc.parametrize("case", cases, ids=[case.name for case in cases])

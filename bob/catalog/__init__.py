@@ -1,5 +1,6 @@
 """The catalog: which backbones, datasets and scales there are, read from YAML."""
 
+from bob.catalog.dataset_spec import parse_dataset
 from bob.catalog.load import Catalog, load_catalog
 from bob.catalog.schema import (
     BackboneEntry,
@@ -8,7 +9,7 @@ from bob.catalog.schema import (
     TaskPlan,
     Weights,
 )
-from bob.catalog.spec import parse_backbone, parse_dataset
+from bob.catalog.spec import parse_backbone
 
 __all__ = [
     "BackboneEntry",

@@ -99,8 +99,9 @@ class DatasetEntry(Frozen):
             ``retrieval``; ``detection``; or ``detection_shift``.
         loader: ``package.module:function`` returning the loaded dataset.
         sha256: Digest of the data, checked on load; none where the official files are trusted.
-        classes: Number of classes.
-        test_size: Images in the test split, or queries of a retrieval.
+        classes: Number of classes; none where only loading tells.
+        test_size: Images in the test split, or queries of a retrieval; none where only loading
+            tells.
         options: Keyword arguments for the loader.
         baseline: The line that effective robustness is measured from.
         needs: Files and folders under the data root that must be there; ``a|b`` is either.
@@ -113,8 +114,8 @@ class DatasetEntry(Frozen):
     key: str
     loader: str
     sha256: Sha256 | None
-    classes: int = Field(ge=1)
-    test_size: int = Field(ge=1)
+    classes: int | None = Field(default=None, ge=1)
+    test_size: int | None = Field(default=None, ge=1)
     options: dict[str, Scalar] = Field(default_factory=dict)
     kind: Literal[
         "classification", "shift", "multilabel", "retrieval", "detection", "detection_shift"

@@ -213,7 +213,7 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
     return Reference(
         protocol=case.protocol,
         recipe=case.recipe.model_dump(mode="json"),
-        test_size=case.dataset.test_size,
+        test_size=case.dataset.test_size or results[0].test_size,
         recorded=today,
         weights=weights,
         environment=dict(results[0].environment),

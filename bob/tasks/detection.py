@@ -78,7 +78,7 @@ def trained(
 ) -> DetectionLoop:
     """A detector on the backbone, trained as the case says."""
     recipe = detection_recipe(case)
-    detector = build_detector(backbone, recipe, case.dataset.classes)
+    detector = build_detector(backbone, recipe, len(train.class_names))
     batches = TrainBatches(train, recipe, workers=loader_workers(case, context), seed=case.seed)
     loop = DetectionLoop(detector, recipe, fabric, batches, emit)
     loop.run()

@@ -53,12 +53,23 @@ def run(
     )
     images = ScoringBatches(data.test, backbone, context.workers)
     scores: dict[str, list[float]] = {}
+    remarks: dict[str, None] = {}
     evaluate_seconds = 0.0
     for setting, picks in draws.items():
         scores[setting] = []
         for draw, rows in enumerate(picks):
             part = data.train.part(rows)
-            loop = _train(case, backbone, part, draw, fabric=fabric, context=context, emit=emit)
+            loop = _train(
+                case,
+                backbone,
+                part,
+                draw,
+                classes=len(data.class_names),
+                fabric=fabric,
+                context=context,
+                emit=emit,
+            )
+            remarks |= dict.fromkeys(part.remarks)
             start = time.perf_counter()
             emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
             scores[setting].append(top_k(loop.predict(images), data.test.targets))
@@ -68,7 +79,7 @@ def run(
         metrics=draw_metrics(scores),
         timings={"train": train_seconds, "evaluate": evaluate_seconds},
         files=draw_files(scores, draws, data),
-        remarks=data.test.remarks,
+        remarks=(*remarks, *data.test.remarks),
     )
 
 
@@ -78,6 +89,7 @@ def _train(
     part: AnySplit,
     draw: int,
     *,
+    classes: int,
     fabric: Fabric,
     context: Context,
     emit: Emit,
@@ -90,7 +102,6 @@ def _train(
     recipe = recipe.model_copy(update={"epochs": epochs})
     torch.manual_seed(case.seed * 1000 + draw)
     fresh = replace(backbone, module=copy.deepcopy(backbone.module))
-    classes = case.dataset.classes
     loop = Loop(
         model=Classifier(fresh, classes),
         recipe=recipe,
