@@ -262,7 +262,7 @@ def _walk(
         if (facts.st_dev, facts.st_ino) in seen:
             continue  # a link that leads back, or a second way to the same images
         seen.add((facts.st_dev, facts.st_ino))
-        linked = []
+        linked: list[tuple[Path, str]] = []
         for entry in _entries(folder):
             path = f"{shown}/{entry.name}"
             if _is_folder(entry):

@@ -115,8 +115,8 @@ def load(
     splits = _read(path, config, revision)
     if train not in splits:
         raise BobError(
-            f"{path} has no split {train!r} to learn from; there is {_named(splits)}. Name one with "
-            "train=.",
+            f"{path} has no split {train!r} to learn from; there is {_named(splits)}. Name one "
+            "with train=.",
             kind="dataset",
         )
     features = splits[train].features
@@ -165,14 +165,23 @@ def load(
 
 
 def _read(path: str, config: str | None, revision: str | None) -> Any:
+    found = _attempt(path, config, revision)
+    if isinstance(found, BobError):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=8)
+def _attempt(path: str, config: str | None, revision: str | None) -> Any:
+    """Splits by name, or why there are none; asked once, because a hub out of reach takes long."""
     try:
         import datasets
 
         load_dataset, load_from_disk = datasets.load_dataset, datasets.load_from_disk
     except (ImportError, AttributeError):  # a folder named datasets can be imported too
-        raise BobError(
+        return BobError(
             f"hf:{path} is read by the library `datasets`: {HF_INSTALL}.", kind="unavailable"
-        ) from None
+        )
     place = Path(path)
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -185,18 +194,18 @@ def _read(path: str, config: str | None, revision: str | None) -> Any:
             return load_dataset(_builder(place), data_files={"train": path})
         return load_dataset(path, config, revision=revision)
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
+        first = (str(error).splitlines() or [""])[0].rstrip(".")
         if place.exists():
-            raise BobError(
-                f"`datasets` cannot read {path}: {type(error).__name__}: {first}", kind="dataset"
-            ) from error
-        raise BobError(
-            f"{path} is neither on this machine nor within reach: {type(error).__name__}: {first} "
+            return BobError(
+                f"`datasets` cannot read {path}: {type(error).__name__}: {first}.", kind="dataset"
+            )
+        return BobError(
+            f"{path} is neither on this machine nor within reach: {type(error).__name__}: {first}. "
             f"Where there is a network, `load_dataset({path!r})` fills "
             f"{datasets.config.HF_DATASETS_CACHE}; copy that folder here, or name one that "
             "`save_to_disk` wrote: --dataset hf:FOLDER.",
             kind="unavailable",
-        ) from None
+        )
     finally:
         if shown:
             datasets.enable_progress_bars()
@@ -222,7 +231,7 @@ def _column(
                 f"{path} has no column {given!r}; there is {_named(features)}.", kind="dataset"
             )
         return given
-    fitting = [name for name, one in features.items() if type(one).__name__ == kind]
+    fitting: list[str] = [name for name, one in features.items() if type(one).__name__ == kind]
     fitting = fitting or [name for name in usual if name in features]
     if len(fitting) != 1:
         found = f"several {what} columns ({_named(fitting)})" if fitting else f"no {what} column"
@@ -254,8 +263,8 @@ def _labels(path: str, name: str, table: Any, target: str) -> list[Any]:
     unknown = sum(one is None for one in values)
     if unknown or not values:
         raise BobError(
-            f"{path}: {unknown} of {len(values)} rows of split {name!r} have no label. Name another "
-            "split, or label them.",
+            f"{path}: {unknown} of {len(values)} rows of split {name!r} have no label. Name "
+            "another split, or label them.",
             kind="dataset",
         )
     odd = next((one for one in values if not isinstance(one, str | int)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
@@ -116,9 +117,7 @@ def rank(evaluations: Sequence[Evaluation]) -> Ranking | None:
     return rank_cells({name: cells[name] for name in sorted(cells)}, sorted(keys))
 
 
-def rank_cells(
-    cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]
-) -> Ranking | None:
+def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]) -> Ranking | None:
     """Rank by scores; see ``rank``."""
     spreads = {name: _spread([one.value for one in row.values()]) for name, row in cells.items()}
     z: dict[str, dict[str, float]] = {}
@@ -135,10 +134,7 @@ def rank_cells(
     if len(z) < 2:
         return None
     order = sorted(z, key=lambda key: (-fmean(z[key].values()), key))
-    chances = [
-        _chance(cells, spreads, first, second)
-        for first, second in zip(order, order[1:], strict=False)
-    ]
+    chances = [_chance(cells, spreads, first, second) for first, second in pairwise(order)]
     same = [chance is not None and chance >= ALPHA for chance in chances]
     standings: list[Standing] = []
     for place, key in enumerate(order):

@@ -67,7 +67,7 @@ def _compared(ranking: Ranking) -> set[str]:
 
 
 def scores(ranking: Ranking) -> _Table:
-    """Scores with their intervals: settings down, backbones across, or the other way if narrower."""
+    """Scores and their intervals: settings down and backbones across, or turned if narrower."""
     names, keys = list(ranking.cells), [one.backbone for one in ranking.standings]
     if len(keys) <= len(names):
         body = [(name, *(_cell(ranking.cells[name].get(key)) for key in keys)) for name in names]
