@@ -243,7 +243,7 @@ def test_files_hold_every_score(play: Play) -> None:
 
 
 def write_shapes(root: Path) -> None:
-    """Filled and hollow squares of random grey in noise: neither colour nor brightness helps much."""
+    """Filled and hollow squares of random grey in noise."""
     rng = np.random.default_rng(3)
     for name in ("filled", "hollow"):
         (root / name).mkdir(parents=True)
