@@ -14,14 +14,23 @@ import torch
 from PIL import Image, ImageOps
 
 from bob.catalog.dataset_spec import HF_INSTALL, files_digest
-from bob.catalog.image_folder import TEST_SHARE, held_back, printable
+from bob.catalog.image_folder import TEST_SHARE, printable
 from bob.datasets.base import ClassificationData
 from bob.datasets.folder import leakage
+from bob.datasets.hub_columns import (
+    LABEL_NAMES,
+    Labelled,
+    class_names_of,
+    column_of,
+    divided,
+    labelled,
+    labels_of,
+    named,
+)
 from bob.datasets.images import ImageSplit
 from bob.errors import BobError
 
 _TEST_NAMES = ("test", "validation", "val", "valid")
-_LABEL_NAMES = ("label", "labels", "cls", "class")
 
 
 @dataclass(frozen=True)
@@ -115,24 +124,24 @@ def load(
     splits = _read(path, config, revision)
     if train not in splits:
         raise BobError(
-            f"{path} has no split {train!r} to learn from; there is {_named(splits)}. Name one "
+            f"{path} has no split {train!r} to learn from; there is {named(splits)}. Name one "
             "with train=.",
             kind="dataset",
         )
     features = splits[train].features
-    column = _column(path, features, "image", image, "Image", ())
-    target = _column(path, features, "label", label, "ClassLabel", _LABEL_NAMES)
+    column = column_of(path, features, "image", image, "Image", ())
+    target = column_of(path, features, "label", label, "ClassLabel", LABEL_NAMES)
     scored = split or next(
         (
             name
             for name in _TEST_NAMES
-            if name != train and name in splits and _labelled(splits[name], target)
+            if name != train and name in splits and labelled(splits[name], target)
         ),
         "",
     )
     if scored and scored not in splits:
         raise BobError(
-            f"{path} has no split {scored!r} to score on; there is {_named(splits)}.",
+            f"{path} has no split {scored!r} to score on; there is {named(splits)}.",
             kind="dataset",
         )
     if scored and (test is not None or seed is not None):
@@ -141,14 +150,14 @@ def load(
             f"{'test' if test is not None else 'seed'}=.",
             kind="dataset",
         )
-    labels = _labels(path, train, splits[train], target)
+    labels = labels_of(path, train, splits[train], target)
     if scored:
-        unseen = _labels(path, scored, splits[scored], target)
+        unseen = labels_of(path, scored, splits[scored], target)
         learnt = [(row, name) for row, name in enumerate(labels)]
         held = [(row, name) for row, name in enumerate(unseen)]
     else:
-        learnt, held = _held_back(labels, TEST_SHARE if test is None else test, seed or 0)
-    names = _class_names(path, features[target], learnt, held)
+        learnt, held = divided(labels, TEST_SHARE if test is None else test, seed or 0)
+    names = class_names_of(path, features[target], learnt, held)
     position = {name: index for index, name in enumerate(names)}
     parts = [
         _split(splits[name], column, rows, position, f"{path}, split {name}")
@@ -218,103 +227,8 @@ def _builder(file: Path) -> str:
     return known[file.suffix]
 
 
-def _named(names: Any) -> str:
-    return ", ".join(repr(name) for name in names) or "none"
-
-
-def _column(
-    path: str, features: Any, what: str, given: str, kind: str, usual: Sequence[str]
-) -> str:
-    if given:
-        if given not in features:
-            raise BobError(
-                f"{path} has no column {given!r}; there is {_named(features)}.", kind="dataset"
-            )
-        return given
-    fitting: list[str] = [name for name, one in features.items() if type(one).__name__ == kind]
-    fitting = fitting or [name for name in usual if name in features]
-    if len(fitting) != 1:
-        found = f"several {what} columns ({_named(fitting)})" if fitting else f"no {what} column"
-        raise BobError(
-            f"{path} has {found} of type {kind}; its columns are {_named(features)}. Name one with "
-            f"{what}=.",
-            kind="dataset",
-        )
-    return fitting[0]
-
-
-def _values(table: Any, target: str) -> list[Any]:
-    """A column of labels, each a name; -1 and nothing are the hub's words for unknown."""
-    feature, values = table.features[target], table.with_format(None)[target][:]
-    if type(feature).__name__ == "ClassLabel":
-        names = feature.names
-        return [None if value is None or value < 0 else names[value] for value in values]
-    return [None if value is None or value == -1 else value for value in values]
-
-
-def _labelled(table: Any, target: str) -> bool:
-    return target in table.features and any(one is not None for one in _values(table, target))
-
-
-def _labels(path: str, name: str, table: Any, target: str) -> list[Any]:
-    if target not in table.features:
-        raise BobError(f"{path}: split {name!r} has no column {target!r}.", kind="dataset")
-    values = _values(table, target)
-    unknown = sum(one is None for one in values)
-    if unknown or not values:
-        raise BobError(
-            f"{path}: {unknown} of {len(values)} rows of split {name!r} have no label. Name "
-            "another split, or label them.",
-            kind="dataset",
-        )
-    odd = next((one for one in values if not isinstance(one, str | int)), None)
-    if odd is not None:
-        raise BobError(
-            f"{path}: column {target!r} holds {type(odd).__name__} values, one class an image is "
-            "wanted. Name another column with label=.",
-            kind="dataset",
-        )
-    return values
-
-
-_Labelled = list[tuple[int, Any]]
-
-
-def _held_back(labels: Sequence[Any], share: float, seed: int) -> tuple[_Labelled, _Labelled]:
-    by_class: dict[Any, list[int]] = {}
-    for row, name in enumerate(labels):
-        by_class.setdefault(name, []).append(row)
-    held = {
-        rows[position]
-        for name, rows in by_class.items()
-        for position in held_back([f"{name}/{row}" for row in rows], share, seed)
-    }
-    rows = list(enumerate(labels))
-    return [one for one in rows if one[0] not in held], [one for one in rows if one[0] in held]
-
-
-def _class_names(path: str, feature: Any, learnt: _Labelled, held: _Labelled) -> list[Any]:
-    """Classes of the train split, in the dataset's own order where it has one."""
-    present = {name for _, name in learnt}
-    unlearnt = sorted({str(name) for _, name in held if name not in present})
-    if unlearnt:
-        raise BobError(
-            f"{path}: the test split has images of {_named(unlearnt[:3])} and the train split has "
-            "none. Name other splits with train= and split=.",
-            kind="dataset",
-        )
-    if len(present) < 2 or not held:
-        raise BobError(
-            f"{path} has {len(present)} classes and {len(held)} test images; two classes and one "
-            "test image are the least.",
-            kind="dataset",
-        )
-    own = getattr(feature, "names", None)
-    return [name for name in own if name in present] if own else sorted(present)
-
-
 def _split(
-    table: Any, column: str, rows: _Labelled, position: dict[Any, int], what: str
+    table: Any, column: str, rows: Labelled, position: dict[Any, int], what: str
 ) -> ImageSplit:
     import datasets
 
