@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -224,6 +223,8 @@ class Result:
         remarks: What went wrong on the way without touching the score.
         trials: Settings of the recipe's grid that were tried; empty without one.
         image_size: Height and width of what the backbone was fed; 0 where they differ by image.
+        classes: Classes of the data that were loaded.
+        test_size: Images that the score was read on, or queries.
         failure: Set when the case has no score.
     """
 
@@ -240,57 +241,14 @@ class Result:
     remarks: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
     image_size: int = 0
+    classes: int = 0
+    test_size: int = 0
     failure: Failure | None = None
 
     @property
     def score(self) -> float | None:
         """Value of the case's metric, or none when the case failed or lacks it."""
         return None if self.failure else self.metrics.get(self.case.metric)
-
-    @property
-    def samples(self) -> int:
-        """Test images or queries behind the score; 0 where neither entry nor result tells."""
-        if self.case.dataset.test_size is not None:
-            return self.case.dataset.test_size
-        return len(self.outcomes.targets) if self.outcomes else int(self.metrics.get("queries", 0))
-
-
-class Status(StrEnum):
-    """What a score means next to its reference."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
-    NO_REFERENCE = "no reference"
-    SKIPPED = "skipped"
-    """There is no score because weights or data are out of reach."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One judged metric next to its band.
-
-    Attributes:
-        value: Mean over the seeds that ran.
-        low: Lower edge of the band for a mean of this many seeds.
-        high: Upper edge.
-        reference: Mean of the reference.
-        z: Signed distance from the reference in standard errors of prediction.
-        status: ``PASS``, ``FAIL`` or ``INCONCLUSIVE``.
-        improved: Whether the value lies beyond the better edge.
-        exact: Whether nothing is random, so that the band is the margin alone and ``z`` says
-            nothing.
-    """
-
-    metric: str
-    value: float
-    low: float
-    high: float
-    reference: float
-    z: float
-    status: Status
-    improved: bool = False
-    exact: bool = False
 
     @property
     def delta(self) -> float:

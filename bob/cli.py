@@ -124,9 +124,8 @@ def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
         return [
             (
                 key,
-                f"{entry.classes} classes"
-                + (f", {entry.test_size} " if entry.test_size else ", uncounted ")
-                + f"{'queries' if entry.kind == 'retrieval' else 'test images'}; {entry.note}",
+                f"{entry.classes or '?'} classes, {entry.test_size or '?'} "
+                f"{'queries' if entry.kind == 'retrieval' else 'test images'}; {entry.note}",
             )
             for key, entry in sorted(catalog.datasets.items())
         ]

@@ -56,8 +56,9 @@ _OPTIONS = (
     ),
     _Option(
         "--dataset", "bob_datasets", kind="linelist", metavar="SPEC",
-        help="run on this dataset instead of the scale's own: a catalog key or coco:FOLDER; "
-        "repeatable",
+        help="run on this dataset instead of the scale's own: a catalog key, "
+        "folder:FOLDER (images in class folders), coco:FOLDER or hf:NAME, with optional "
+        ",key=value; repeatable",
     ),
     _Option(
         "--engine", "bob_engine", "engine of detection tasks: torchvision or detectron2 (the "

@@ -79,7 +79,8 @@ class Plan:
             if chosen.setdefault(one.key, one) != one:
                 raise BobError(
                     f"Two datasets are named {one.key!r}: {chosen[one.key].options.get('path')} "
-                    f"and {one.options.get('path')}. Rename one of the folders."
+                    f"and {one.options.get('path')}. Tell them apart with name=, or rename a "
+                    "folder."
                 )
         self.named_datasets = tuple(chosen.values())
         self.catalog = catalog.with_backbones(
@@ -130,7 +131,14 @@ class Plan:
 
     def _datasets(self, task: str, settings: TaskPlan) -> list[DatasetEntry]:
         if self.named_datasets:
-            return [one for one in self.named_datasets if TASKS[task].takes(one.kind)]
+            spec = TASKS[task]
+            return [
+                one
+                for one in self.named_datasets
+                if spec.takes(one.kind)
+                # a released classifier knows the classes of catalogued datasets alone
+                and (one.key in self.catalog.datasets or not spec.released_head)
+            ]
         return [self.catalog.dataset(key) for key in sorted(settings.datasets)]
 
     def all_cases(self) -> tuple[Case, ...]:

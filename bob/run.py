@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 
-from bob.case import Case, Context, Failure, Progress, Result
+from bob.case import Case, Context, Failure, Outcomes, Progress, Result
 from bob.errors import BobError, GridDiverged
+from bob.intervals import FEW_IMAGES, wilson
 from bob.tasks import TASKS
 
 Emit = Callable[[Progress], None]
@@ -36,6 +39,39 @@ def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
             case=case,
             failure=Failure("error", f"{type(error).__name__}: {error}", traceback.format_exc()),
         )
+
+
+def score_remarks(
+    case: Case, metrics: Mapping[str, float], outcomes: Outcomes | None, test_size: int
+) -> tuple[str, ...]:
+    """What keeps an accuracy from saying much: few test images, or one class in most of them.
+
+    Args:
+        case: The case.
+        metrics: Its metrics.
+        outcomes: Per-sample outcomes, if it has them.
+        test_size: Images the score was read on.
+    """
+    score = metrics.get(case.metric, math.nan)
+    if case.metric != "top1" or not math.isfinite(score):
+        return ()
+    remarks = []
+    if test_size < FEW_IMAGES:
+        low, high = wilson(score, test_size)
+        images = "image makes" if test_size == 1 else "images make"
+        remarks.append(
+            f"{test_size} test {images} a coarse score: the 95 % interval of top1 {score:.4f} is "
+            f"[{low:.2f}, {high:.2f}]"
+        )
+    if outcomes is not None:
+        counts = Counter(outcomes.targets.tolist())
+        largest, count = counts.most_common(1)[0]
+        if len(counts) > 1 and score <= count / test_size:
+            remarks.append(
+                f"top1 {score:.4f} is no more than always naming the class of most test images "
+                f"gives ({outcomes.class_names[largest]!r}, {count / test_size:.4f})"
+            )
+    return tuple(remarks)
 
 
 def _run(case: Case, context: Context, emit: Emit) -> Result:
@@ -84,7 +120,13 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         weights_digest=backbone.weights_digest,
         data_digest=data.sha256,
         files=dict(output.files),
-        remarks=tuple(output.remarks),
+        remarks=(
+            *getattr(data, "notes", ()),
+            *output.remarks,
+            *score_remarks(case, output.metrics, output.outcomes, data.test_size),
+        ),
         trials=tuple(output.trials),
         image_size=0 if detection else backbone.image_size,
+        classes=len(data.class_names),
+        test_size=data.test_size,
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bob.bench import Bench, Evaluation
     from bob.references.store import ReferenceStore
+    from bob.report.ranking import Ranking
     from bob.tracking import Tracker
 
 
@@ -188,19 +189,21 @@ class BobSession:
 
     def finish(self, *, interrupted: bool) -> None:
         """Close the record: summary table into the session run."""
-        from bob.report import text
+        from bob.report import ranking_text, text
 
         self.bench.executor.shutdown(cancel=interrupted)
+        ranking = self._ranking()
         self.tracker.finish_session(
             text.markdown(text.table(self.evaluations)),
             text.summary_rows(self.evaluations),
             text.counts(self.evaluations),
             "KILLED" if interrupted else "FINISHED",
+            further=ranking_text.files(ranking) if ranking else {},
         )
 
     def summary(self) -> list[tuple[str, list[str]]]:
         """Sections for the end of pytest's report: title and lines."""
-        from bob.report import text
+        from bob.report import ranking_text, text
 
         tracker = self.tracker
         sections = []
@@ -213,6 +216,9 @@ class BobSession:
         for task in sorted({one.case.task for one in self.evaluations}):
             lines.append(f"  {task}: {address}{tracker.page(task)}")
         sections.append((f"battle of the backbones, scale {self.options.scale}", lines))
+        ranking = self._ranking()
+        if ranking:
+            sections.append(("ranking", ranking_text.lines(ranking)))
         updates = [one.update for one in self.evaluations if one.update is not None]
         if updates:
             diff = [line for update in updates for line in text.update_lines(update)]
@@ -224,6 +230,14 @@ class BobSession:
         if tracker.problems:
             sections.append(("not recorded in MLflow", tracker.problems))
         return sections
+
+    def _ranking(self) -> Ranking | None:
+        """The order of the backbones, where the user chose some or the data."""
+        from bob.report.ranking import rank
+
+        if not (self.options.backbones or self.options.datasets):
+            return None
+        return rank(self.evaluations)
 
     def _catalog_cases(self) -> tuple[Case, ...]:
         catalog = self.plan.catalog

@@ -471,7 +471,7 @@ def test_a_users_coco_folder(
     scenes.write_split(tmp_path / "two" / tmp_path.name, "val", parts[1], count=2, seed=4)
     twin = f"coco:{tmp_path / 'two' / tmp_path.name}"
     result = project.runpytest("--dataset", f"coco:{tmp_path}", "--dataset", twin, "--collect-only")
-    result.stderr.fnmatch_lines(["ERROR: Two datasets are named *Rename one of the folders."])
+    result.stderr.fnmatch_lines(["ERROR: Two datasets are named *Tell them apart with name=*"])
     result = project.runpytest("--dataset", "digit_scene", "--collect-only")
     result.stderr.fnmatch_lines(["ERROR: Unknown dataset 'digit_scene'. Did you mean *"])
 

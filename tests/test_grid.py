@@ -372,7 +372,12 @@ scales:
 @pytest.mark.parametrize(
     ("task", "dataset", "grid", "message"),
     [
-        ("knn", "digits", "{lr: [0.1]}", "only finetune, finetune_multilabel, low_shot_finetune, detection"),
+        (
+            "knn",
+            "digits",
+            "{lr: [0.1]}",
+            "only finetune, finetune_multilabel, low_shot_finetune",
+        ),
         ("finetune", "digits", "{lr: [0.1]}", "weight_decay: Field required"),
         ("finetune", "digits", "{lr: [0.1, 0.1], weight_decay: [0]}", "names a value twice"),
         ("finetune", "digits", "{lr: [], weight_decay: [0]}", "at least 1 item"),

@@ -1,5 +1,6 @@
 """The catalog: which backbones, datasets and scales there are, read from YAML."""
 
+from bob.catalog.dataset_spec import parse_dataset
 from bob.catalog.entry_points import installed_backbones
 from bob.catalog.load import Catalog, load_catalog
 from bob.catalog.schema import (
@@ -9,7 +10,7 @@ from bob.catalog.schema import (
     TaskPlan,
     Weights,
 )
-from bob.catalog.spec import family_of, parse_backbone, parse_dataset, with_checkpoint
+from bob.catalog.spec import family_of, parse_backbone, with_checkpoint
 
 __all__ = [
     "BackboneEntry",

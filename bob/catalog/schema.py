@@ -139,9 +139,9 @@ class DatasetEntry(Frozen):
             ``retrieval``; ``detection``; or ``detection_shift``.
         loader: ``package.module:function`` returning the loaded dataset.
         sha256: Digest of the data, checked on load; none where the official files are trusted.
-        classes: Number of classes.
-        test_size: Images in the test split, or queries of a retrieval; none where not known for
-            certain, and then not checked.
+        classes: Number of classes; none where only loading tells.
+        test_size: Images in the test split, or queries of a retrieval; none where only loading
+            tells, and then not checked.
         shift_size: Images of all shifted targets of a ``shift``; for estimates of cost.
         options: Keyword arguments for the loader.
         baseline: The line that effective robustness is measured from.
@@ -156,7 +156,7 @@ class DatasetEntry(Frozen):
     key: str
     loader: str
     sha256: Sha256 | None
-    classes: int = Field(ge=1)
+    classes: int | None = Field(default=None, ge=1)
     test_size: int | None = Field(default=None, ge=1)
     options: dict[str, Scalar] = Field(default_factory=dict)
     kind: Literal[

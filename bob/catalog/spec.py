@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from bob.catalog.load import Catalog
-from bob.catalog.schema import BackboneEntry, DatasetEntry, Scalar, Weights
+from bob.catalog.schema import BackboneEntry, Scalar, Weights
 from bob.errors import BobError
 from bob.hashing import digest_of_file
 
@@ -90,34 +90,6 @@ def with_checkpoint(specs: tuple[str, ...], file: str | None) -> tuple[str, ...]
     if "," in file:
         raise BobError(f"--checkpoint {file}: rename the file to one without a comma.")
     return (f"{specs[0]},checkpoint={file}",)
-
-
-def parse_dataset(spec: str, catalog: Catalog) -> DatasetEntry:
-    """Turn one ``--dataset`` value into a catalog entry: a catalog key or ``coco:FOLDER``.
-
-    Raises:
-        BobError: The text has none of these forms, or the folder is not in COCO's format.
-    """
-    form, colon, place = spec.partition(":")
-    if not colon:
-        return catalog.dataset(spec)
-    if form != "coco" or not place:
-        raise BobError(f"Dataset {spec!r} has no known form. Write a catalog key or coco:FOLDER.")
-    from bob.catalog.coco_folder import coco_facts
-
-    folder = Path(place).expanduser().resolve()
-    sha256, classes, train_size, test_size, masks = coco_facts(folder)
-    return DatasetEntry(
-        key=f"coco:{folder.name}",
-        kind="detection",
-        loader="bob.datasets.detection:load_coco",
-        options={"path": str(folder), "masks": masks},
-        sha256=sha256,
-        classes=classes,
-        test_size=test_size,
-        train_size=train_size,
-        note="named on the command line",
-    )
 
 
 def _arguments(spec: str, pairs: list[str]) -> dict[str, Scalar]:

@@ -75,12 +75,14 @@ class ClassificationData:
         class_names: One name per class.
         train: What a protocol may learn from.
         test: Read for scores; no choice is made on it.
+        notes: What a reader of the scores should know of the data.
     """
 
     sha256: str
     class_names: tuple[str, ...]
     train: AnySplit
     test: AnySplit
+    notes: tuple[str, ...] = ()
 
     @property
     def test_size(self) -> int:
@@ -209,11 +211,11 @@ def load_dataset(entry: DatasetEntry) -> Data:
             kind="dataset",
         )
     found = (len(data.class_names), data.test_size)
-    told = (entry.classes, found[1] if entry.test_size is None else entry.test_size)
-    if found != told:
+    said = (entry.classes or found[0], entry.test_size or found[1])
+    if found != said:
         raise BobError(
             f"Dataset {entry.key!r} has {found[0]} classes and {found[1]} test images; its entry "
-            f"says {told[0]} and {told[1]}.",
+            f"says {said[0]} and {said[1]}.",
             kind="dataset",
         )
     if entry.train_size and isinstance(data, ClassificationData | MultilabelData):

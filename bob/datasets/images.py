@@ -15,14 +15,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from bob.catalog.image_folder import EXTENSIONS as EXTENSIONS
 from bob.errors import BobError
 
 DAMAGED_SHARE = 0.01
 """Share of a split's images that may be unreadable before the case fails."""
-
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-)
 
 _SHOWN = 3
 _UNREADABLE = (

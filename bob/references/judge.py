@@ -214,18 +214,28 @@ def is_exact(case: Case, reference: Reference) -> bool:
 
 
 def _without_reference(case: Case, scores: dict[int, float], results: Sequence[Result]) -> Verdict:
-    chance = 1 / case.dataset.classes
+    classes = case.dataset.classes or max(result.classes for result in results)
+    size = case.dataset.test_size or max(result.test_size for result in results)
     mean = fmean(scores.values())
     bounds = [result.metrics[CHANCE_BOUND] for result in results if CHANCE_BOUND in result.metrics]
     bound = fmean(bounds) if bounds else None
     if bound is None:
-        bound = _chance_bound(chance, sum(result.samples for result in results))
+        bound = _chance_bound(1 / classes, size * len(scores))
     remarks = tuple(dict.fromkeys(text for result in results for text in result.remarks))
+    if bound >= 1:
+        return Verdict(
+            status=Status.NO_REFERENCE,
+            reason=f"{case.metric} {mean:.4f} cannot be told from chance: of {classes} classes and "
+            f"{size} test images even guesses may all be right. Add test images. There is no "
+            "reference to compare with.",
+            scores=scores,
+            warnings=remarks,
+        )
     if mean <= bound:
         return Verdict(
             status=Status.FAIL,
             reason=f"no reference, and {case.metric} {mean:.4f} does not beat chance "
-            f"({bound:.4f} needed on {results[0].samples} images)",
+            f"({bound:.4f} needed on {size} images)",
             scores=scores,
             warnings=remarks,
         )

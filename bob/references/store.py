@@ -215,7 +215,7 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
     return Reference(
         protocol=case.protocol,
         recipe=case.recipe.model_dump(mode="json"),
-        test_size=results[0].samples,
+        test_size=case.dataset.test_size or results[0].test_size,
         recorded=today,
         weights=weights,
         data=results[0].data_digest,

@@ -97,7 +97,7 @@ def trained(
     def train_on(
         split: CocoSplit, under: DetectionRecipe, module: Backbone, listen: Emit
     ) -> DetectionLoop:
-        detector = build_detector(module, under, case.dataset.classes)
+        detector = build_detector(module, under, len(train.class_names))
         batches = TrainBatches(split, under, workers=workers, seed=case.seed)
         loop = DetectionLoop(detector, under, fabric, batches, listen)
         loop.run()

@@ -59,6 +59,7 @@ def run(
     )
     images = ScoringBatches(data.test, backbone, context.workers)
     scores: dict[str, list[float]] = {}
+    remarks: dict[str, None] = {}
     evaluate_seconds = 0.0
     trials: tuple[Trial, ...] = ()
     for setting, picks in draws.items():
@@ -66,10 +67,11 @@ def run(
         for draw, rows in enumerate(picks):
             part = data.train.part(rows)
             loop, tried = _train(
-                case, backbone, part, draw, group=f"{setting} draw {draw}", fabric=fabric,
-                context=context, emit=emit,
+                case, backbone, part, draw, group=f"{setting} draw {draw}",
+                classes=len(data.class_names), fabric=fabric, context=context, emit=emit,
             )  # fmt: skip
             trials += tried
+            remarks |= dict.fromkeys(part.remarks)
             start = time.perf_counter()
             emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
             scores[setting].append(top_k(loop.predict(images), data.test.targets))
@@ -83,6 +85,7 @@ def run(
             **(grid_files(trials) if trials else {}),
         },
         remarks=(
+            *remarks,
             *data.test.remarks,
             *(grid_remarks(recipe.grid, trials) if recipe.grid is not None else ()),
         ),
@@ -97,6 +100,7 @@ def _train(
     draw: int,
     *,
     group: str,
+    classes: int,
     fabric: Fabric,
     context: Context,
     emit: Emit,
@@ -108,7 +112,7 @@ def _train(
     epochs = max(recipe.epochs, math.ceil(recipe.least_updates / updates))
     recipe = recipe.model_copy(update={"epochs": epochs})
     seed = case.seed * 1000 + draw
-    classes, workers = case.dataset.classes, context.workers
+    workers = context.workers
     torch.manual_seed(seed)
     trials: tuple[Trial, ...] = ()
     if (grid := recipe.grid) is not None:

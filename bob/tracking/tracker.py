@@ -233,7 +233,13 @@ class Tracker:
                 self.client.set_terminated(run_id, "KILLED")
 
     def finish_session(
-        self, table: str, rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], status: str
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],
+        counts: Mapping[str, int],
+        status: str,
+        *,
+        further: Mapping[str, bytes] | None = None,
     ) -> None:
         """Write the summary table to the session run and end it.
 
@@ -242,6 +248,7 @@ class Tracker:
             rows: The same as records.
             counts: Cases by verdict.
             status: ``FINISHED`` or ``KILLED``.
+            further: More files by name, such as a ranking.
         """
         if self.session_run is None or self._down:
             return
@@ -249,6 +256,7 @@ class Tracker:
         files = {
             "summary.md": table.encode(),
             "summary.json": (json.dumps(list(rows), indent=1) + "\n").encode(),
+            **(further or {}),
         }
         with self._kept("session summary"):
             values = {f"cases_{key.replace(' ', '_')}": float(v) for key, v in counts.items()}

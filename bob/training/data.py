@@ -83,17 +83,20 @@ def train_batches(
 ) -> TensorBatches | TrainLoader:
     """Batches of the train split under the recipe, reshuffled at each pass from ``seed``."""
     generator = torch.Generator().manual_seed(seed)
+    size = min(recipe.batch_size, len(split))
+    if recipe.mixup or recipe.cutmix:
+        size -= size % 2  # images are mixed in pairs
     if isinstance(split, Split) and not needs_pixels(recipe):
         return TensorBatches(
             normalised(split.images, backbone).to(device),
             split.targets.to(device),
-            min(recipe.batch_size, len(split)),
+            size,
             generator,
         )
     return TrainLoader(
         split,
         train_transform(recipe, backbone),
-        batch_size=min(recipe.batch_size, len(split)),
+        batch_size=size,
         workers=workers,
         pinned=device.type == "cuda",
         generator=generator,

@@ -12,6 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 from bob.datasets import AnySplit, ImageSplit
 from bob.datasets.images import fit
 
+FEW_IMAGES = 64
+"""Fewer are decoded sooner than loader processes start."""
+
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images and targets."""
 
@@ -49,6 +52,10 @@ def _noted(split: AnySplit, bad: list[tuple[int, str]]) -> None:
             split.report(index, problem)
 
 
+def _processes(split: AnySplit, workers: int) -> int:
+    return workers if len(split) >= FEW_IMAGES else 0
+
+
 class TrainLoader:
     """Shuffled batches of augmented images; the last incomplete one is left out.
 
@@ -56,7 +63,7 @@ class TrainLoader:
         split: Images and targets.
         transform: PIL image → ``(3, size, size)`` float32.
         batch_size: Images a batch.
-        workers: Loader processes.
+        workers: Loader processes; none are started for fewer than ``FEW_IMAGES``.
         pinned: Whether batches are put into page-locked memory.
         generator: Decides the order, anew at each pass.
     """
@@ -72,13 +79,14 @@ class TrainLoader:
         generator: torch.Generator,
     ) -> None:
         self.split = split
+        processes = _processes(split, workers)
         self._loader: DataLoader[_Sample] = DataLoader(
             _Samples(split, partial(without_position, transform)),
             batch_size=batch_size,
             shuffle=True,
             drop_last=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            num_workers=processes,
+            persistent_workers=processes > 0,
             pin_memory=pinned,
             generator=generator,
             collate_fn=_joined,
@@ -116,7 +124,7 @@ def pixels(
         size: Height and width.
         crop_pct: Share of the shorter side that is kept.
         batch: Images at a time.
-        workers: Loader processes.
+        workers: Loader processes; none are started for fewer than ``FEW_IMAGES``.
     """
     return transformed(split, partial(_fitted, size, crop_pct), batch=batch, workers=workers)
 
@@ -130,7 +138,7 @@ def transformed(
         split: Images; unreadable ones are noted there.
         transform: Gets the image (PIL, RGB) and its position.
         batch: Images at a time.
-        workers: Loader processes.
+        workers: Loader processes; none are started for fewer than ``FEW_IMAGES``.
         pinned: Whether batches are put into page-locked memory.
 
     Yields:
@@ -142,7 +150,7 @@ def transformed(
     loader: DataLoader[_Sample] = DataLoader(
         _Samples(split, transform),
         batch_size=batch,
-        num_workers=workers,
+        num_workers=_processes(split, workers),
         pin_memory=pinned,
         collate_fn=_joined,
     )

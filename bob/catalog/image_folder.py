@@ -1,0 +1,360 @@
+"""Which images a folder of class folders holds, and which of them are to test on.
+
+Standard library alone and no image is opened, so that a plan can ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bob.errors import BobError
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+)
+TEST_SHARE = 0.2
+"""Share of each class that is tested on where the folder has no test split of its own."""
+
+LAYOUT = (
+    "Expected are class folders, PATH/<class>/<image>, or PATH/train/<class>/<image> and "
+    "PATH/test/<class>/<image> (or val)"
+)
+
+_TEST_NAMES = ("test", "val", "valid", "validation")
+_NO_CLASS = frozenset({"__macosx"})
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image.
+
+    Attributes:
+        path: Relative to the dataset's folder, with forward slashes.
+        size: In bytes.
+        label: Position of its class.
+    """
+
+    path: str
+    size: int
+    label: int
+
+
+@dataclass(frozen=True)
+class FolderContent:
+    """Images to learn from and to score on.
+
+    Attributes:
+        class_names: Sorted, fit to be printed.
+        train: Sorted by class and path.
+        test: Sorted by class and path.
+        remarks: What a reader of the scores should know.
+    """
+
+    class_names: tuple[str, ...]
+    train: tuple[ImageFile, ...]
+    test: tuple[ImageFile, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of classes, names and sizes of both splits; not of where the folder lies."""
+        digest = hashlib.sha256()
+        for part, images in (("train", self.train), ("test", self.test)):
+            for one in images:
+                line = f"{part}\0{one.label}\0{_plain(one.path)}\0{one.size}\0"
+                digest.update(line.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """Class folders below one folder: their images, and files that belong to no class."""
+
+    folder: Path
+    classes: dict[str, list[tuple[str, int]]]
+    stray: int
+    broken: tuple[str, ...]
+    other: Counter[str]
+
+
+def read_folder(
+    folder: Path, *, test: float | None = None, seed: int | None = None, split: str = ""
+) -> FolderContent:
+    """List the images of a folder and split them.
+
+    Known layouts: ``train/<class>/...`` beside ``test``, ``val``, ``valid`` or ``validation``, in
+    whatever case; or ``<class>/...`` alone, of which a fixed share is held back for the test.
+    Folders within a class folder belong to the class. Hidden files and ``__MACOSX`` do not count.
+
+    Args:
+        folder: The dataset.
+        test: Share of each class to test on; ``TEST_SHARE`` unless given.
+        seed: Of that draw; 0 unless given.
+        split: Folder to score on; ``test`` before ``val`` unless given.
+
+    Raises:
+        BobError: There is no such folder, it has another layout, or a class has nothing to learn
+            from. The message says what to change.
+    """
+    _check_folder(folder)
+    top = {one.name: one for one in _folders(folder)}
+    lower = {name.lower(): name for name in sorted(top, reverse=True)}
+    scored = [lower[name] for name in _TEST_NAMES if name in lower]
+    if "train" in lower and scored:
+        if test is not None or seed is not None:
+            raise BobError(
+                f"{folder} has test images of its own in {scored[0]}/; leave out "
+                f"{'test' if test is not None else 'seed'}=."
+            )
+        chosen = _chosen(folder, scored, split)
+        return _from_two(folder, lower["train"], chosen, sorted(set(top) - {lower["train"]}))
+    if split:
+        raise BobError(
+            f"{folder} has no train/ and {split}/ to tell apart; leave out split={split}. {LAYOUT}."
+        )
+    only = list(top) == [lower.get("train")]
+    root = folder / lower["train"] if only and _folders(folder / lower["train"]) else folder
+    return _from_one(root, folder, TEST_SHARE if test is None else test, seed or 0)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise BobError(f"{folder} is a file, not a folder of images. {LAYOUT}.")
+    raise BobError(f"No folder {folder}. {LAYOUT}.")
+
+
+def _chosen(folder: Path, scored: Sequence[str], split: str) -> str:
+    if not split:
+        return scored[0]
+    found = [name for name in scored if name.lower() == split.lower()]
+    if not found:
+        raise BobError(
+            f"{folder} has no folder {split!r} to score on; there is {' and '.join(scored)}."
+        )
+    return found[0]
+
+
+def _from_two(folder: Path, train: str, test: str, others: Sequence[str]) -> FolderContent:
+    learnt, scored = _tree(folder / train, folder), _tree(folder / test, folder)
+    names = sorted({*learnt.classes, *scored.classes})
+    _check_classes(learnt, names, folder)
+    unlearnt = [name for name in names if not learnt.classes.get(name)]
+    if unlearnt:
+        known = [name for name in unlearnt if scored.classes.get(name)]
+        if known:
+            raise BobError(
+                f"{folder / test} has images of {_some(known)} and {folder / train} has none: "
+                "nothing can be learnt of it. Add train images, or take the class out of the test.",
+                kind="dataset",
+            )
+        raise _empty(unlearnt, learnt if unlearnt[0] in learnt.classes else scored)
+    if not any(scored.classes.values()):
+        raise BobError(f"{folder / test} holds no images{_instead(scored)}.", kind="dataset")
+    untested = [name for name in names if not scored.classes.get(name)]
+    ignored = [name for name in others if name != test]
+    remarks = [
+        *_tree_remarks(learnt),
+        *_tree_remarks(scored),
+        *([f"{_some(untested)} has train images and no test image"] if untested else []),
+        *([f"{_some(ignored)} beside {train}/ and {test}/ is not used"] if ignored else []),
+    ]
+    return _content(names, learnt.classes, scored.classes, remarks)
+
+
+def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderContent:
+    if not 0 < share < 1:
+        raise BobError(
+            f"test={share:g}: expected a share of the images between 0 and 1, such as 0.2."
+        )
+    tree = _tree(root, folder)
+    names = sorted(tree.classes)
+    _check_classes(tree, names, root)
+    empty = [name for name in names if not tree.classes[name]]
+    if empty:
+        raise _empty(empty, tree)
+    learnt, scored = {}, {}
+    for name in names:
+        held = held_back([_plain(path) for path, _ in tree.classes[name]], share, seed)
+        rows = list(enumerate(tree.classes[name]))
+        learnt[name] = [one for row, one in rows if row not in held]
+        scored[name] = [one for row, one in rows if row in held]
+    single = [name for name in names if not scored[name]]
+    if len(single) == len(names):
+        raise BobError(
+            f"No class in {root} has two images, so nothing is left to test on. Add images.",
+            kind="dataset",
+        )
+    remarks = _tree_remarks(tree)
+    if single:
+        remarks.append(f"{_some(single)} has one image, which is learnt from and not tested on")
+    return _content(names, learnt, scored, remarks)
+
+
+def held_back(keys: Sequence[str], share: float, seed: int) -> set[int]:
+    """Positions of the images of one class to test on.
+
+    They follow from the keys and the seed alone: whatever the order and the machine, the same
+    images are chosen, and one that is added moves few others. Two or more images leave at least one
+    on either side; a single one is to learn from.
+
+    Args:
+        keys: One an image, such as its path.
+        share: Of the images.
+        seed: Of the draw.
+    """
+    count = min(max(1, round(share * len(keys))), len(keys) - 1)
+
+    def rank(row: int) -> tuple[bytes, int]:
+        text = f"{seed}\0{keys[row]}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest(), row
+
+    return set(sorted(range(len(keys)), key=rank)[:count])
+
+
+def _content(
+    names: Sequence[str],
+    learnt: dict[str, list[tuple[str, int]]],
+    scored: dict[str, list[tuple[str, int]]],
+    remarks: Iterable[str],
+) -> FolderContent:
+    def images(found: dict[str, list[tuple[str, int]]]) -> Iterator[ImageFile]:
+        for label, name in enumerate(names):
+            for path, size in found.get(name, ()):
+                yield ImageFile(path, size, label)
+
+    return FolderContent(
+        tuple(map(printable, names)), tuple(images(learnt)), tuple(images(scored)), tuple(remarks)
+    )
+
+
+def _tree(root: Path, folder: Path) -> _Tree:
+    """Images below each class folder of ``root``, as paths below ``folder``."""
+    classes: dict[str, list[tuple[str, int]]] = {}
+    broken: list[str] = []
+    other: Counter[str] = Counter()
+    prefix = PurePosixPath(root.relative_to(folder).as_posix())
+    for entry in _folders(root):
+        images = classes.setdefault(_plain(entry.name), [])
+        _walk(root / entry.name, str(prefix / entry.name), images, broken, other)
+        images.sort(key=lambda one: (_plain(one[0]), one[0]))
+    files = [one for one in _entries(root) if not _is_folder(one)]
+    stray = sum(_is_image(one.name) for one in files)
+    return _Tree(root, classes, stray, tuple(broken), other)
+
+
+def _walk(
+    start: Path, name: str, images: list[tuple[str, int]], broken: list[str], other: Counter[str]
+) -> None:
+    seen: set[tuple[int, int]] = set()
+    pending = [(start, name)]
+    while pending:
+        folder, shown = pending.pop(0)
+        facts = folder.stat()
+        if (facts.st_dev, facts.st_ino) in seen:
+            continue  # a link that leads back, or a second way to the same images
+        seen.add((facts.st_dev, facts.st_ino))
+        linked: list[tuple[Path, str]] = []
+        for entry in _entries(folder):
+            path = f"{shown}/{entry.name}"
+            if _is_folder(entry):
+                (linked if entry.is_symlink() else pending).append((folder / entry.name, path))
+            elif not _is_image(entry.name):
+                other[PurePosixPath(entry.name).suffix.lower() or entry.name] += 1
+            elif os.path.isfile(entry):
+                images.append((path, entry.stat().st_size))
+            else:
+                broken.append(path)
+        pending += linked
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds that may count, sorted."""
+    try:
+        with os.scandir(folder) as found:
+            kept = [one for one in found if not one.name.startswith(".")]
+    except OSError as error:
+        raise BobError(
+            f"Cannot read {folder}: {error.strerror or error}. Give yourself the right to read it.",
+            kind="dataset",
+        ) from None
+    return sorted(
+        (one for one in kept if one.name.lower() not in _NO_CLASS), key=lambda one: one.name
+    )
+
+
+def _folders(folder: Path) -> list[os.DirEntry[str]]:
+    return [one for one in _entries(folder) if _is_folder(one)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _plain(text: str) -> str:
+    """Names as every file system would give them: accents composed."""
+    return unicodedata.normalize("NFC", text)
+
+
+def printable(text: str) -> str:
+    """A name without characters that would break a line or cannot be encoded."""
+    return "".join(one if one.isprintable() else "_" for one in _plain(text))
+
+
+def _check_classes(tree: _Tree, names: Sequence[str], folder: Path) -> None:
+    if tree.stray and not names:
+        raise BobError(
+            f"{tree.folder} holds {tree.stray} images and no class folders. {LAYOUT}: put the "
+            "images of each class into a folder of its own.",
+            kind="dataset",
+        )
+    if not any(tree.classes.values()):
+        raise BobError(f"{tree.folder} holds no images{_instead(tree)}. {LAYOUT}.", kind="dataset")
+    if len(names) == 1:
+        raise BobError(
+            f"{folder} has one class, {printable(names[0])!r}; there is nothing to tell apart. "
+            f"{LAYOUT}, with two classes or more.",
+            kind="dataset",
+        )
+
+
+def _empty(names: Sequence[str], tree: _Tree) -> BobError:
+    return BobError(
+        f"{tree.folder} has a class folder without images: {_some(names)}{_instead(tree)}. Add "
+        f"images ({', '.join(sorted(EXTENSIONS))}), or remove the folder.",
+        kind="dataset",
+    )
+
+
+def _instead(tree: _Tree) -> str:
+    found = ", ".join(f"{count} {name}" for name, count in tree.other.most_common(_SHOWN))
+    return f" (but {found})" if found else ""
+
+
+def _tree_remarks(tree: _Tree) -> list[str]:
+    remarks = []
+    if tree.stray:
+        remarks.append(f"{tree.stray} images directly in {tree.folder} belong to no class")
+    if tree.broken:
+        remarks.append(f"{_some(tree.broken)} leads nowhere and is left out")
+    return remarks
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(printable(name)) for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown

@@ -1,0 +1,250 @@
+"""Datasets that the Hugging Face library ``datasets`` reads: of its hub, or of a local path."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+
+from bob.catalog.dataset_spec import HF_INSTALL, files_digest
+from bob.catalog.image_folder import TEST_SHARE, printable
+from bob.datasets.base import ClassificationData
+from bob.datasets.folder import leakage
+from bob.datasets.hub_columns import (
+    LABEL_NAMES,
+    Labelled,
+    class_names_of,
+    column_of,
+    divided,
+    labelled,
+    labels_of,
+    named,
+)
+from bob.datasets.images import ImageSplit
+from bob.errors import BobError
+
+_TEST_NAMES = ("test", "validation", "val", "valid")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded images in a column of a table on disk.
+
+    Attributes:
+        table: A ``datasets.Dataset`` whose column is an undecoded ``Image``.
+        column: Its name.
+        rows: Which rows, in their order.
+        what: Named in messages.
+    """
+
+    table: Any
+    column: str
+    rows: Sequence[int]
+    what: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        """Row of an image, and its file where it has one."""
+        path = self._cell(index).get("path")
+        return f"{self.what}, row {self.rows[index]}" + (f", {path}" if path else "")
+
+    def open(self, index: int) -> Image.Image:
+        """The decoded image, upright."""
+        with Image.open(io.BytesIO(self._bytes(index))) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+
+    def facts(self) -> Iterator[str]:
+        """Digest of the bytes of each image."""
+        return iter(self.digests)
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """Hex SHA-256 of the bytes of each image; empty where there are none."""
+        return tuple(self._digest(index) for index in range(len(self)))
+
+    def _digest(self, index: int) -> str:
+        try:
+            return hashlib.sha256(self._bytes(index)).hexdigest()
+        except OSError:
+            return ""
+
+    def _cell(self, index: int) -> dict[str, Any]:
+        return self.table[int(self.rows[index])][self.column] or {}
+
+    def _bytes(self, index: int) -> bytes:
+        cell = self._cell(index)
+        if cell.get("bytes") is not None:
+            return bytes(cell["bytes"])
+        if not cell.get("path"):
+            raise OSError("the row holds no image")
+        return Path(cell["path"]).read_bytes()
+
+
+@lru_cache(maxsize=2)
+def load(
+    *,
+    path: str,
+    train: str = "train",
+    split: str = "",
+    test: float | None = None,
+    seed: int | None = None,
+    image: str = "",
+    label: str = "",
+    config: str | None = None,
+    revision: str | None = None,
+) -> ClassificationData:
+    """Load a dataset; images stay encoded on disk.
+
+    Args:
+        path: Name on the hub, a folder that ``save_to_disk`` wrote, or a file or folder that
+            ``load_dataset`` reads.
+        train: Split to learn from.
+        split: Split to score on; else the first of test, validation, val and valid that has labels.
+        test: Share held back to test on, where there is no such split.
+        seed: Of that draw.
+        image: Column of the images; else the one of type ``Image``.
+        label: Column of the classes; else the one of type ``ClassLabel``, or one called label.
+        config: Configuration of a dataset that has several.
+        revision: Commit, tag or branch on the hub.
+
+    Raises:
+        BobError: The library is missing or the data are out of reach (``kind`` is
+            ``unavailable``), or splits or columns are not told apart.
+    """
+    splits = _read(path, config, revision)
+    if train not in splits:
+        raise BobError(
+            f"{path} has no split {train!r} to learn from; there is {named(splits)}. Name one "
+            "with train=.",
+            kind="dataset",
+        )
+    features = splits[train].features
+    column = column_of(path, features, "image", image, "Image", ())
+    target = column_of(path, features, "label", label, "ClassLabel", LABEL_NAMES)
+    scored = split or next(
+        (
+            name
+            for name in _TEST_NAMES
+            if name != train and name in splits and labelled(splits[name], target)
+        ),
+        "",
+    )
+    if scored and scored not in splits:
+        raise BobError(
+            f"{path} has no split {scored!r} to score on; there is {named(splits)}.",
+            kind="dataset",
+        )
+    if scored and (test is not None or seed is not None):
+        raise BobError(
+            f"{path} has test images of its own, split {scored!r}; leave out "
+            f"{'test' if test is not None else 'seed'}=.",
+            kind="dataset",
+        )
+    labels = labels_of(path, train, splits[train], target)
+    if scored:
+        unseen = labels_of(path, scored, splits[scored], target)
+        learnt = [(row, name) for row, name in enumerate(labels)]
+        held = [(row, name) for row, name in enumerate(unseen)]
+    else:
+        learnt, held = divided(labels, TEST_SHARE if test is None else test, seed or 0)
+    names = class_names_of(path, features[target], learnt, held)
+    position = {name: index for index, name in enumerate(names)}
+    parts = [
+        _split(splits[name], column, rows, position, f"{path}, split {name}")
+        for name, rows in ((train, learnt), (scored or train, held))
+    ]
+    local = Path(path).exists()
+    return ClassificationData(
+        sha256=files_digest(Path(path)) if local else _digest(parts),
+        class_names=tuple(printable(str(name)) for name in names),
+        train=parts[0],
+        test=parts[1],
+        notes=leakage(_copies(*parts), len(parts[1])),
+    )
+
+
+def _read(path: str, config: str | None, revision: str | None) -> Any:
+    found = _attempt(path, config, revision)
+    if isinstance(found, BobError):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=8)
+def _attempt(path: str, config: str | None, revision: str | None) -> Any:
+    """Splits by name, or why there are none; asked once, because a hub out of reach takes long."""
+    try:
+        import datasets
+
+        load_dataset, load_from_disk = datasets.load_dataset, datasets.load_from_disk
+    except (ImportError, AttributeError):  # a folder named datasets can be imported too
+        return BobError(
+            f"hf:{path} is read by the library `datasets`: {HF_INSTALL}.", kind="unavailable"
+        )
+    place = Path(path)
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        if (place / "dataset_dict.json").is_file():
+            return load_from_disk(path)
+        if (place / "state.json").is_file():
+            return {"train": load_from_disk(path)}
+        if place.is_file():
+            return load_dataset(_builder(place), data_files={"train": path})
+        return load_dataset(path, config, revision=revision)
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0].rstrip(".")
+        if place.exists():
+            return BobError(
+                f"`datasets` cannot read {path}: {type(error).__name__}: {first}.", kind="dataset"
+            )
+        return BobError(
+            f"{path} is neither on this machine nor within reach: {type(error).__name__}: {first}. "
+            f"Where there is a network, `load_dataset({path!r})` fills "
+            f"{datasets.config.HF_DATASETS_CACHE}; copy that folder here, or name one that "
+            "`save_to_disk` wrote: --dataset hf:FOLDER.",
+            kind="unavailable",
+        )
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _builder(file: Path) -> str:
+    known = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
+    if file.suffix not in known:
+        raise ValueError(f"expected one of {', '.join(known)}, or a folder.")
+    return known[file.suffix]
+
+
+def _split(
+    table: Any, column: str, rows: Labelled, position: dict[Any, int], what: str
+) -> ImageSplit:
+    import datasets
+
+    encoded = table.with_format(None).cast_column(column, datasets.Image(decode=False))
+    return ImageSplit(
+        source=Rows(encoded, column, [row for row, _ in rows], what),
+        targets=torch.tensor([position[name] for _, name in rows], dtype=torch.int64),
+    )
+
+
+def _copies(train: ImageSplit, test: ImageSplit) -> int:
+    known = set(train.source.facts()) - {""}
+    return sum(digest in known for digest in test.source.facts())
+
+
+def _digest(parts: Sequence[ImageSplit]) -> str:
+    labels = b"".join(part.targets.numpy().astype("<i8").tobytes() for part in parts)
+    text = "".join(part.digest for part in parts).encode()
+    return hashlib.sha256(text + labels).hexdigest()

@@ -1,0 +1,317 @@
+"""Which backbone is best, and how sure that is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import binomtest
+
+from bob.bench import Evaluation
+from bob.case import Case, Failure, Outcomes, Result, Status, Verdict
+from bob.catalog import BackboneEntry, Catalog
+from bob.intervals import wilson
+from bob.plan import Plan, Selection
+from bob.report.ranking import Cell, rank, rank_cells, sign_flip
+from bob.report.ranking_text import files, lines, notes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Play = Callable[..., Evaluation]
+
+
+@pytest.fixture
+def play(catalog: Catalog) -> Play:
+    """An evaluation of a backbone from which test images it got right, one list a seed."""
+
+    def make(backbone: str, task: str, *seeds: Sequence[bool], score: float | None = None):  # type: ignore[no-untyped-def]
+        case = next(
+            one
+            for one in Plan(catalog, Selection(backbones=("vit_micro_random",))).all_cases()
+            if one.task == task
+        )
+        entry = BackboneEntry(key=backbone, family="none", source="timm:none")
+        case = Case(**{**vars(case), "backbone": entry})
+        results = tuple(result(case.with_seed(n), right, score) for n, right in enumerate(seeds))
+        return Evaluation(
+            case=case, results=results, verdict=Verdict(status=Status.NO_REFERENCE, reason="")
+        )
+
+    def result(case: Case, right: Sequence[bool], score: float | None) -> Result:
+        targets = np.arange(len(right)) % 3
+        outcomes = Outcomes(
+            targets=targets,
+            predictions=np.where(right, targets, (targets + 1) % 3),
+            confidences=np.ones(len(right), np.float32),
+            class_names=("a", "b", "c"),
+        )
+        value = float(np.mean(right)) if score is None else score
+        return Result(
+            case=case,
+            metrics={"top1": value},
+            outcomes=outcomes if score is None else None,
+            test_size=len(right),
+        )
+
+    return make
+
+
+def shares(*right: int, of: int = 100) -> list[list[bool]]:
+    """Nested outcomes: whoever gets fewer right gets a subset right."""
+    return [[row < count for row in range(of)] for count in right]
+
+
+def test_wilson_is_the_textbook_s() -> None:
+    for right, count in ((0, 5), (3, 7), (597, 597), (81, 263)):
+        expected = binomtest(right, count).proportion_ci(method="wilson")
+        assert wilson(right / count, count) == pytest.approx((expected.low, expected.high))
+
+
+def test_order_z_scores_and_wins(play: Play) -> None:
+    good, fair, poor = shares(90, 60, 30)
+    found = rank(
+        [
+            play("b_fair", "knn", fair), play("a_poor", "knn", poor), play("c_good", "knn", good),
+            play("b_fair", "linear_probe", fair), play("a_poor", "linear_probe", poor),
+            play("c_good", "linear_probe", good),
+        ]
+    )  # fmt: skip
+    assert found is not None
+    assert [one.backbone for one in found.standings] == ["c_good", "b_fair", "a_poor"]
+    assert [one.rank for one in found.standings] == [1, 2, 3]
+    assert [one.wins for one in found.standings] == [2, 0, 0]
+    assert not any(one.tied for one in found.standings)
+    assert [one.mean_z for one in found.standings] == pytest.approx(
+        [(v - 0.6) / math.sqrt(0.06) for v in (0.9, 0.6, 0.3)]
+    )
+    assert all(one.p_next is not None and one.p_next < 1e-3 for one in found.standings[:2])
+    assert found.standings[2].p_next is None
+
+
+def test_one_setting_is_mcnemar_s_exact_test(play: Play) -> None:
+    """Discordant pairs 7 and 1 of 40 images."""
+    first = [True] * 7 + [False] + [True] * 20 + [False] * 12
+    second = [False] * 7 + [True] + [True] * 20 + [False] * 12
+    found = rank([play("first", "knn", first), play("second", "knn", second)])
+    assert found is not None
+    assert found.standings[0].p_next == pytest.approx(binomtest(1, 8).pvalue)
+    assert [(one.rank, one.tied) for one in found.standings] == [(1, True), (1, True)]
+
+
+@pytest.mark.parametrize(("plus", "minus"), [(3, 1), (12, 2), (60, 31), (900, 700)])
+def test_signs_are_counted_where_few_and_drawn_where_many(plus: int, minus: int) -> None:
+    differences = np.array([0.01] * plus + [-0.01] * minus)
+    exact = binomtest(minus, plus + minus).pvalue
+    assert sign_flip(differences) == pytest.approx(exact, abs=0.01, rel=0.15)
+
+
+def test_sign_flips_keep_their_level() -> None:
+    """Of equal backbones about one in twenty pairs is told apart, not more."""
+    rng = np.random.default_rng(0)
+    found = [
+        sign_flip(step[step != 0])
+        for step in (rng.integers(-1, 2, 30).astype(float) for _ in range(200))
+    ]
+    assert np.mean(np.array(found) < 0.05) <= 0.08
+
+
+def test_tasks_on_the_same_images_are_not_more_images(play: Play) -> None:
+    """The same outcomes read by four tasks say no more than once."""
+    first = [True] * 5 + [False] * 25
+    second = [False] * 30
+    once = rank([play("a", "knn", first), play("b", "knn", second)])
+    tasks = ("knn", "linear_probe", "linear_probe_paper", "finetune")
+    often = rank([play(key, task, right) for task in tasks
+                  for key, right in (("a", first), ("b", second))])  # fmt: skip
+    assert once is not None
+    assert often is not None
+    assert once.standings[0].p_next == pytest.approx(2 / 2**5)
+    assert often.standings[0].p_next == pytest.approx(2 / 2**5)
+
+
+def test_ties_share_the_better_rank(play: Play) -> None:
+    rights = dict(zip("abcd", shares(91, 90, 40, 39), strict=True))
+    found = rank([play(key, "knn", right) for key, right in rights.items()])
+    assert found is not None
+    assert [(one.rank, one.tied) for one in found.standings] == [
+        (1, True), (1, True), (3, True), (3, True),
+    ]  # fmt: skip
+    table = "\n".join(lines(found))
+    assert "=1    a" in table
+    assert "=3    d" in table
+    assert "within noise" in table
+
+
+def test_equal_scores_are_a_tie_with_no_winner_less(play: Play) -> None:
+    same = shares(50)[0]
+    found = rank([play("a", "knn", same), play("b", "knn", same)])
+    assert found is not None
+    assert [(one.rank, one.tied, one.mean_z, one.wins) for one in found.standings] == [
+        (1, True, 0.0, 1), (1, True, 0.0, 1),
+    ]  # fmt: skip
+
+
+def test_who_lacks_a_score_is_ranked_on_the_rest_and_marked(play: Play, catalog: Catalog) -> None:
+    good, fair, poor = shares(90, 60, 30)
+    lost = play("b", "linear_probe")
+    failed = Evaluation(
+        case=lost.case,
+        results=(Result(case=lost.case, failure=Failure("error", "no such depth")),),
+        verdict=Verdict(status=Status.FAIL, reason="no such depth"),
+        failure=Failure("error", "no such depth"),
+    )
+    found = rank(
+        [
+            play("a", "knn", poor), play("b", "knn", good), play("c", "knn", fair),
+            play("a", "linear_probe", good), failed, play("c", "linear_probe", poor),
+            play("a", "low_shot", good, score=0.5), play("never", "knn"),
+        ]
+    )  # fmt: skip
+    assert found is not None
+    assert found.standings[0].backbone == "b"
+    assert list(found.standings[0].z) == ["knn/digits top1"]
+    assert found.unranked == ("never",)
+    text = "\n".join(lines(found))
+    assert "1 of 2*" in text
+    assert "*: ranked on the settings it has a score in" in text
+    assert "Not ranked, without a score to compare: never." in text
+
+
+def test_nothing_to_rank(play: Play) -> None:
+    good = shares(90)[0]
+    assert rank([]) is None
+    assert rank([play("a", "knn", good)]) is None
+    assert rank([play("a", "knn", good), play("b", "linear_probe", good)]) is None
+
+
+def test_where_lower_is_better_the_sign_turns() -> None:
+    cells = {
+        "task/data loss": {"high": Cell(value=2.0, better=-1), "low": Cell(value=1.0, better=-1)}
+    }
+    found = rank_cells(cells, ["high", "low"])
+    assert found is not None
+    assert [one.backbone for one in found.standings] == ["low", "high"]
+    assert [one.wins for one in found.standings] == [1, 0]
+    assert found.standings[0].p_next is None
+    assert not found.standings[0].tied
+    assert any("no error per image" in text for text in notes(found))
+
+
+def test_scores_without_outcomes_are_compared_by_their_intervals(play: Play) -> None:
+    rows = [False] * 100
+    near = rank([play("a", "low_shot", rows, score=0.61), play("b", "low_shot", rows, score=0.6)])
+    far = rank([play("a", "low_shot", rows, score=0.9), play("b", "low_shot", rows, score=0.3)])
+    assert near is not None
+    assert far is not None
+    assert near.standings[0].tied
+    assert not far.standings[0].tied
+
+
+def test_seeds_widen_the_interval(play: Play) -> None:
+    steady = rank([play("a", "finetune", *shares(60, 60, 60)), play("b", "finetune", *shares(50))])
+    restless = rank(
+        [play("a", "finetune", *shares(40, 60, 80)), play("b", "finetune", *shares(50))]
+    )
+    assert steady is not None
+    assert restless is not None
+    narrow, wide = (one.cells["finetune/digits top1"]["a"] for one in (steady, restless))
+    assert narrow.value == wide.value == pytest.approx(0.6)
+    assert (narrow.low, narrow.high) == pytest.approx(wilson(0.6, 100))
+    assert (wide.high or 0) - (wide.low or 0) > 2 * ((narrow.high or 0) - (narrow.low or 0))
+    assert any("trained on one seed" in text for text in notes(steady))
+
+
+def test_files_hold_every_score(play: Play) -> None:
+    good, fair = shares(90, 60)
+    found = rank([play("a", "knn", good), play("b", "knn", fair)])
+    assert found is not None
+    written = files(found)
+    (first, second) = csv.DictReader(io.StringIO(written["ranking.csv"].decode()))
+    assert (first["rank"], first["backbone"], first["score"]) == ("1", "a", "0.9")
+    assert float(first["low"]) == pytest.approx(wilson(0.9, 100)[0], abs=1e-6)
+    assert (second["z"], second["p_next"]) == ("-1", "")
+    assert "| 1 | a | +1.00 | 1 | 1 of 1 |" in written["ranking.md"].decode()
+
+
+# ----- a real session -----
+
+
+def write_shapes(root: Path) -> None:
+    """Filled and hollow squares of random grey in noise."""
+    rng = np.random.default_rng(3)
+    for name in ("filled", "hollow"):
+        (root / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = rng.integers(0, 200, (48, 48, 3)).astype(np.uint8)
+            top, left = rng.integers(4, 14, 2)
+            pixels[top : top + 28, left : left + 28] = rng.integers(140, 250)
+            if name == "hollow":
+                pixels[top + 5 : top + 23, left + 5 : left + 23] = rng.integers(0, 60)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+
+
+SUITE = """
+import pytest
+
+@pytest.mark.knn
+def test_knn(case, battle):
+    battle(case)
+
+@pytest.mark.linear_probe
+def test_linear_probe(case, battle):
+    battle(case)
+"""
+
+
+@pytest.mark.slow
+def test_a_session_on_own_photographs_ends_with_a_ranking(
+    pytester: pytest.Pytester, shared_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_shapes(pytester.path / "my shapes")
+    pytester.makeini(f"[pytest]\nbob_tracking_uri = {shared_store}\n")
+    pytester.makepyfile(test_suite=SUITE)
+    keys = ("swin_micro_glyphs", "resnet_micro_glyphs", "vit_micro_random")
+    chosen = [word for key in keys for word in ("--backbone", key)]
+    result = pytester.runpytest("--dataset", "folder:my shapes,test=0.3", *chosen, "--workers", "0")
+    assert result.ret in (0, 1)
+    outcome = result.parseoutcomes()
+    assert outcome.get("passed", 0) + outcome.get("failed", 0) == 6
+    text = result.stdout.str()
+    assert "= ranking =" in text
+    ranking = text.split("= ranking =", 1)[1]
+    for key in keys:
+        assert key in ranking
+    result.stdout.fnmatch_lines(
+        ["rank  backbone *mean z  wins  settings  p to next", "*1 * 2 of 2 *", "",
+         "backbone *knn/folder:my shapes top1 *linear_probe/folder:my shapes top1",
+         "*_micro_* 0.* [[]0.*, *[]]*"]
+    )  # fmt: skip
+    session = text.split("MLflow: session ", 1)[1].split()[0]
+    client = MlflowClient(shared_store)
+    experiment = client.get_experiment_by_name("bob/smoke/sessions")
+    assert experiment is not None
+    (run,) = client.search_runs(
+        [experiment.experiment_id], filter_string=f"tags.`bob.session` = '{session}'"
+    )
+    path = Path(client.download_artifacts(run.info.run_id, "ranking.csv"))
+    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    assert {row["backbone"] for row in rows} == set(keys)
+    assert len(rows) == 6
+    assert "| rank | backbone |" in Path(
+        client.download_artifacts(run.info.run_id, "ranking.md")
+    ).read_text(encoding="utf-8")
+
+
+def test_sessions_without_a_choice_have_no_ranking(project: pytest.Pytester) -> None:
+    result = project.runpytest()
+    result.stdout.no_fnmatch_line("*= ranking =*")
+    assert "pixels_fine" in result.stdout.str()
