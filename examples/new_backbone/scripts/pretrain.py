@@ -14,12 +14,13 @@ import math
 from pathlib import Path
 
 import torch
-from bob.datasets.glyphs import CHARACTERS, render
-from bob.datasets.pixels import counts_to_rgb
 from pebblenet import PebbleNet, pebblenet
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
+
+from bob.datasets.glyphs import CHARACTERS, render
+from bob.datasets.pixels import counts_to_rgb
 
 FILE = Path(__file__).resolve().parents[1] / "pebblenet" / "pebblenet.safetensors"
 SIZE = 32
@@ -78,10 +79,7 @@ def pretrain(steps: int, seed: int) -> tuple[PebbleNet, float]:
     model.eval()
     with torch.inference_mode():
         guesses = torch.cat(
-            [
-                model(normalised(part)).argmax(1)
-                for part in counts_to_rgb(held_out, SIZE).split(256)
-            ]
+            [model(normalised(part)).argmax(1) for part in counts_to_rgb(held_out, SIZE).split(256)]
         )
     return backbone, (guesses == torch.from_numpy(characters)).float().mean().item()
 
