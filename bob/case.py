@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -249,6 +250,44 @@ class Result:
     def score(self) -> float | None:
         """Value of the case's metric, or none when the case failed or lacks it."""
         return None if self.failure else self.metrics.get(self.case.metric)
+
+
+class Status(StrEnum):
+    """What a score means next to its reference."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NO_REFERENCE = "no reference"
+    SKIPPED = "skipped"
+    """There is no score because weights or data are out of reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One judged metric next to its band.
+
+    Attributes:
+        value: Mean over the seeds that ran.
+        low: Lower edge of the band for a mean of this many seeds.
+        high: Upper edge.
+        reference: Mean of the reference.
+        z: Signed distance from the reference in standard errors of prediction.
+        status: ``PASS``, ``FAIL`` or ``INCONCLUSIVE``.
+        improved: Whether the value lies beyond the better edge.
+        exact: Whether nothing is random, so that the band is the margin alone and ``z`` says
+            nothing.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    reference: float
+    z: float
+    status: Status
+    improved: bool = False
+    exact: bool = False
 
     @property
     def delta(self) -> float:
