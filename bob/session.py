@@ -194,7 +194,12 @@ class BobSession:
         self.bench.executor.shutdown(cancel=interrupted)
         ranking = self._ranking()
         self.tracker.finish_session(
-            text.markdown(text.table(self.evaluations)),
+            "\n".join(
+                [
+                    text.markdown(text.table(self.evaluations)),
+                    *text.licence_lines(self.evaluations),
+                ]
+            ),
             text.summary_rows(self.evaluations),
             text.counts(self.evaluations),
             "KILLED" if interrupted else "FINISHED",
@@ -208,6 +213,7 @@ class BobSession:
         tracker = self.tracker
         sections = []
         lines = text.aligned(text.table(self.evaluations))
+        lines += text.licence_lines(self.evaluations)
         lines += ["", f"MLflow: session {tracker.session} in {tracker.store.uri}"]
         address = tracker.store.uri.rstrip("/")
         if not address.startswith("http"):

@@ -235,3 +235,16 @@ def test_listing_names_what_packages_bring(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("conv_six ")]
     assert lines == [lines[0]]
     assert lines[0].split(maxsplit=1)[1] == "convnext, pretraining unknown; from theirs"
+
+
+def test_non_commercial_weights_are_named_in_the_report(project: pytest.Pytester) -> None:
+    (project.path / "bob.yaml").write_text(
+        "backbones:\n"
+        "  bound: &net\n"
+        "    family: pixels\n"
+        "    source: bob.backbones.micro:pooled_pixels\n"
+        "    licence: cc-by-nc-4.0\n"
+        "  free: {<<: *net, licence: mit}\n"
+    )
+    result = project.runpytest("--backbone", "bound", "--backbone", "free")
+    result.stdout.fnmatch_lines(["Non-commercial use only: bound (cc-by-nc-4.0)"])

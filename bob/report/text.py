@@ -84,6 +84,19 @@ def repeat_command(
     return " ".join(shlex.quote(word) for word in words)
 
 
+def licence_lines(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Whose weights must not be used commercially, behind an empty line; none if all may be."""
+    bound = {
+        one.case.backbone.key: one.case.backbone.licence
+        for one in evaluations
+        if one.case.backbone.non_commercial
+    }
+    if not bound:
+        return []
+    names = ", ".join(f"{key} ({licence})" for key, licence in sorted(bound.items()))
+    return ["", f"Non-commercial use only: {names}"]
+
+
 def summary_rows(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
     """One record per evaluation for tables and JSON."""
     rows = []

@@ -157,6 +157,8 @@ class Tracker:
                 tags = {f"env.{key}": value for key, value in result.environment.items()}
                 tags["bob.weights"] = result.weights_digest
                 tags["bob.data"] = result.data_digest
+                if result.case.backbone.licence:
+                    tags["bob.licence"] = result.case.backbone.licence
                 if result.failure:
                     tags["bob.failure"] = f"{result.failure.kind}: {result.failure.message}"
                 self.client.log_batch(
