@@ -268,8 +268,10 @@ def test_pretrained_beats_random_in_every_family_and_setting(catalog: Catalog) -
         values = reference.metric(TASKS[setting.split("/")[0]].metric)
         scores[setting, file.backbone] = sum(values) / len(values)
     settings = {setting for setting, _ in scores}
-    # micro backbones have no released classifier
-    measured = {name for name, task in TASKS.items() if not task.released_head}
+    # micro backbones have no released classifier, and smoke data no multiple labels
+    measured = {
+        name for name, task in TASKS.items() if not task.released_head and task.data != "multilabel"
+    }
     assert {setting.split("/")[0] for setting in settings} == measured
     settings = {one for one in settings if "detection" not in one}  # tests/test_detection.py
     for family in ("swin", "vit", "convnext", "resnet"):
