@@ -23,8 +23,8 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
 
     Forms: a catalog key; ``timm:NAME``; ``package.module:factory``; ``FILE,model=NAME`` where FILE
     is a checkpoint and NAME a timm name or a factory. Comma-separated ``key=value`` arguments
-    follow: ``name`` (the key shown), ``family``, ``checkpoint`` (a file to load), every other one
-    goes to timm's ``create_model`` or the factory.
+    follow: ``name`` (the key shown; with a checkpoint ``NAME@FILE`` by default), ``family``,
+    ``checkpoint`` (a file to load), every other one goes to timm's ``create_model`` or the factory.
 
     Raises:
         BobError: The text has none of these forms, or a file does not exist.
@@ -36,6 +36,9 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
     name = str(arguments.pop("name", "") or spec)
     family = arguments.pop("family", None)
     checkpoint = arguments.pop("checkpoint", None)
+    if checkpoint and name == spec:
+        others = [pair for pair in pairs if not pair.startswith("checkpoint=")]
+        name = f"{','.join([head, *others])}@{Path(str(checkpoint)).name.split('.')[0]}"
     if _CHECKPOINT.match(head) and not head.startswith("timm:"):
         checkpoint, head = head, str(arguments.pop("model", ""))
         if not head:
