@@ -26,6 +26,10 @@ _PACKAGES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit status."""
     args = _parser().parse_args(arguments)
+    own = Path("bob.yaml")
+    if hasattr(args, "catalog") and own.is_file():
+        named = {path.resolve() for path in args.catalog}
+        args.catalog = [*([] if own.resolve() in named else [own]), *args.catalog]
     try:
         status: int = args.run(args)
         return status
@@ -47,7 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
-        "--catalog", action="append", type=Path, default=[], help="further catalog file"
+        "--catalog",
+        action="append",
+        type=Path,
+        default=[],
+        help="further catalog file, beside ./bob.yaml",
     )
 
     listing = commands.add_parser("list", parents=[shared], help="what the catalog knows")

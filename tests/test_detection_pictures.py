@@ -1,4 +1,4 @@
-"""Cases to add to ``tests/test_detection_scores.py``; helpers come from there."""
+"""Pictures of detection and precision-recall curves, on the scores module's crafted scenes."""
 
 from __future__ import annotations
 

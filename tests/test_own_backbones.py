@@ -248,3 +248,15 @@ def test_non_commercial_weights_are_named_in_the_report(project: pytest.Pytester
     )
     result = project.runpytest("--backbone", "bound", "--backbone", "free")
     result.stdout.fnmatch_lines(["Non-commercial use only: bound (cc-by-nc-4.0)"])
+
+
+def test_commands_find_the_catalog_in_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bob.yaml").write_text(
+        "backbones:\n  mine: {family: pixels, source: 'bob.backbones.micro:pooled_pixels'}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for extra in ([], ["--catalog", "bob.yaml"]):
+        assert main(["plan", "--backbone", "mine", "--task", "knn", *extra]) == 0
+        assert "mine-digits" in capsys.readouterr().out
