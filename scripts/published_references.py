@@ -53,14 +53,13 @@ _VARIANTS = {
 
 _RETRIEVAL = {
     "CUB-200-2011": "cub200",
-    "iNaturalist (val, <=5 img/class)": "inat_retrieval",
     "ObjectNet (<=50 img/class)": "objectnet",
     "INSTRE-S1 (<=50 img/class)": "instre",
     "ROxford5k (medium)": "roxford5k",
     "RParis6k (medium)": "rparis6k",
     "GLDv2 retrieval": "gldv2",
-    "Copydays": "copydays",
 }
+"""Which year's iNaturalist the authors took and their pairs of Copydays are not public."""
 _SIDE = 224
 _NOT_POOLED = ("vicreg-", "midas-")
 """Rows whose features left a classification head rather than the pooling."""

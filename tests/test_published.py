@@ -441,7 +441,7 @@ def test_mlflow_keeps_the_published_score_its_distance_and_its_source(
 def test_bob_list_published(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "published", "mocov3_vit_base"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 6
     assert all("mrr_authors" in line and "hsouri/bob-retrieval" in line for line in lines)
     assert main(["list", "published", f"timm:{NAME}"]) == 0
     by_name = capsys.readouterr().out
