@@ -75,6 +75,11 @@ def test_full_recipes_are_the_papers(catalog: Catalog) -> None:
     plain = recipe(catalog, "full", "detection", "mae_vit_base", "coco")
     assert isinstance(plain, DetectionRecipe)
     assert (plain.augmentation, plain.head_norm, plain.drop_path) == ("lsj", "LN", 0.1)
+    rates = {
+        name: recipe(catalog, "full", "detection", name, "coco").drop_path
+        for name in ("convnext_tiny_in1k", "convnext_base_in1k", "swinv2_base_in1k")
+    }
+    assert list(rates.values()) == [0.4, 0.7, 0.5]
 
 
 def test_lite_fits_an_hour(catalog: Catalog) -> None:
