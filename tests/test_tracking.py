@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -285,6 +286,8 @@ def test_an_interrupt_keeps_what_is_finished(project: pytest.Pytester, how: sign
             "--backbone", "slow_net:make,name=slow", "--tracking-uri", uri, "--seeds", "1",
         ],
         cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # jobs that a shell runs in the background inherit that SIGINT is ignored
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
     database = project.path / "interrupt.db"
