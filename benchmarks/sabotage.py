@@ -9,6 +9,7 @@ its protocol hash::
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +21,13 @@ import torch
 
 import bob.backbones.build
 import bob.datasets
+import bob.detection.loop
 import bob.training.loop
 from benchmarks.common import bench, parser, smoke_cases
 from bob.case import Case, Status
 from bob.datasets import ClassificationData, Data, RetrievalData, ShiftData, Split
+from bob.datasets.coco import CocoSplit
+from bob.datasets.detection import DetectionData, DetectionShiftData
 from bob.tasks import TASKS
 
 
@@ -45,7 +49,15 @@ def tenth_of_learning_rate() -> Iterator[None]:
             group["lr"] /= 10
         return optimiser
 
-    with patch.object(bob.training.loop, "build_optimiser", slow):
+    groups = bob.detection.loop.parameter_groups
+
+    def slow_groups(*args: Any) -> list[dict[str, Any]]:
+        return [{**group, "lr": group["lr"] / 10} for group in groups(*args)]
+
+    with (
+        patch.object(bob.training.loop, "build_optimiser", slow),
+        patch.object(bob.detection.loop, "parameter_groups", slow_groups),
+    ):
         yield
 
 
@@ -53,16 +65,22 @@ def tenth_of_learning_rate() -> Iterator[None]:
 def wrong_labels(share: float = 0.2) -> Iterator[None]:
     """A share of the train labels is moved to another class, evenly."""
 
-    def mislabelled(data: Data) -> Data:
-        if not isinstance(data, ClassificationData):
-            return data
+    def moved(targets: torch.Tensor, classes: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(1)
-        targets = data.train.targets.clone()
-        classes = len(data.class_names)
+        targets = targets.clone()
         wrong = torch.rand(len(targets), generator=generator) < share
         shift = torch.randint(1, classes, (int(wrong.sum()),), generator=generator)
         targets[wrong] = (targets[wrong] + shift) % classes
-        return replace(data, train=Split(data.train.images, targets))
+        return targets
+
+    def mislabelled(data: Data) -> Data:
+        classes = len(data.class_names)
+        if isinstance(data, DetectionData | DetectionShiftData):
+            return replace(data, train=_relabelled(data.train, lambda one: moved(one, classes)))
+        if not isinstance(data, ClassificationData):
+            return data
+        assert isinstance(data.train, Split)
+        return replace(data, train=Split(data.train.images, moved(data.train.targets, classes)))
 
     with _changed_data(mislabelled):
         yield
@@ -72,12 +90,17 @@ def wrong_labels(share: float = 0.2) -> Iterator[None]:
 def transposed_evaluation() -> Iterator[None]:
     """Images that scores are read on have rows and columns exchanged."""
 
-    def turned(split: Split) -> Split:
+    def turned(split: Any) -> Any:
+        if isinstance(split, CocoSplit):
+            return _turned_scenes(split)
         return Split(split.images.transpose(2, 3).contiguous(), split.targets)
 
     def transposed(data: Data) -> Data:
         if isinstance(data, RetrievalData):
             return replace(data, queries=turned(data.queries))
+        if isinstance(data, DetectionShiftData):
+            moved = tuple(replace(one, split=turned(one.split)) for one in data.shifts)
+            return replace(data, test=data.test and turned(data.test), shifts=moved)
         if isinstance(data, ShiftData):
             shifts = tuple(replace(one, split=turned(one.split)) for one in data.shifts)
             return replace(data, test=turned(data.test), shifts=shifts)
@@ -85,6 +108,31 @@ def transposed_evaluation() -> Iterator[None]:
 
     with _changed_data(transposed):
         yield
+
+
+def _relabelled(split: CocoSplit, change: Callable[[torch.Tensor], torch.Tensor]) -> CocoSplit:
+    annotations = split.dataset["annotations"]
+    label = {key: index for index, key in enumerate(split.category_ids)}
+    labels = change(torch.tensor([label[one["category_id"]] for one in annotations]))
+    content = {
+        **split.dataset,
+        "annotations": [
+            {**one, "category_id": split.category_ids[int(new)]}
+            for one, new in zip(annotations, labels, strict=True)
+        ],
+    }
+    return CocoSplit(content, split.folder, source=split.source, masks=split.masks)
+
+
+def _turned_scenes(split: CocoSplit) -> CocoSplit:
+    """Pictures with rows and columns exchanged, under the boxes as they were."""
+    other: Any = copy.copy(split)
+    other._kept = None
+    sample = split.sample
+    other.sample = lambda index: replace(
+        sample(index), image=sample(index).image.transpose(1, 2).contiguous()
+    )
+    return other
 
 
 @contextmanager
@@ -107,7 +155,7 @@ def applies(fault: str, case: Case) -> bool:
     if fault == "random weights":
         return case.backbone.weights is not None
     if fault == "a tenth of the learning rate":
-        return case.task in ("finetune", "low_shot_finetune")
+        return "lr" in type(case.recipe).model_fields
     return fault != "20 % wrong labels" or TASKS[case.task].data != "retrieval"
 
 
