@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bob.catalog import Catalog, DatasetEntry, load_catalog, parse_dataset
-from bob.catalog.data_root import data_root
+from bob.catalog.data_root import data_root, place
 from bob.tasks import TASKS
 
 BUILT_IN, PRESENT, MISSING = "built in", "present", "missing"
@@ -88,11 +88,11 @@ def _chosen(keys: Sequence[str], catalog: Catalog) -> list[DatasetEntry]:
 
 def places(entry: DatasetEntry) -> list[Place]:
     """What a dataset needs, and where it is."""
-    root = data_root()
     found = []
     for need in entry.needs:
-        ways = tuple(need.split("|"))
-        found.append(Place(ways, next((one for one in ways if (root / one).exists()), "")))
+        path = place(need)
+        shown = path.relative_to(data_root()).as_posix() if path else ""
+        found.append(Place(tuple(need.split("|")), shown))
     return found
 
 
@@ -148,7 +148,7 @@ def markdown_table(entries: Iterable[DatasetEntry]) -> str:
 
 def _sizes(entry: DatasetEntry, unknown: str) -> tuple[str, str, str]:
     train, test = (f"{n:,}" if n else unknown for n in (entry.train_size, entry.test_size))
-    return f"{entry.classes:,}", train, test
+    return f"{entry.classes:,}" if entry.classes else unknown, train, test
 
 
 def _metric(entry: DatasetEntry) -> str:

@@ -53,6 +53,8 @@ def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from bob.report.text import aligned
+
     if args.seeds < 1:
         raise BobError(f"--seeds {args.seeds}: expected at least 1.")
     speeds = Speeds(args.gpu)
@@ -71,8 +73,8 @@ def _plan(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_record(args, estimates, there, speeds), indent=1))
     else:
-        for line in _lines(estimates, there):
-            print(line)
+        rows = [_HEADER, *map(_row, estimates, there)]
+        print("\n".join(aligned(rows)))
         print(f"scale {args.scale}: {total_line(total(estimates, speeds.gpu))}")
     if args.max_gpu_hours is not None:
         text = refusal(estimates, speeds.gpu, args.max_gpu_hours)
@@ -101,15 +103,6 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         for case in plan.all_cases()
         if (not args.task or case.task in args.task)
         and words in f"{case.task}[{case.name}]".lower()
-    ]
-
-
-def _lines(estimates: list[Estimate], there: list[Presence]) -> list[str]:
-    rows = [_HEADER, *(_row(one, found) for one, found in zip(estimates, there, strict=True))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
     ]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+_SHOWN = 3
+
 
 class BobError(Exception):
     """Something a user can put right; the message names the input at fault and the remedy.
@@ -71,3 +73,10 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Bo
     else:
         offer = f"{len(names)} are known; `bob list {what}s` prints them."
     return BobError(" ".join(part for part in (f"Unknown {what} {name!r}.", offer, hint) if part))
+
+
+def some(things: Iterable[object]) -> str:
+    """The first three of many things, and how many more there are."""
+    listed = [str(one) for one in things]
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""Folders of the user's that a plan must know without importing what fills them."""
+"""Folders of the user's. Standard library alone, so that a plan can ask."""
 
 from __future__ import annotations
 
@@ -6,9 +6,33 @@ import os
 from pathlib import Path
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of this name in the user's cache: ``$XDG_CACHE_HOME``, else ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / name
+
+
+def own_folder(variable: str, name: str) -> Path:
+    """The folder that an environment variable names, else ``bob/<name>`` in the user's cache."""
+    named = os.environ.get(variable)
+    return Path(named).expanduser() if named else cache_folder("bob") / name
+
+
 def features_root() -> Path:
     """``$BOB_FEATURES``, else ``bob/features`` in the user's cache folder."""
-    if os.environ.get("BOB_FEATURES"):
-        return Path(os.environ["BOB_FEATURES"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "bob" / "features"
+    return own_folder("BOB_FEATURES", "features")
+
+
+def data_root() -> Path:
+    """``$BOB_DATA``, else ``bob/data`` in the user's cache folder."""
+    return own_folder("BOB_DATA", "data")
+
+
+def scenes_root() -> Path:
+    """``$BOB_SCENES``, else ``bob/scenes`` in the user's cache folder."""
+    return own_folder("BOB_SCENES", "scenes")
+
+
+def hub_root() -> Path:
+    """Torch's hub cache, as ``torch.hub`` finds it: ``$TORCH_HOME/hub``."""
+    home = os.environ.get("TORCH_HOME")
+    return (Path(home).expanduser() if home else cache_folder("torch")) / "hub"

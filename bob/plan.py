@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -20,6 +21,8 @@ from bob.catalog import (
 from bob.errors import BobError, unknown
 from bob.frozen import Frozen
 from bob.tasks import TASKS
+
+_Entry = TypeVar("_Entry", BackboneEntry, DatasetEntry)
 
 
 @dataclass(frozen=True)
@@ -63,26 +66,19 @@ class Plan:
             )
         self.selection = selection
         self.catalog = catalog
-        named = [parse_backbone(spec, catalog) for spec in selection.backbones]
-        taken: dict[str, BackboneEntry] = {}
-        for entry in named:
-            if taken.setdefault(entry.key, entry) != entry:
-                raise BobError(
-                    f"Two backbones are named {entry.key!r}; tell them apart with name=."
-                )
-        self.backbones = tuple(taken.values()) or tuple(
+        named = _distinct(
+            "backbones",
+            (parse_backbone(spec, catalog) for spec in selection.backbones),
+            lambda entry: entry.weights.file if entry.weights else entry.source,
+        )
+        self.backbones = named or tuple(
             entry for entry in catalog.backbones.values() if self.scale.key in entry.scales
         )
-        datasets = [parse_dataset(spec, catalog) for spec in selection.datasets]
-        chosen: dict[str, DatasetEntry] = {}
-        for one in datasets:
-            if chosen.setdefault(one.key, one) != one:
-                raise BobError(
-                    f"Two datasets are named {one.key!r}: {chosen[one.key].options.get('path')} "
-                    f"and {one.options.get('path')}. Tell them apart with name=, or rename a "
-                    "folder."
-                )
-        self.named_datasets = tuple(chosen.values())
+        self.named_datasets = _distinct(
+            "datasets",
+            (parse_dataset(spec, catalog) for spec in selection.datasets),
+            lambda entry: entry.options.get("path"),
+        )
         self.catalog = catalog.with_backbones(
             entry for entry in named if entry.key not in catalog.backbones
         )
@@ -144,6 +140,21 @@ class Plan:
     def all_cases(self) -> tuple[Case, ...]:
         """The cases of every task of the scale."""
         return tuple(case for task in sorted(self.scale.tasks) for case in self.cases(task))
+
+
+def _distinct(
+    what: str, entries: Iterable[_Entry], origin: Callable[[_Entry], object]
+) -> tuple[_Entry, ...]:
+    """Entries named on the command line, each once."""
+    taken: dict[str, _Entry] = {}
+    for one in entries:
+        other = taken.setdefault(one.key, one)
+        if other != one:
+            raise BobError(
+                f"Two {what} are named {one.key!r}: {origin(other)} and {origin(one)}. Tell them "
+                "apart with name=."
+            )
+    return tuple(taken.values())
 
 
 def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], selection: Selection) -> Frozen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -245,22 +245,12 @@ class BobSession:
             return None
         return rank(self.evaluations)
 
-    def _catalog_cases(self) -> tuple[Case, ...]:
-        catalog = self.plan.catalog
-        keys = tuple(
-            key for key, entry in catalog.backbones.items() if self.options.scale in entry.scales
-        )
-        named = {entry.key for entry in self.plan.backbones}
-        scale = self.options.scale
-        grids = (
-            (False, True) if any(one.grid for one in self.plan.scale.tasks.values()) else (False,)
-        )
-        own = tuple(
-            case
-            for engine in ENGINES
-            for grid in grids
-            for case in Plan(catalog, Selection(scale, keys, engine=engine, grid=grid)).all_cases()
-        )
-        return own + tuple(
-            case for case in self.plan.all_cases() if case.backbone.key in named - set(keys)
-        )
+    def _catalog_cases(self) -> Iterator[Case]:
+        catalog, scale = self.plan.catalog, self.options.scale
+        keys = tuple(key for key, entry in catalog.backbones.items() if scale in entry.scales)
+        searched = any(one.grid for one in self.plan.scale.tasks.values())
+        for engine in ENGINES:
+            for grid in (False, True) if searched else (False,):
+                selection = Selection(scale, keys, engine=engine, grid=grid)
+                yield from Plan(catalog, selection).all_cases()
+        yield from (case for case in self.plan.all_cases() if case.backbone.key not in keys)

@@ -6,11 +6,12 @@ import contextlib
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bob.case import Case, Result
-from bob.catalog import Catalog, load_catalog
+from bob.catalog import Catalog, load_catalog, parse_dataset
 from bob.plan import Plan, Selection
 from bob.tasks import TASKS
 
@@ -162,3 +163,33 @@ def make_result() -> MakeResult:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cases(catalog: Catalog) -> dict[str, Case]:
+    """The smoke cases by ``<task> <backbone>``; of several datasets the last one's."""
+    plan = Plan(catalog, Selection())
+    return {f"{case.task} {case.backbone.key}": case for case in plan.all_cases()}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root of the test's own, empty."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("BOB_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def loaded(catalog: Catalog) -> Callable[[str], Any]:
+    """Loads a classification dataset by what ``--dataset`` would say."""
+
+    def load(spec: str) -> Any:
+        from bob.datasets import ClassificationData, load_dataset
+
+        data = load_dataset(parse_dataset(spec, catalog))
+        assert isinstance(data, ClassificationData)
+        return data
+
+    return load

@@ -153,6 +153,14 @@ def test_a_key_that_is_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "state          present" in text
 
 
+def test_a_table_whose_classes_only_loading_tells(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "all.parquet").write_bytes(b"")
+    assert "not known for certain" in told(capsys, f"hf:{tmp_path / 'all.parquet'}")
+
+
 def test_built_in_datasets_have_the_sizes_their_entries_state(catalog: Catalog) -> None:
     entries = [one for one in catalog.datasets.values() if state_of(one) == "built in"]
     assert len(entries) >= 6

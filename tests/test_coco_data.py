@@ -229,7 +229,9 @@ def test_missing_images_are_counted_and_the_first_named(tmp_path: Path) -> None:
     with pytest.raises(BobError) as caught:
         CocoSplit.read(file, tmp_path / "train")
     assert "4 of 6 images are not in" in str(caught.value)
-    assert "gone/0.png (id 10), gone/1.png (id 11), gone/2.png (id 12), ..." in str(caught.value)
+    assert "gone/0.png (id 10), gone/1.png (id 11), gone/2.png (id 12) and 1 more" in str(
+        caught.value
+    )
 
 
 def test_masks_are_not_asked_for_where_they_are_not_wanted(tmp_path: Path) -> None:

@@ -1,191 +1,29 @@
 from __future__ import annotations
 
-import importlib.util
-import json
-import logging
-import subprocess
-import sys
-from collections.abc import Callable
-from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
 from faster_coco_eval.core import mask as coco_mask
-from lightning_fabric import Fabric
 
 from bob.backbones import build_backbone
 from bob.catalog import Catalog, parse_backbone
-from bob.detection.detectron2_engine import (
-    INSTALL,
-    Detectron2Detector,
-    build,
-)
 from bob.detection.detectron2_model import model_config, timm_backbone
-from bob.detection.detectron2_trainer import train
 from bob.detection.features import FeatureMaps
-from bob.detection.records import Detections, Target
-from bob.errors import BobError, TrainingDiverged
-from bob.tasks.detection_recipe import DetectionRecipe
-
-MICRO = ("swin", "vit", "convnext", "resnet")
-CLASSES = 3
-SMALL = DetectionRecipe(
-    engine="detectron2", augmentation="none", image_size=64, strides=(4, 8, 16), channels=32,
-    head_convs=1, head_fcs=(64,), mask_convs=1, rpn_candidates=(200, 100), rpn_proposals=(50, 50),
-    roi_batch=32, rpn_batch=32, anchor_scale=4, window=8,
-)  # fmt: skip
-
-needs_detectron2 = pytest.mark.skipif(
-    importlib.util.find_spec("detectron2") is None,
-    reason=f"detectron2 is not installed; {INSTALL}",
-)
-
-REQUIRE = """
-import json, sys
-from bob.detection.detectron2_engine import require_detectron2
+from bob.detection.records import Target
 from bob.errors import BobError
-
-def said():
-    try:
-        require_detectron2()
-    except BobError as error:
-        return [error.kind, str(error)]
-
-found = {}
-sys.modules["detectron2"] = None
-found["missing"] = said()
-for name in ("broken", "hollow"):
-    del sys.modules["detectron2"]
-    sys.path.insert(0, f"{sys.argv[1]}/{name}")
-    found[name] = said()
-    sys.path.pop(0)
-    sys.modules.setdefault("detectron2", None)
-print(json.dumps(found))
-"""
-
-
-@pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Kind and message of what is raised where detectron2 is missing, broken or half there."""
-    folder = tmp_path_factory.mktemp("detectron2")
-    for name, text in (
-        ("broken", "raise ImportError('libtorch.so: undefined symbol: _ZN3c10')"),
-        ("hollow", "import a_package_it_needs"),
-    ):
-        package = folder / name / "detectron2"
-        package.mkdir(parents=True)
-        (package / "__init__.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-c", REQUIRE, str(folder)],
-        cwd=Path(__file__).resolve().parents[1],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, list[str]] = json.loads(done.stdout)
-    return found
-
-
-def test_where_detectron2_is_missing_the_message_says_how_to_get_it(
-    said: dict[str, list[str]],
-) -> None:
-    kind, message = said["missing"]
-    assert kind == "unavailable"
-    assert "detectron2 is not installed" in message
-    assert INSTALL in message
-    assert "--engine torchvision" in message
-
-
-@pytest.mark.parametrize(
-    ("name", "cause"),
-    [
-        ("broken", "ImportError: libtorch.so: undefined symbol: _ZN3c10"),
-        ("hollow", "ModuleNotFoundError: No module named 'a_package_it_needs'"),
-    ],
+from tests.detectron2_parts import (
+    CLASSES,
+    MICRO,
+    SMALL,
+    assert_well_formed,
+    detect,
+    detector_of,
+    needs_detectron2,
+    scenes,
+    stepper,
 )
-def test_where_detectron2_is_broken_the_message_says_why(
-    said: dict[str, list[str]], name: str, cause: str
-) -> None:
-    kind, message = said[name]
-    assert kind == "import"
-    assert cause in message
-    assert INSTALL in message
-    assert "--engine torchvision" in message
-
-
-def detector_of(catalog: Catalog, spec: str, recipe: DetectionRecipe = SMALL) -> Detectron2Detector:
-    torch.manual_seed(0)
-    spec = f"{spec}_micro_glyphs" if spec in MICRO else spec
-    backbone = build_backbone(parse_backbone(spec, catalog), image_size=None)
-    return build(backbone, recipe, CLASSES)
-
-
-def scene(height: int = 64, width: int = 64, *, objects: int = 2) -> tuple[torch.Tensor, Target]:
-    """Dark noise with one bright rectangle a class."""
-    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height)) * 0.2
-    masks = torch.zeros(objects, height, width, dtype=torch.bool)
-    boxes = torch.zeros(objects, 4)
-    for index in range(objects):
-        top, left = 6 + 26 * index, 4 + 28 * index
-        masks[index, top : top + 20, left : left + 24] = True
-        boxes[index] = torch.tensor([left, top, left + 24, top + 20])
-        image[index, top : top + 20, left : left + 24] = 1.0
-    return image, Target(boxes, torch.arange(objects), masks)
-
-
-def scenes(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[torch.Tensor], list[Target]]:
-    images, targets = zip(*(scene(*size, objects=objects) for size in sizes), strict=True)
-    return list(images), list(targets)
-
-
-def detect(
-    detector: Detectron2Detector, images: list[torch.Tensor], sizes: list[tuple[int, int]]
-) -> list[Detections]:
-    detector.eval()
-    with torch.inference_mode():
-        found: list[Detections] = detector(images, sizes)
-    return found
-
-
-def stepper(
-    detector: Detectron2Detector, optimiser: torch.optim.Optimizer
-) -> Callable[[Any], dict[str, torch.Tensor]]:
-    def update(batch: Any) -> dict[str, torch.Tensor]:
-        losses: dict[str, torch.Tensor] = detector(*batch)
-        torch.stack(list(losses.values())).sum().backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        return {name: value.detach() for name, value in losses.items()}
-
-    return update
-
-
-def assert_well_formed(
-    found: Detections, size: tuple[int, int], recipe: DetectionRecipe = SMALL
-) -> None:
-    height, width = size
-    assert len(found) <= recipe.max_detections
-    assert found.boxes.shape == (len(found), 4)
-    assert found.boxes.dtype == found.scores.dtype == torch.float32
-    assert found.labels.dtype == torch.int64
-    assert {one.device.type for one in (found.boxes, found.scores, found.labels)} == {"cpu"}
-    assert bool(((found.labels >= 0) & (found.labels < CLASSES)).all())
-    assert bool((found.scores >= recipe.score_threshold).all())
-    assert bool((found.boxes >= 0).all())
-    assert bool((found.boxes[:, 2:] <= torch.tensor([width, height])).all())
-    assert bool((found.boxes[:, 2:] > found.boxes[:, :2]).all())
-    if not recipe.masks:
-        assert found.masks is None
-        return
-    assert found.masks is not None
-    assert len(found.masks) == len(found)
-    for mask in json.loads(json.dumps(found.masks)):
-        assert coco_mask.decode(mask).shape == size
 
 
 @needs_detectron2
@@ -403,101 +241,3 @@ def test_impossible_pyramids_are_refused(
     with pytest.raises(BobError, match=message) as caught:
         detector_of(catalog, family, SMALL.model_copy(update=changes))
     assert caught.value.kind == "backbone"
-
-
-@pytest.fixture
-def learner(catalog: Catalog) -> tuple[Detectron2Detector, torch.optim.AdamW]:
-    detector = detector_of(catalog, "resnet")
-    return detector, torch.optim.AdamW(detector.parameters(), 1e-3)
-
-
-@needs_detectron2
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_training_runs_every_update_and_drives_the_rate(
-    learner: tuple[Detectron2Detector, torch.optim.AdamW],
-    caplog: pytest.LogCaptureFixture,
-    wrapped: bool,
-) -> None:
-    detector, raw = learner
-    optimiser: Any = Fabric(accelerator="cpu").setup_optimizers(raw) if wrapped else raw
-    caplog.set_level(logging.DEBUG)
-    root = (logging.root.level, list(logging.root.handlers))
-    seen: list[tuple[int, float, dict[str, float]]] = []
-    train(
-        detector.eval(),
-        repeat(scenes((64, 64), (64, 64))),
-        stepper(detector, raw),
-        updates=4,
-        lr_lambda=lambda step: 1 / (1 + step),
-        optimiser=optimiser,
-        after=lambda step, losses: seen.append((step, raw.param_groups[0]["lr"], losses)),
-    )
-    assert detector.training
-    assert [step for step, _, _ in seen] == [1, 2, 3, 4]
-    assert [rate for _, rate, _ in seen] == pytest.approx([1e-3 / (1 + n) for n in (1, 2, 3, 4)])
-    assert {"loss_mask", "loss_rpn_cls", "loss_cls_stage2"} <= set(seen[0][2])
-    assert all(isinstance(value, float) for value in seen[0][2].values())
-    assert "detectron2" not in {record.name.split(".")[0] for record in caplog.records}
-    assert root == (logging.root.level, list(logging.root.handlers))
-
-
-@needs_detectron2
-@pytest.mark.parametrize("raises", [False, True])
-def test_a_loss_that_is_not_finite_ends_training(
-    learner: tuple[Detectron2Detector, torch.optim.AdamW], raises: bool
-) -> None:
-    detector, optimiser = learner
-    done: list[int] = []
-
-    def update(batch: Any) -> dict[str, torch.Tensor]:
-        if len(done) < 2:
-            optimiser.step()
-            return {"loss_mask": torch.tensor(1.0)}
-        if raises:  # as detectron2's proposal generator does
-            raise FloatingPointError("loss_mask contains Inf/NaN.")
-        return {"loss_mask": torch.tensor(float("nan"))}
-
-    with pytest.raises(TrainingDiverged, match=r"Update 3 of 5: .*loss_mask") as caught:
-        train(
-            detector,
-            repeat(None),  # type: ignore[arg-type]
-            update,
-            updates=5,
-            lr_lambda=lambda step: 1.0,
-            optimiser=optimiser,
-            after=lambda step, losses: done.append(step),
-        )
-    assert caught.value.kind == "nan-loss"
-    assert done == [1, 2]
-
-
-LIGHT = {"rpn_candidates": (100, 100), "rpn_proposals": (30, 30), "roi_batch": 16}
-PLAIN = {
-    "augmentation": "lsj", "image_size": 128, "rpn_convs": 2, "head_norm": "LN",
-    "box_loss": "smooth_l1", "box_loss_weight": 1.0,
-}  # fmt: skip
-
-
-@needs_detectron2
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "changes"),
-    [
-        ("convnext_tiny", {}),
-        ("swin_tiny_patch4_window7_224", {}),
-        ("vit_base_patch16_224", PLAIN),
-    ],
-)
-def test_full_size_backbones_train_and_detect(
-    catalog: Catalog, name: str, changes: dict[str, Any]
-) -> None:
-    recipe = DetectionRecipe(**{**LIGHT, **changes})
-    detector = detector_of(catalog, f"timm:{name},pretrained=false", recipe)
-    sizes = [(100, 128), (128, 96)]
-    images, targets = scenes(*sizes)
-    update = stepper(detector, torch.optim.AdamW(detector.parameters(), 1e-4))
-    detector.train()
-    losses = update((images, targets))
-    assert all(torch.isfinite(value) for value in losses.values())
-    for one, size in zip(detect(detector, images, sizes), sizes, strict=True):
-        assert_well_formed(one, size, recipe)

@@ -39,14 +39,6 @@ PLAIN = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("BOB_DATA", str(folder))
-    return folder
-
-
 def small(entry: DatasetEntry, mini: Mini, **options: object) -> DatasetEntry:
     return entry.model_copy(
         update={

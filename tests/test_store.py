@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,18 @@ def test_unused_entries_are_named(tmp_path: Path, tiny_case: Case, make_result: 
     left_over = json.loads(path.read_text())
     left_over["backbone"] = "gone"
     path.with_name("gone.json").write_text(json.dumps(left_over))
+    left_over["backbone"] = "gone@best"  # named on the command line, as KEY@FILE
+    path.with_name("gone@best.json").write_text(json.dumps(left_over))
     rows = ReferenceStore(tmp_path).unused(tiny_case.scale, [tiny_case])
     assert rows == [f"{path.with_name('gone.json')}: finetune/digits"]
+
+
+def test_without_files_of_ones_own_no_case_is_asked_for(tmp_path: Path) -> None:
+    def cases() -> Iterator[Case]:
+        raise AssertionError
+        yield
+
+    assert ReferenceStore(tmp_path).unused("tiny", cases()) == []
 
 
 def test_every_smoke_case_ships_a_comparable_reference(catalog: Catalog) -> None:

@@ -37,12 +37,8 @@ def build_architecture(entry: BackboneEntry) -> Architecture:
     Raises:
         BobError: The source cannot be imported or built.
     """
-    arguments = dict(entry.arguments)
-    if entry.source.startswith("timm:"):
-        arguments["pretrained"] = False
-    bare = entry.model_copy(update={"weights": None, "arguments": arguments})
+    module: Any = bare_module(entry).eval()
     with torch.device("meta"), torch.no_grad():
-        module: Any = make_module(bare, image_size=None, drop_path=0.0).eval()
         native = data_config(module).get("input_size")
         size = native[-1] if native else entry.image_size or 224
         features = module(torch.empty(1, 3, size, size))
@@ -55,3 +51,17 @@ def build_architecture(entry: BackboneEntry) -> Architecture:
         strides=tuple(sorted(strides)),
         image_size=size,
     )
+
+
+def bare_module(entry: BackboneEntry) -> nn.Module:
+    """An entry's module on the meta device, of the size its weights are made for.
+
+    Raises:
+        BobError: The source cannot be imported or built.
+    """
+    arguments = dict(entry.arguments)
+    if entry.source.startswith("timm:"):
+        arguments["pretrained"] = False
+    bare = entry.model_copy(update={"weights": None, "arguments": arguments})
+    with torch.device("meta"), torch.no_grad():
+        return make_module(bare, image_size=None, drop_path=0.0)

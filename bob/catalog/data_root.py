@@ -1,26 +1,38 @@
-"""Where datasets lie, and which are there. Standard library alone, so that a plan can ask."""
+"""What of the datasets lies under the data root. Standard library alone, so that a plan can ask."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from bob.catalog.schema import DatasetEntry
+from bob.errors import BobError
+from bob.places import data_root
+
+__all__ = ["data_root", "located", "missing", "place"]
 
 
-def data_root() -> Path:
-    """``$BOB_DATA``, else ``bob/data`` in the user's cache folder."""
-    if os.environ.get("BOB_DATA"):
-        return Path(os.environ["BOB_DATA"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "bob" / "data"
+def place(ways: str) -> Path | None:
+    """The first of ``a|b`` that is under the data root, if any is."""
+    root = data_root()
+    return next((root / one for one in ways.split("|") if (root / one).exists()), None)
+
+
+def located(ways: str) -> Path:
+    """The first of ``a|b`` that is under the data root.
+
+    Raises:
+        BobError: None is; ``kind`` is ``unavailable``.
+    """
+    found = place(ways)
+    if found is None:
+        raise BobError(
+            f"{data_root()} holds no {ways.replace('|', ' or ')}. `bob datasets` tells what each "
+            "dataset needs and how to get it; another data root is named in BOB_DATA.",
+            kind="unavailable",
+        )
+    return found
 
 
 def missing(entry: DatasetEntry) -> list[str]:
     """What of the files and folders that a dataset needs is not under the data root."""
-    root = data_root()
-    return [
-        need.replace("|", " or ")
-        for need in entry.needs
-        if not any((root / one).exists() for one in need.split("|"))
-    ]
+    return [need.replace("|", " or ") for need in entry.needs if place(need) is None]

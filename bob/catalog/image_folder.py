@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bob.errors import BobError
+from bob.errors import BobError, some
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -356,5 +356,4 @@ def _tree_remarks(tree: _Tree) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(printable(name)) for name in names[:_SHOWN])
-    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+    return some(repr(printable(name)) for name in names)

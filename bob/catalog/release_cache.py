@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bob.hashing import file_name
-
-
-def hub_folder() -> Path:
-    """Torch's hub cache, as ``torch.hub`` finds it: ``$TORCH_HOME/hub``."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
-    return Path(home).expanduser() / "hub"
+from bob.places import hub_root
 
 
 def cache_path(url: str) -> Path:
@@ -24,4 +17,4 @@ def cache_path(url: str) -> Path:
     """
     parts = urlsplit(url)
     names = [part for part in unquote(parts.path).split("/") if part not in ("", ".", "..")]
-    return Path(hub_folder(), "checkpoints", *map(file_name, (parts.netloc, *names)))
+    return Path(hub_root(), "checkpoints", *map(file_name, (parts.netloc, *names)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from bob.catalog.schema import BackboneEntry
 
@@ -14,26 +13,15 @@ def parameters_m(entry: BackboneEntry) -> float | None:
     Returns:
         None where the architecture cannot be built so; running the case says why.
     """
-    arguments = tuple(sorted(entry.arguments.items()))
-    return _count(entry.source, arguments)
+    return _counted(entry.model_dump_json(include={"key", "family", "source", "arguments"}))
 
 
 @cache
-def _count(source: str, arguments: tuple[tuple[str, Any], ...]) -> float | None:
+def _counted(entry: str) -> float | None:
+    from bob.backbones.architecture import bare_module
+
     try:
-        import torch
-
-        given = dict(arguments)
-        with torch.device("meta"):
-            if source.startswith("timm:"):
-                import timm
-
-                given = {"num_classes": 0, **given, "pretrained": False}
-                module = timm.create_model(source.removeprefix("timm:"), **given)
-            else:
-                from bob.objects import import_object
-
-                module = import_object(source, what="backbone")(**given)
-        return float(sum(one.numel() for one in module.parameters()) / 1e6)
+        module = bare_module(BackboneEntry.model_validate_json(entry))
     except Exception:
         return None
+    return float(sum(one.numel() for one in module.parameters()) / 1e6)

@@ -17,14 +17,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bob.catalog.coco_folder import content_digest, read_annotations
 from bob.detection.records import Sample, Target
-from bob.errors import BobError
+from bob.errors import BobError, some
 
 TOLERATED = 0.01
 """Share of annotations without area that is left out rather than refused; COCO's own train2017 has
 one such box."""
 
 KEPT_BYTES = 128 * 2**20
-_SHOWN = 3
 _FARTHEST = 1e6
 """Polygon points beyond this, infinite or NaN would take all memory to draw."""
 
@@ -345,9 +344,3 @@ class CocoSplit:
 def _clipped(box: Sequence[float], height: int, width: int) -> list[float]:
     x, y, w, h = box
     return [max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)]
-
-
-def some(things: Iterable[object]) -> str:
-    """The first three of many things, in words."""
-    rows = [str(one) for one in things]
-    return ", ".join(rows[:_SHOWN]) + (", ..." if len(rows) > _SHOWN else "")

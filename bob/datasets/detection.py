@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bob.catalog.coco_folder import find_parts, joint_digest
 from bob.catalog.data_root import data_root
-from bob.datasets.coco import CocoSplit, some
-from bob.errors import BobError
+from bob.datasets.coco import CocoSplit
+from bob.errors import BobError, some
 
 
 @dataclass(frozen=True, kw_only=True)

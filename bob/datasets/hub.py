@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bob.catalog.dataset_spec import HF_INSTALL, files_digest
 from bob.catalog.image_folder import TEST_SHARE, printable
@@ -27,7 +27,7 @@ from bob.datasets.hub_columns import (
     labels_of,
     named,
 )
-from bob.datasets.images import ImageSplit
+from bob.datasets.images import ImageSplit, opened
 from bob.errors import BobError
 
 _TEST_NAMES = ("test", "validation", "val", "valid")
@@ -59,9 +59,7 @@ class Rows:
 
     def open(self, index: int) -> Image.Image:
         """The decoded image, upright."""
-        with Image.open(io.BytesIO(self._bytes(index))) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
+        return opened(io.BytesIO(self._bytes(index)))
 
     def facts(self) -> Iterator[str]:
         """Digest of the bytes of each image."""
@@ -131,30 +129,11 @@ def load(
     features = splits[train].features
     column = column_of(path, features, "image", image, "Image", ())
     target = column_of(path, features, "label", label, "ClassLabel", LABEL_NAMES)
-    scored = split or next(
-        (
-            name
-            for name in _TEST_NAMES
-            if name != train and name in splits and labelled(splits[name], target)
-        ),
-        "",
-    )
-    if scored and scored not in splits:
-        raise BobError(
-            f"{path} has no split {scored!r} to score on; there is {named(splits)}.",
-            kind="dataset",
-        )
-    if scored and (test is not None or seed is not None):
-        raise BobError(
-            f"{path} has test images of its own, split {scored!r}; leave out "
-            f"{'test' if test is not None else 'seed'}=.",
-            kind="dataset",
-        )
+    scored = _scored(path, splits, train, target, split, drawn=test is not None or seed is not None)
     labels = labels_of(path, train, splits[train], target)
     if scored:
-        unseen = labels_of(path, scored, splits[scored], target)
-        learnt = [(row, name) for row, name in enumerate(labels)]
-        held = [(row, name) for row, name in enumerate(unseen)]
+        learnt = list(enumerate(labels))
+        held = list(enumerate(labels_of(path, scored, splits[scored], target)))
     else:
         learnt, held = divided(labels, TEST_SHARE if test is None else test, seed or 0)
     names = class_names_of(path, features[target], learnt, held)
@@ -163,14 +142,39 @@ def load(
         _split(splits[name], column, rows, position, f"{path}, split {name}")
         for name, rows in ((train, learnt), (scored or train, held))
     ]
-    local = Path(path).exists()
     return ClassificationData(
-        sha256=files_digest(Path(path)) if local else _digest(parts),
+        sha256=files_digest(Path(path)) if Path(path).exists() else _digest(parts),
         class_names=tuple(printable(str(name)) for name in names),
         train=parts[0],
         test=parts[1],
         notes=leakage(_copies(*parts), len(parts[1])),
     )
+
+
+def _scored(path: str, splits: Any, train: str, target: str, split: str, *, drawn: bool) -> str:
+    """Name of the split to score on; empty where a part of the train split is held back.
+
+    Args:
+        path: For messages.
+        splits: By name.
+        train: The split to learn from.
+        target: Column of the classes.
+        split: What the user asked for, if anything.
+        drawn: Whether the user asked for a draw.
+    """
+    usual = (name for name in _TEST_NAMES if name != train and name in splits)
+    scored = split or next((name for name in usual if labelled(splits[name], target)), "")
+    if scored and scored not in splits:
+        raise BobError(
+            f"{path} has no split {scored!r} to score on; there is {named(splits)}.",
+            kind="dataset",
+        )
+    if scored and drawn:
+        raise BobError(
+            f"{path} has test images of its own, split {scored!r}; leave out test= and seed=.",
+            kind="dataset",
+        )
+    return scored
 
 
 def _read(path: str, config: str | None, revision: str | None) -> Any:

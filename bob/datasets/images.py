@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bob.catalog.image_folder import EXTENSIONS as EXTENSIONS
-from bob.errors import BobError
+from bob.errors import BobError, some
 
 DAMAGED_SHARE = 0.01
 """Share of a split's images that may be unreadable before the case fails."""
 
-_SHOWN = 3
 _UNREADABLE = (
     OSError,
     UnidentifiedImageError,
@@ -219,15 +218,14 @@ class ImageSplit:
 
     def _damaged(self) -> str:
         found = self.damage.found
-        shown = "; ".join(found[index] for index in sorted(found)[:_SHOWN])
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        told = some(found[index] for index in sorted(found))
         images = "image" if len(self) == 1 else "images"
-        return f"{len(found)} of {len(self)} {images} cannot be read: {shown}{more}"
+        return f"{len(found)} of {len(self)} {images} cannot be read: {told}"
 
 
-def opened(path: Path) -> Image.Image:
+def opened(file: Path | BinaryIO) -> Image.Image:
     """A decoded file, upright as its EXIF says."""
-    with Image.open(path) as image:
+    with Image.open(file) as image:
         image.load()
         return ImageOps.exif_transpose(image)
 

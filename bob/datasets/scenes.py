@@ -34,6 +34,7 @@ from bob.datasets.detection import (
 )
 from bob.errors import BobError
 from bob.hashing import digest_of
+from bob.places import scenes_root
 
 RECIPE_VERSION = 1
 CANVAS = 64
@@ -152,14 +153,6 @@ def write_split(folder: Path, part: str, glyphs: Glyphs, *, count: int, seed: in
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(10)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
-
-
-def scenes_root() -> Path:
-    """``$BOB_SCENES``, else ``bob/scenes`` in the user's cache folder."""
-    if os.environ.get("BOB_SCENES"):
-        return Path(os.environ["BOB_SCENES"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "bob" / "scenes"
 
 
 @lru_cache(maxsize=2)

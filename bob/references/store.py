@@ -154,15 +154,19 @@ class ReferenceStore:
         """Entries in the writable folder that none of ``cases`` uses, as ``file: setting``.
 
         Backbones named on the command line are not in the catalog; their files are left alone.
+        Without a file no case is asked for.
         """
+        paths = sorted((self.folder / scale).glob("*.json"))
+        if not paths:
+            return []
         wanted = {(case.backbone.key, case.setting) for case in cases}
-        settings = {case.setting for case in cases}
+        settings = {setting for _, setting in wanted}
         rows = []
-        for path in sorted((self.folder / scale).glob("*.json")):
+        for path in paths:
             file = self._read(path)
             if file is None:
                 continue
-            named = re.search(r"[:/,=]", file.backbone) is not None
+            named = re.search(r"[:/,=@]", file.backbone) is not None
             for setting in file.settings:
                 used = setting in settings if named else (file.backbone, setting) in wanted
                 if not used:

@@ -14,12 +14,11 @@ import time
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress, Trial
+from bob.case import Case, Context, Trial
 from bob.datasets import AnySplit, ClassificationData, ShiftData
 from bob.tasks.base import TaskOutput
 from bob.tasks.grid import Grid
@@ -28,7 +27,7 @@ from bob.tasks.recipes import FinetuneRecipe
 from bob.tasks.scores import classification_metrics, outcomes
 from bob.training.classifier import Classifier
 from bob.training.data import ScoringBatches, train_batches
-from bob.training.environment import system_metrics
+from bob.training.epochs import train_and_score, training_metrics
 from bob.training.loop import Emit, Loop
 from bob.training.search import (
     choose,
@@ -78,53 +77,32 @@ def run(
         backbone, data.train, recipe, classes=classes, fabric=fabric, workers=context.workers,
         seed=case.seed, emit=emit,
     )  # fmt: skip
-    images = ScoringBatches(data.test, backbone, context.workers)
-    history: list[dict[str, float]] = []
-    evaluate_seconds = 0.0
-    logits = torch.empty(0)
-    for epoch in range(recipe.epochs):
-        values = loop.epoch(epoch)
-        start = time.perf_counter()
-        emit(Progress(phase="evaluate", epoch=epoch, epochs=recipe.epochs))
-        logits = loop.predict(images)
-        values |= classification_metrics(logits, data.test.targets)
-        evaluate_seconds += time.perf_counter() - start
-        history.append(values)
-        emit(
-            Progress(
-                phase="epoch",
-                epoch=epoch,
-                epochs=recipe.epochs,
-                metrics={**values, **system_metrics(fabric.device)},
-            )
-        )
+    trained = train_and_score(
+        loop,
+        ScoringBatches(data.test, backbone, context.workers),
+        lambda logits: classification_metrics(logits, data.test.targets),
+    )
+    metrics = {
+        **trained.metrics("top1", "top5", "test_loss", "train_loss", best="best_top1"),
+        **training_metrics(loop),
+        **chosen_metrics(trials),
+    }
     start = time.perf_counter()
-    shifts = _shifts(loop, backbone, data, logits, context=context)
-    evaluate_seconds += time.perf_counter() - start
-    scores = [values["top1"] for values in history]
-    best = int(np.argmax(scores))
+    shifts = _shifts(loop, backbone, data, trained.logits, context=context)
+    evaluated = trained.evaluate_seconds + time.perf_counter() - start
+    if shifts:
+        metrics |= shift_metrics(shifts, metrics["top1"], len(data.test), case.dataset.baseline)
+        files |= shift_files(case, shifts)
     return TaskOutput(
-        metrics={
-            **{name: history[-1][name] for name in ("top1", "top5", "test_loss", "train_loss")},
-            "best_top1": scores[best],
-            "best_epoch": float(best + 1),
-            "images_per_second": loop.images_seen / max(loop.train_seconds, 1e-9),
-            "micro_batches": float(loop.micro_batches),
-            **chosen_metrics(trials),
-            **(
-                shift_metrics(shifts, scores[-1], len(data.test), case.dataset.baseline)
-                if shifts
-                else {}
-            ),
-        },
-        history=tuple(history),
-        outcomes=outcomes(logits, data.test.targets, data.class_names),
+        metrics=metrics,
+        history=trained.history,
+        outcomes=outcomes(trained.logits, data.test.targets, data.class_names),
         timings={
             **({"search": searched} if trials else {}),
             "train": loop.train_seconds,
-            "evaluate": evaluate_seconds,
+            "evaluate": evaluated,
         },
-        files={**files, **(shift_files(case, shifts) if shifts else {})},
+        files=files,
         remarks=(
             *data.train.remarks,
             *data.test.remarks,

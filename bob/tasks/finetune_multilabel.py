@@ -8,13 +8,13 @@ curve of the last epoch. The paper reports the best epoch on the split it watche
 from __future__ import annotations
 
 import re
-import time
+from collections.abc import Sequence
 
 import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context
 from bob.datasets import MultilabelData
 from bob.references.judge import CHANCE_BOUND
 from bob.report.tables import csv_bytes
@@ -29,7 +29,7 @@ from bob.tasks.multilabel_scores import (
 from bob.tasks.recipes import MultilabelRecipe
 from bob.training.classifier import Classifier
 from bob.training.data import ScoringBatches, train_batches
-from bob.training.environment import system_metrics
+from bob.training.epochs import train_and_score, training_metrics
 from bob.training.loop import Emit, Loop
 
 
@@ -73,50 +73,33 @@ def run(
         emit=emit,
         criterion=KnownLabelsLoss(),
     )
-    images = ScoringBatches(data.test, backbone, context.workers)
-    history: list[dict[str, float]] = []
-    evaluate_seconds = 0.0
-    logits = torch.empty(0)
-    for epoch in range(recipe.epochs):
-        values = loop.epoch(epoch)
-        start = time.perf_counter()
-        emit(Progress(phase="evaluate", epoch=epoch, epochs=recipe.epochs))
-        logits = loop.predict(images)
-        values |= multilabel_metrics(logits, truth, scored)
-        evaluate_seconds += time.perf_counter() - start
-        history.append(values)
-        emit(
-            Progress(
-                phase="epoch",
-                epoch=epoch,
-                epochs=recipe.epochs,
-                metrics={**values, **system_metrics(fabric.device)},
-            )
-        )
-    scores = [values["mean_auroc"] for values in history]
-    best = max(range(len(scores)), key=scores.__getitem__)
-    each = label_aurocs(logits, truth, scored)
-    left_out = [name for index, name in enumerate(labels) if index not in scored]
-    remarks = [*data.train.remarks, *data.test.remarks]
-    if left_out:
-        remarks.append(
-            f"{', '.join(left_out)}: the test split shows it on every image or on none, so that it "
-            "is not part of mean_auroc"
-        )
+    trained = train_and_score(
+        loop,
+        ScoringBatches(data.test, backbone, context.workers),
+        lambda logits: multilabel_metrics(logits, truth, scored),
+    )
+    each = label_aurocs(trained.logits, truth, scored)
     return TaskOutput(
         metrics={
-            **{name: history[-1][name] for name in ("mean_auroc", "test_loss", "train_loss")},
-            "best_auroc": scores[best],
-            "best_epoch": float(best + 1),
+            **trained.metrics("mean_auroc", "test_loss", "train_loss", best="best_auroc"),
+            **training_metrics(loop),
             CHANCE_BOUND: chance_bound(truth, scored),
-            "images_per_second": loop.images_seen / max(loop.train_seconds, 1e-9),
-            "micro_batches": float(loop.micro_batches),
             **{f"auroc/{_metric_name(labels[index])}": value for index, value in each.items()},
         },
-        history=tuple(history),
-        timings={"train": loop.train_seconds, "evaluate": evaluate_seconds},
-        files=_files(data, logits, each),
-        remarks=tuple(remarks),
+        history=trained.history,
+        timings={"train": loop.train_seconds, "evaluate": trained.evaluate_seconds},
+        files=_files(data, trained.logits, each),
+        remarks=(*data.train.remarks, *data.test.remarks, *_left_out(labels, scored)),
+    )
+
+
+def _left_out(labels: Sequence[str], scored: Sequence[int]) -> tuple[str, ...]:
+    names = [name for index, name in enumerate(labels) if index not in scored]
+    if not names:
+        return ()
+    return (
+        f"{', '.join(names)}: the test split shows it on every image or on none, so that it is not "
+        "part of mean_auroc",
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from bob.catalog.data_root import data_root
+from bob.catalog.data_root import data_root, located
 from bob.datasets.base import MultilabelData
 from bob.datasets.images import Files, ImageSplit
-from bob.datasets.library.common import content_digest, located, refused, some
-from bob.errors import unknown
+from bob.datasets.library.common import content_digest, refused
+from bob.errors import some, unknown
 
 LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 """The five that CheXpert's own evaluation reads."""

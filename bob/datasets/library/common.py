@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,33 +14,12 @@ from numpy.typing import NDArray
 from bob.catalog.data_root import data_root
 from bob.datasets.base import AnySplit, ClassificationData
 from bob.datasets.images import Files, ImageSplit
-from bob.errors import BobError
-
-_SHOWN = 3
+from bob.errors import BobError, some
 
 
 def refused(message: str) -> BobError:
     """Error for data that are there but not as they should be."""
     return BobError(message, kind="dataset")
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few names and how many more there are."""
-    listed = list(names)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
-
-
-def located(places: str) -> Path:
-    """The first of ``a|b`` that is under the data root.
-
-    Raises:
-        BobError: None is; ``kind`` is ``unavailable``.
-    """
-    for place in places.split("|"):
-        if (data_root() / place).exists():
-            return data_root() / place
-    raise BobError(f"No {places.replace('|', ' or ')} under {data_root()}.", kind="unavailable")
 
 
 def lines(file: Path) -> list[str]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from torchvision.datasets.folder import find_classes, make_dataset
 
-from bob.catalog.data_root import data_root
+from bob.catalog.data_root import data_root, located
 from bob.datasets.base import ClassificationData
 from bob.datasets.images import EXTENSIONS
-from bob.datasets.library.common import Listing, assembled, located, refused, some
+from bob.datasets.library.common import Listing, assembled, refused
+from bob.errors import some
 
 
 def class_folders(folder: Path) -> list[str]:

@@ -9,20 +9,12 @@ from pathlib import Path
 
 from timm.data import ImageNetInfo
 
-from bob.catalog.data_root import data_root
+from bob.catalog.data_root import data_root, located
 from bob.datasets.base import ClassificationData, Shift, ShiftData
 from bob.datasets.images import ImageSplit
-from bob.datasets.library.common import (
-    Listing,
-    assembled,
-    content_digest,
-    lines,
-    located,
-    refused,
-    some,
-)
+from bob.datasets.library.common import Listing, assembled, content_digest, lines, refused
 from bob.datasets.library.folders import class_folders, listing, same_folders
-from bob.errors import unknown
+from bob.errors import some, unknown
 
 TRAIN, VAL = "imagenet/train", "imagenet/val"
 

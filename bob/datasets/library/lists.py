@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bob.catalog.coco_folder import read_annotations
-from bob.catalog.data_root import data_root
+from bob.catalog.data_root import data_root, located
 from bob.datasets.base import ClassificationData
-from bob.datasets.library.common import Listing, assembled, lines, located, refused
+from bob.datasets.library.common import Listing, assembled, lines, refused
 
 
 def load_visda() -> ClassificationData:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bob.catalog.data_root import located
 from bob.datasets.base import ClassificationData
 from bob.datasets.images import ImageSplit
-from bob.datasets.library.common import assembled, located, refused
+from bob.datasets.library.common import assembled, refused
 from bob.errors import BobError
 
 CLASSES = ("no tumour", "tumour")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
+from bob.catalog.data_root import located
 from bob.datasets.base import RetrievalData
 from bob.datasets.images import Files, ImageSplit
-from bob.datasets.retrieval_sets.parts import found, image_names, retrieval_data
+from bob.datasets.retrieval_sets.parts import image_names, retrieval_data
 from bob.errors import BobError
 from bob.retrieval.metrics import class_relevance, first_fifth
 
@@ -29,7 +30,7 @@ def load(*, folder: str, cap: int | None = None) -> RetrievalData:
         BobError: The folder is not there (``kind`` is ``unavailable``), a class folder holds no
             image, or no class has images enough for a query.
     """
-    root = found(folder)
+    root = located(folder)
     classes = class_folders(root)
     names: list[str] = []
     targets: list[int] = []

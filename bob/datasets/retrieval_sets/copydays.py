@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 
+from bob.catalog.data_root import located
 from bob.datasets.base import RetrievalData
 from bob.datasets.images import Files, ImageSplit
-from bob.datasets.retrieval_sets.parts import found, is_image, retrieval_data
+from bob.datasets.retrieval_sets.parts import is_image, retrieval_data
 from bob.errors import BobError
 from bob.retrieval.metrics import class_relevance
 
@@ -34,7 +35,7 @@ def load(*, folder: str, queries: str = "strong") -> RetrievalData:
         BobError: A folder is not there (``kind`` is ``unavailable``) or holds no image, a name has
             not six digits, or a copy has no original.
     """
-    originals, copies = found(f"{folder}/original"), found(f"{folder}/{queries}")
+    originals, copies = located(f"{folder}/original"), located(f"{folder}/{queries}")
     shelf, asked = _listed(originals), _listed(copies)
     blocks = [_block(originals, name) for name in shelf]
     classes = sorted(set(blocks))

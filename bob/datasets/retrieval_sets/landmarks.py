@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 
+from bob.catalog.data_root import located
 from bob.datasets.base import Relevance, RetrievalData
 from bob.datasets.images import Files, ImageSplit
-from bob.datasets.retrieval_sets.parts import found, is_image, retrieval_data
-from bob.errors import BobError
-
-_SHOWN = 3
+from bob.datasets.retrieval_sets.parts import is_image, retrieval_data
+from bob.errors import BobError, some
 
 
 def load(*, solution: str, queries: str, database: str) -> RetrievalData:
@@ -36,8 +35,8 @@ def load(*, solution: str, queries: str, database: str) -> RetrievalData:
         BobError: A file or folder is not there (``kind`` is ``unavailable``), the solution is
             malformed, or an image that it names is missing.
     """
-    file = found(solution)
-    asked, shelf = found(queries), found(database)
+    file = located(solution)
+    asked, shelf = located(queries), located(database)
     wanted = dict(sorted(read_solution(file)))
     names = sorted(_listed(shelf), key=_id)
     positions = _positions_of({one for ids in wanted.values() for one in ids}, names)
@@ -47,9 +46,8 @@ def load(*, solution: str, queries: str, database: str) -> RetrievalData:
         absent = [one for one in ids if one not in positions]
         if absent:
             raise BobError(
-                f"{shelf} lacks {', '.join(f'{one}.jpg' for one in absent[:_SHOWN])}"
-                f"{f' and {len(absent) - _SHOWN} more' if len(absent) > _SHOWN else ''}, which "
-                f"{file.name} names for query {query}. Unpack every archive of the index.",
+                f"{shelf} lacks {some(f'{one}.jpg' for one in absent)}, which {file.name} names "
+                f"for query {query}. Unpack every archive of the index.",
                 kind="dataset",
             )
         right = torch.tensor(sorted({positions[one] for one in ids}), dtype=torch.int64)

@@ -11,14 +11,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from bob.catalog.data_root import data_root
 from bob.datasets.base import Relevance, RetrievalData
 from bob.datasets.images import EXTENSIONS, ImageSource, ImageSplit, rgb
-from bob.errors import BobError
+from bob.errors import BobError, some
 
 Box = tuple[float, float, float, float]
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -61,22 +58,6 @@ class Seen:
             yield f"{line}{box} thumbnail {self.thumbnail}"
 
 
-def found(places: str) -> Path:
-    """The first of ``a|b`` that exists under the data root.
-
-    Raises:
-        BobError: None does; ``kind`` is ``unavailable``.
-    """
-    for place in places.split("|"):
-        if (data_root() / place).exists():
-            return data_root() / place
-    raise BobError(
-        f"{data_root()} holds no {places.replace('|', ' or ')}. `bob datasets` tells what each "
-        "dataset needs and how to get it; another data root is named in BOB_DATA.",
-        kind="unavailable",
-    )
-
-
 def is_image(name: str) -> bool:
     """Whether a file name is an image's; hidden files are none."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
@@ -96,11 +77,9 @@ def check_files(folder: Path, wanted: Iterable[str], what: str) -> None:
     """
     absent = [name for name in wanted if not (folder / name).is_file()]
     if absent:
-        more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
-        shown = ", ".join(str(folder / name) for name in absent[:_SHOWN])
         raise BobError(
-            f"{what}: no file {shown}{more}, which the ground truth names. Unpack the images "
-            "again, all of them.",
+            f"{what}: no file {some(folder / name for name in absent)}, which the ground truth "
+            "names. Unpack the images again, all of them.",
             kind="dataset",
         )
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from bob.catalog.data_root import located
 from bob.datasets.base import Relevance, RetrievalData
 from bob.datasets.images import Files, ImageSplit
-from bob.datasets.retrieval_sets.parts import Box, Seen, check_files, found, retrieval_data
+from bob.datasets.retrieval_sets.parts import Box, Seen, check_files, retrieval_data
 from bob.datasets.retrieval_sets.plain_pickle import read_plain_pickle
 from bob.errors import BobError
 
@@ -59,10 +60,10 @@ def load(*, folder: str, thumbnail: int = 224, crop: bool = False) -> RetrievalD
             the ground truth is malformed or holds more than data, or an image that it names is
             missing.
     """
-    root = found(folder)
-    file = found(f"{folder}/gnd_{root.name}.pkl")
+    root = located(folder)
+    file = located(f"{folder}/gnd_{root.name}.pkl")
     truth = read_ground_truth(file)
-    images = found(f"{folder}/jpg")
+    images = located(f"{folder}/jpg")
     queries = [f"{name}.jpg" for name in truth.queries]
     database = [f"{name}.jpg" for name in truth.database]
     check_files(images, queries, f"queries of {root.name}")
