@@ -259,6 +259,27 @@ def test_two_sessions_may_start_a_new_store_at_once(project: pytest.Pytester) ->
         assert "not recorded in MLflow" not in output
 
 
+def test_a_run_whose_id_nobody_learnt_is_ended_too(
+    tracker: Tracker, shared_store: str, tiny_case: Case, tmp_path: Path
+) -> None:
+    """An interrupt may come after the store has made a run and before it is known here."""
+    lost = tracker.start_case(tiny_case, role="check")
+    other = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
+    other.start_session({})
+    theirs = other.start_case(tiny_case, role="check")
+    tracker.finish_session("", [], {}, "KILLED")
+
+    def status(run_id: str | None) -> str:
+        assert run_id is not None
+        return str(tracker.client.get_run(run_id).info.status)
+
+    assert not tracker.problems
+    assert [status(one) for one in (lost, tracker.session_run)] == ["KILLED", "KILLED"]
+    assert [status(one) for one in (theirs, other.session_run)] == ["RUNNING", "RUNNING"]
+    other.kill(theirs)
+    other.finish_session("", [], {}, "FINISHED")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_what_is_finished(project: pytest.Pytester, how: signal.Signals) -> None:

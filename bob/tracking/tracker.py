@@ -260,6 +260,8 @@ class Tracker:
             "summary.json": (json.dumps(list(rows), indent=1) + "\n").encode(),
             **(further or {}),
         }
+        if status == "KILLED":
+            self._kill_open()
         with self._kept("session summary"):
             values = {f"cases_{key.replace(' ', '_')}": float(v) for key, v in counts.items()}
             self.client.log_batch(run_id, metrics=metrics(values, step=0))
@@ -267,6 +269,19 @@ class Tracker:
                 write_files(Path(folder), files)
                 self.client.log_artifacts(run_id, folder)
             self.client.set_terminated(run_id, status)
+
+    def _kill_open(self) -> None:
+        """End what an interrupt left running: it may come before a new run's id is known here."""
+        with self._kept("interrupted runs"):
+            found = self.client.search_runs(
+                list(self._experiments.values()),
+                filter_string=(
+                    f"tags.`bob.session` = '{self.session}' and attributes.status = 'RUNNING'"
+                ),
+            )
+            for run in found:
+                if run.info.run_id != self.session_run:
+                    self.client.set_terminated(run.info.run_id, "KILLED")
 
     def page(self, task: str) -> str:
         """Where MLflow's pages compare the runs of a task: a path behind the server's address."""
