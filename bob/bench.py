@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from bob import interrupts
 from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
 from bob.executors import Executor, Handle
 from bob.references.judge import EXTRA_SEEDS, Gate
@@ -145,6 +146,7 @@ class Bench:
         handle = self._handles.pop(_slot(case), None) or self.executor.submit(case, self.context)
 
         def emit(progress: Progress) -> None:
+            interrupts.check()
             self.tracker.log_progress(run_id, progress)
             self.watch(case, progress)
 

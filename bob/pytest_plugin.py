@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bob import hooks, options
+from bob import hooks, interrupts, options
 from bob.errors import BobError
 from bob.tasks import TASKS
 
@@ -88,11 +86,11 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     cases = [case for case in map(_case_of, session.items) if case is not None]
     if not cases:
         return
+    session.config.add_cleanup(interrupts.install())
     try:
         _bob(session.config).start(cases)
     except BobError as error:
         raise pytest.UsageError(str(error)) from None
-    _end_like_ctrl_c(session.config)
 
 
 @pytest.fixture
@@ -158,17 +156,6 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     if bob is not None and bob.started:
         bob.progress.clear()
     yield
-
-
-def _end_like_ctrl_c(config: pytest.Config) -> None:
-    """Schedulers and CI end a job with SIGTERM; finished cases are kept as on Ctrl-C."""
-    if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-        def restore() -> None:
-            signal.signal(signal.SIGTERM, before)
-
-        config.add_cleanup(restore)
 
 
 def _bob(config: pytest.Config) -> BobSession:

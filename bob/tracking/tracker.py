@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from bob import interrupts
 from bob.case import Case, Progress, Result, Verdict
 from bob.errors import BobError
 from bob.gitinfo import GitState, git_state
@@ -90,17 +91,22 @@ class Tracker:
         check_reachable(self.store)
         self._git = git_state(self.root)
         try:
-            run = self.client.create_run(
-                self._experiment("sessions"),
-                run_name=f"session-{self.session}",
-                tags={**self._common_tags(), **tags},
-            )
+            experiment = self._experiment("sessions")
+            with interrupts.held():
+                run = self.client.create_run(
+                    experiment,
+                    run_name=f"session-{self.session}",
+                    tags={**self._common_tags(), **tags},
+                )
+                self.session_run = run.info.run_id
         except Exception as error:
             raise BobError(
                 f"Cannot record to {self.store.uri}: {type(error).__name__}: {error}. "
                 "Nothing was run."
             ) from error
-        self.session_run = run.info.run_id
+        except KeyboardInterrupt:
+            self.kill(self.session_run)
+            raise
 
     def start_case(self, case: Case, *, role: str) -> str | None:
         """Open the run of a case with its tags, parameters and dataset; returns its id.
@@ -337,13 +343,14 @@ class Tracker:
 
     @contextmanager
     def _kept(self, what: str) -> Iterator[None]:
-        try:
-            yield
-            self._failures = 0
-        except Exception as error:
-            text = " ".join(str(error).split())
-            self.problems.append(f"{what}: {type(error).__name__}: {text[:200]}")
-            self._failures += 1
+        with interrupts.held():
+            try:
+                yield
+                self._failures = 0
+            except Exception as error:
+                text = " ".join(str(error).split())
+                self.problems.append(f"{what}: {type(error).__name__}: {text[:200]}")
+                self._failures += 1
 
     @property
     def _down(self) -> bool:

@@ -1,0 +1,73 @@
+"""Ctrl-C and SIGTERM: held back where they would cut a record in two, and never lost.
+
+Python raises ``KeyboardInterrupt`` wherever the main thread happens to be. Inside a call to a store
+that leaves a transaction open, or a run that nobody knows the id of; inside a finaliser it is
+printed and forgotten.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_arrived = 0
+_holds = 0
+
+
+def install() -> Callable[[], None]:
+    """Take over SIGINT and SIGTERM; schedulers and CI end a job with the latter.
+
+    A SIGINT that is ignored, as in a job that a shell runs in the background, stays ignored.
+    Outside the main thread, where Python takes no handlers, nothing changes.
+
+    Returns:
+        What puts the former handlers back.
+    """
+    global _arrived
+    _arrived = 0
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    taken = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        taken.append(signal.SIGINT)
+    before = {one: signal.signal(one, _arrive) for one in taken}
+
+    def restore() -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    return restore
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold the first interrupt back until the block ends; a second one is raised at once."""
+    global _holds
+    seen = _arrived
+    _holds += 1
+    try:
+        yield
+    finally:
+        _holds -= 1
+    if _arrived > seen and not _holds:
+        raise KeyboardInterrupt
+
+
+def check() -> None:
+    """Raise an interrupt that has arrived, should somebody have swallowed it.
+
+    Raises:
+        KeyboardInterrupt: One has.
+    """
+    if _arrived:
+        raise KeyboardInterrupt
+
+
+def _arrive(signum: int, frame: FrameType | None) -> None:
+    global _arrived
+    _arrived += 1
+    if not _holds or _arrived > 1:
+        raise KeyboardInterrupt

@@ -1,0 +1,122 @@
+"""Interrupts held back, raised late, and swallowed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from bob import interrupts
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    former = {one: signal.getsignal(one) for one in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    restore = interrupts.install()
+    yield
+    restore()
+    for one, handler in former.items():
+        signal.signal(one, handler)
+
+
+@pytest.mark.parametrize("how", SIGNALS)
+def test_an_interrupt_is_raised_where_nothing_holds_it(installed: None, how: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), how)
+
+
+def test_one_that_is_held_is_raised_behind_the_outermost_block(installed: None) -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts.held():  # noqa: PT012
+        with interrupts.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append("inner")
+        reached.append("outer")
+    assert reached == ["inner", "outer"]
+    with interrupts.held():
+        reached.append("what closes the record meets it no second time")
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.check()
+
+
+def test_a_second_one_does_not_wait(installed: None) -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts.held():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("first")
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("second")
+    assert reached == ["first"]
+
+
+def test_an_error_in_the_block_is_not_hidden(installed: None) -> None:
+    with pytest.raises(ValueError, match="broken"), interrupts.held():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ValueError("broken")
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.check()
+
+
+def test_handlers_come_back_and_an_ignored_signal_stays_ignored() -> None:
+    former = {one: signal.getsignal(one) for one in SIGNALS}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        restore = interrupts.install()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is not former[signal.SIGTERM]
+        restore()
+        assert signal.getsignal(signal.SIGTERM) is former[signal.SIGTERM]
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)
+
+
+def test_threads_without_handlers_are_left_alone() -> None:
+    former = {one: signal.getsignal(one) for one in SIGNALS}
+    worker = threading.Thread(target=lambda: interrupts.install()())
+    worker.start()
+    worker.join()
+    assert {one: signal.getsignal(one) for one in SIGNALS} == former
+
+
+@pytest.mark.slow
+def test_an_interrupt_that_a_finaliser_swallows_ends_the_session_all_the_same(
+    project: pytest.Pytester,
+) -> None:
+    project.makepyfile(
+        deaf_net="""
+        import os, signal
+        from torch import nn
+
+        class Deaf:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        class Net(nn.Sequential):
+            def forward(self, images):
+                Deaf()
+                return super().forward(images)
+
+        def make():
+            return Net(nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        """
+    )
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "--backbone", "deaf_net:make,name=deaf",
+            "--backbone", "pixels_coarse", "--seeds", "1",
+        ],
+        cwd=project.path, capture_output=True, text=True, timeout=120,
+        # jobs that a shell runs in the background inherit that SIGINT is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert ended.returncode == pytest.ExitCode.INTERRUPTED, ended.stdout
+    assert "Exception ignored in" in ended.stderr
