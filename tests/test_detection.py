@@ -21,7 +21,7 @@ from bob.plan import Plan, Selection
 from bob.references.store import BUILTIN, ReferenceStore
 from bob.run import run_case
 from bob.tasks import TASKS
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.tasks.detection_recipe import ENGINES, DetectionRecipe
 from bob.training.loop import make_fabric
 from tests.detection_parts import FAMILIES, micro, smoke_recipe
 
@@ -333,17 +333,16 @@ def test_planning_a_users_folder_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "torch" not in done.stdout
 
 
-@pytest.mark.parametrize("family", ["convnext", "resnet"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_pretraining_helps_detection(family: str) -> None:
-    """Not so for Swin and ViT; see docs/results.md."""
     store = ReferenceStore(BUILTIN)
     means: dict[tuple[str, str], float] = {}
     for file, setting, reference in store.all("smoke"):
-        if "detection" in setting and setting.endswith("torchvision"):
+        if "detection" in setting:
             values = reference.metric(TASKS[setting.split("/")[0]].metric)
             assert len(values) >= 5
             means[setting, file.backbone] = sum(values) / len(values)
     settings = {setting for setting, _ in means}
-    assert len(settings) == 3
+    assert len(settings) == 3 * len(ENGINES)
     for setting in settings:
         assert means[setting, f"{family}_micro_glyphs"] > means[setting, f"{family}_micro_random"]

@@ -332,12 +332,12 @@ def test_detection_chooses_a_learning_rate(catalog: Catalog) -> None:
 def test_a_detection_split_is_parted_by_its_rarest_class(catalog: Catalog) -> None:
     data: Any = load_dataset(catalog.dataset("digit_scenes"))
     strata = data.train.strata()
-    assert strata.shape == (128,)
+    assert strata.shape == (256,)
     for index, label in enumerate(strata.tolist()):
         assert label in data.train.sample(index).target.labels
     fit, choice = split_for_choice(strata, RateGrid(lr=(1.0,), holdout=0.1))
     part, rest = data.train.part(fit.tolist()), data.train.part(choice.tolist())
-    assert (len(part), len(rest)) == (115, 13)
+    assert (len(part), len(rest)) == (230, 26)
     assert not set(part.image_ids) & set(rest.image_ids)
     assert part.class_names == data.train.class_names
     for position, index in enumerate(choice.tolist()):

@@ -1,8 +1,10 @@
-"""Digit scenes: real digits on a canvas, with exact boxes and masks, as a COCO folder on disk.
+"""Digit scenes: real digits over photographs, with exact boxes and masks, as a COCO folder on disk.
 
-``digit_scenes`` are handwritten, ``font_scenes`` printed; each is drawn once, from the parts of the
-digits that a protocol may learn from and test on, and kept as PNG and JSON files in the user's
-cache, so that smoke cases run the same loading code as COCO. Everything is computed in whole
+``digit_scenes`` are handwritten, ``font_scenes`` printed; each is drawn once, from the parts of
+digits and photographs that a protocol may learn from and test on, and kept as PNG and JSON files in
+the user's cache, so that smoke cases run the same loading code as COCO. Digits are brighter or
+darker than what they lie on: over an even ground any filter finds them, and random weights detect
+as well as pretrained ones. Everything is computed in whole
 numbers and drawn from a stream that NumPy promises not to change, so that every machine draws the
 same.
 """
@@ -18,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -32,15 +34,17 @@ from bob.datasets.detection import (
     DetectionShiftData,
     load_coco,
 )
+from bob.datasets.photographs import photographs
 from bob.errors import BobError
 from bob.hashing import digest_of
 from bob.places import scenes_root
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 CANVAS = 64
 SIZES = (22, 34)
+CONTRAST = (90, 200)
 MOST = 3
-TRAIN, TEST = 128, 160
+TRAIN, TEST = 256, 160
 _INK = 16 * 256 * 256
 _MASK_FROM = _INK * 2 // 5
 _TRIES = 40
@@ -80,25 +84,28 @@ def enlarged(counts: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
 
 
 def draw_scene(
-    glyphs: Glyphs, stream: Stream
+    glyphs: Glyphs, backgrounds: Sequence[NDArray[np.int64]], stream: Stream
 ) -> tuple[NDArray[np.uint8], list[tuple[int, NDArray[np.bool_]]]]:
     """One scene.
+
+    Args:
+        glyphs: Digits to draw.
+        backgrounds: Grey pictures of at least ``(64, 64)``, of which one gives a part.
+        stream: What decides.
 
     Returns:
         The picture, uint8 ``(64, 64)``, and class and mask ``(64, 64)`` of each digit in it: one to
         three, whose boxes do not overlap.
     """
-    floor, slope = stream.below(20), stream.below(30)
-    across = np.arange(CANVAS) if stream.below(2) else np.arange(CANVAS)[:, None]
-    canvas = floor + slope * across // CANVAS + np.zeros((CANVAS, CANVAS), np.int64)
-    canvas += stream.many(CANVAS * CANVAS, 16).reshape(CANVAS, CANVAS)
+    canvas = _cut(backgrounds[stream.below(len(backgrounds))], stream)
     found: list[tuple[int, NDArray[np.bool_]]] = []
     taken = np.zeros((CANVAS, CANVAS), bool)
     for _ in range(1 + stream.below(MOST)):
         pick = stream.below(len(glyphs.labels))
         side = SIZES[0] + stream.below(SIZES[1] - SIZES[0] + 1)
         ink = enlarged(glyphs.counts[pick], side)
-        level = 170 + stream.below(86)
+        contrast = CONTRAST[0] + stream.below(CONTRAST[1] - CONTRAST[0] + 1)
+        brighter = bool(stream.below(2))
         for _ in range(_TRIES):
             top, left = stream.below(CANVAS - side + 1), stream.below(CANVAS - side + 1)
             place = np.s_[top : top + side, left : left + side]
@@ -107,11 +114,28 @@ def draw_scene(
         else:
             continue
         taken[place] = True
+        level = _level(int(canvas[place].sum()) // side**2, contrast, brighter)
         canvas[place] += (level - canvas[place]) * ink // _INK
         mask = np.zeros((CANVAS, CANVAS), bool)
         mask[place] = ink >= _MASK_FROM
         found.append((int(glyphs.labels[pick]), mask))
-    return np.clip(canvas, 0, 255).astype(np.uint8), found
+    return canvas.astype(np.uint8), found
+
+
+def _cut(background: NDArray[np.int64], stream: Stream) -> NDArray[np.int64]:
+    """A part of the canvas's size, mirrored half of the time."""
+    if stream.below(2):
+        background = background[:, ::-1]
+    top, left = (stream.below(side - CANVAS + 1) for side in background.shape)
+    return background[top : top + CANVAS, left : left + CANVAS].copy()
+
+
+def _level(ground: int, contrast: int, brighter: bool) -> int:
+    """Brightness of ink over ground of a mean brightness; the other way where there is no room."""
+    fits = {True: ground + contrast <= 255, False: ground - contrast >= 0}
+    if not fits[brighter]:
+        brighter = fits[True] if any(fits.values()) else ground < 128
+    return min(255, ground + contrast) if brighter else max(0, ground - contrast)
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -122,16 +146,18 @@ def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}
 
 
-def write_split(folder: Path, part: str, glyphs: Glyphs, *, count: int, seed: int) -> None:
+def write_split(
+    folder: Path, part: Literal["train", "val"], glyphs: Glyphs, *, count: int, seed: int
+) -> None:
     """Draw scenes into ``folder/<part>/*.png`` and ``folder/annotations/instances_<part>.json``."""
-    stream = Stream(seed)
+    stream, backgrounds = Stream(seed), photographs(part)
     pictures = folder / part
     pictures.mkdir(parents=True)
     (folder / "annotations").mkdir(exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(1, count + 1):
-        canvas, found = draw_scene(glyphs, stream)
+        canvas, found = draw_scene(glyphs, backgrounds, stream)
         name = f"{number:06d}.png"
         Image.fromarray(canvas).convert("RGB").save(pictures / name)
         images.append({"id": number, "file_name": name, "height": CANVAS, "width": CANVAS})
@@ -169,7 +195,7 @@ def load(*, glyphs: str = "handwritten", train: int = TRAIN, test: int = TEST) -
     """
     parts = _handwritten() if glyphs == "handwritten" else _printed()
     sources = [[one.counts.tobytes().hex(), one.labels.tolist()] for one in parts]
-    key = digest_of([RECIPE_VERSION, CANVAS, SIZES, MOST, train, test, sources])
+    key = digest_of([RECIPE_VERSION, CANVAS, SIZES, CONTRAST, MOST, train, test, sources])
     folder = scenes_root() / f"{glyphs}-{key}"
     _drawn(folder, parts, (train, test))
     data = load_coco(path=str(folder))
@@ -213,8 +239,8 @@ def _drawn(folder: Path, parts: Sequence[Glyphs], counts: tuple[int, int]) -> No
                 return
             fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".drawing-"))
             try:
-                for number, part in enumerate(("train", "val")):
-                    write_split(fresh, part, parts[number], count=counts[number], seed=number)
+                write_split(fresh, "train", parts[0], count=counts[0], seed=0)
+                write_split(fresh, "val", parts[1], count=counts[1], seed=1)
                 fresh.chmod(0o755)
                 os.replace(fresh, folder)
             finally:
