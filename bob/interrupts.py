@@ -24,7 +24,7 @@ def install() -> Callable[[], None]:
     Outside the main thread, where Python takes no handlers, nothing changes.
 
     Returns:
-        What puts the former handlers back.
+        What puts the former handlers back and forgets what has arrived.
     """
     global _arrived
     _arrived = 0
@@ -36,6 +36,8 @@ def install() -> Callable[[], None]:
     before = {one: signal.signal(one, _arrive) for one in taken}
 
     def restore() -> None:
+        global _arrived
+        _arrived = 0
         for one, handler in before.items():
             signal.signal(one, handler)
 

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bob.datasets.scenes import enlarged
+from bob.datasets.scenes import CANVAS, enlarged, free_place
 
-CANVAS = 64
 SIDES = (20, 37)
 CONTRAST = (50.0, 170.0)
 REACH = 16.0
@@ -70,14 +69,10 @@ def draw(
             pick = rng.integers(len(labels))
             side = int(rng.integers(SIDES[0], SIDES[1] + 1))
             strength = enlarged(counts[pick], side) / (16 * 65536)
-            for _ in range(_TRIES):
-                top, left = rng.integers(0, CANVAS - side + 1, 2)
-                place = np.s_[top : top + side, left : left + side]
-                if not taken[place].any():
-                    break
-            else:
+            place = free_place(taken, side, lambda limit: int(rng.integers(limit)), tries=_TRIES)
+            if place is None:
                 continue
-            taken[place] = True
+            top, left = place[0].start, place[1].start
             canvas[place] += (_level(canvas[place].mean(), rng) - canvas[place]) * strength
             mask = strength >= 0.4
             if not mask.any():

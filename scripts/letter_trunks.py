@@ -9,7 +9,7 @@ from letter_scenes import CANVAS
 from timm.models.swin_transformer import SwinTransformer
 
 from bob.backbones import Backbone, micro
-from bob.detection.features import FeatureMaps
+from bob.detection.features import FeatureMaps, tiled_positions
 
 STRIDES = (4, 8, 16)
 WINDOW = 8
@@ -60,6 +60,11 @@ class Trunk:
         found = self._maps(images)
         return [found[index] for index in self._levels]
 
+    def settle(self) -> None:
+        """Fix the statistics of batch norms: letters and scenes differ in them, and share these."""
+        self._maps.norm_eval = True
+        self._maps.train()
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Its weights, named as in the factory's module."""
         found: dict[str, torch.Tensor] = self.net.state_dict()
@@ -106,11 +111,9 @@ class PlainTrunk(Trunk):
             block.grid = (side, side)
         own = self.positions
         assert isinstance(own, torch.Tensor)
-        times = side // WINDOW
-        grid = own[:, 1:].reshape(1, WINDOW, WINDOW, -1).repeat(1, times, times, 1)
         tokens = self.net.patch_embed(images)
         tokens = torch.cat([self.net.cls_token.expand(len(tokens), -1, -1), tokens], 1)
-        tokens = tokens + torch.cat([own[:, :1], grid.reshape(1, side * side, own.shape[2])], 1)
+        tokens = tokens + tiled_positions(own, (side, side), prefix=1)
         for block in self.net.blocks:
             tokens = block(tokens)
         return tokens

@@ -11,7 +11,6 @@ SHA-256 that the catalog entry must name::
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 from letter_scenes import LetterScenes, draw
 from letter_trunks import Trunk, trunk
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
@@ -28,6 +26,7 @@ from torch.nn import functional
 from bob.backbones import micro
 from bob.datasets.glyphs import CHARACTERS, render
 from bob.datasets.pixels import counts_to_rgb
+from bob.hashing import digest_of_file
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "bob" / "backbones" / "weights"
 # Updates on single letters, then on both. A ViT that has learnt to name letters in the middle keeps
@@ -96,21 +95,21 @@ class Letters:
     def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Jittered letters ``(size, 3, 32, 32)`` and their classes."""
         picks = torch.randint(0, len(self.counts), (size,))
-        images = jitter(normalised(self.counts[picks.numpy()]))
-        return images.sub(0.5).div(0.5), self._targets[picks]
+        images = jitter(counts_to_rgb(self.counts[picks.numpy()], micro.IMAGE_SIZE))
+        return normalised(images), self._targets[picks]
 
     def accuracy(self, model: Any) -> float:
         """Share of the further drawings that are named."""
-        images = normalised(self.held).sub(0.5).div(0.5)
+        images = normalised(counts_to_rgb(self.held, micro.IMAGE_SIZE))
         truth = torch.from_numpy(self.held_labels)
         with torch.inference_mode():
             named = torch.cat([model(part).argmax(1) for part in images.split(256)])
         return float((named == truth).double().mean())
 
 
-def normalised(counts: NDArray[np.uint8]) -> torch.Tensor:
-    """Ink counts ``(n, 8, 8)`` to images ``(n, 3, 32, 32)`` of 0 to 1."""
-    return counts_to_rgb(counts, micro.IMAGE_SIZE)
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """Values 0 to 1 as -1 to 1."""
+    return images.sub(0.5).div(0.5)
 
 
 def pretrain(name: str, letters: Letters, *, steps: int, seed: int) -> tuple[State, float]:
@@ -149,7 +148,7 @@ def pretrain_on_scenes(
     backbone.net.train()
     for step in range(steps):
         if step == steps * 3 // 4:
-            settle(backbone.net)
+            backbone.settle()
         images, targets = letters.batch(BOTH_BATCH)
         named = functional.cross_entropy(naming(backbone.pooled(images)), targets)
         found = scene_losses(backbone, heads, scenes)
@@ -167,13 +166,6 @@ def pretrain_on_scenes(
     return halved(backbone.state_dict()), accuracy
 
 
-def settle(module: nn.Module) -> None:
-    """Fix the statistics of batch norms: letters and scenes differ in theirs, and share these."""
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.eval()
-
-
 def scene_losses(
     backbone: Trunk, heads: nn.ModuleList, scenes: LetterScenes
 ) -> dict[str, torch.Tensor]:
@@ -182,7 +174,7 @@ def scene_losses(
     grey = scenes.images[picks].float()
     inverted = torch.rand(BOTH_BATCH) < 0.5
     grey = torch.where(inverted.view(-1, 1, 1), 255 - grey, grey)
-    images = (grey / 255).sub(0.5).div(0.5)[:, None].expand(-1, 3, -1, -1)
+    images = normalised(grey / 255)[:, None].expand(-1, 3, -1, -1)
     labels, ink, edges = scenes.labels[picks].long(), scenes.ink[picks], scenes.edges[picks].float()
     letter = box = inked = torch.zeros(())
     classes = len(CHARACTERS)
@@ -242,7 +234,7 @@ def main() -> None:
         path = args.output / f"{name}_glyphs.safetensors"
         about = {"steps": str(alone), "scene_steps": str(both), "seed": str(args.seed)}
         save_file(state, path, metadata=about)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = digest_of_file(path)
         print(
             f"{path.name}: {accuracy:.3f} on held-out drawings of {len(CHARACTERS)} characters, "
             f"{path.stat().st_size / 1e6:.2f} MB, {time.perf_counter() - began:.0f} s\n"

@@ -57,6 +57,14 @@ def test_a_second_one_does_not_wait(installed: None) -> None:
     assert reached == ["first"]
 
 
+def test_an_ended_session_leaves_no_interrupt_to_the_next(installed: None) -> None:
+    restore = interrupts.install()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    restore()
+    interrupts.check()
+
+
 def test_an_error_in_the_block_is_not_hidden(installed: None) -> None:
     with pytest.raises(ValueError, match="broken"), interrupts.held():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)

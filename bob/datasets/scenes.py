@@ -3,10 +3,9 @@
 ``digit_scenes`` are handwritten, ``font_scenes`` printed; each is drawn once, from the parts of
 digits and photographs that a protocol may learn from and test on, and kept as PNG and JSON files in
 the user's cache, so that smoke cases run the same loading code as COCO. Digits are brighter or
-darker than what they lie on: over an even ground any filter finds them, and random weights detect
-as well as pretrained ones. Everything is computed in whole
-numbers and drawn from a stream that NumPy promises not to change, so that every machine draws the
-same.
+darker than what they lie on: over an even ground any filter finds them. Everything is computed in
+whole numbers and drawn from a stream that NumPy promises not to change, so that every machine draws
+the same.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -68,10 +67,6 @@ class Stream:
         """One number of ``0 .. limit - 1``."""
         return int(self._bits.random_raw() % np.uint64(limit))
 
-    def many(self, count: int, limit: int) -> NDArray[np.int64]:
-        """``count`` numbers of ``0 .. limit - 1``."""
-        return (self._bits.random_raw(count) % np.uint64(limit)).astype(np.int64)
-
 
 def enlarged(counts: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
     """Ink counts ``(8, 8)`` enlarged bilinearly to ``(side, side)``, 0 to ``16 * 2 ** 16``."""
@@ -106,20 +101,35 @@ def draw_scene(
         ink = enlarged(glyphs.counts[pick], side)
         contrast = CONTRAST[0] + stream.below(CONTRAST[1] - CONTRAST[0] + 1)
         brighter = bool(stream.below(2))
-        for _ in range(_TRIES):
-            top, left = stream.below(CANVAS - side + 1), stream.below(CANVAS - side + 1)
-            place = np.s_[top : top + side, left : left + side]
-            if not taken[place].any():
-                break
-        else:
+        place = free_place(taken, side, stream.below)
+        if place is None:
             continue
-        taken[place] = True
         level = _level(int(canvas[place].sum()) // side**2, contrast, brighter)
         canvas[place] += (level - canvas[place]) * ink // _INK
         mask = np.zeros((CANVAS, CANVAS), bool)
         mask[place] = ink >= _MASK_FROM
         found.append((int(glyphs.labels[pick]), mask))
     return canvas.astype(np.uint8), found
+
+
+def free_place(
+    taken: NDArray[np.bool_], side: int, below: Callable[[int], int], *, tries: int = _TRIES
+) -> tuple[slice, slice] | None:
+    """Take a square of a canvas of which nothing is taken yet; none if no try finds one.
+
+    Args:
+        taken: What is, ``(64, 64)``; the square is added to it.
+        side: Of the square, in pixels.
+        below: Draws a whole number below another.
+        tries: Places to try.
+    """
+    for _ in range(tries):
+        top, left = below(CANVAS - side + 1), below(CANVAS - side + 1)
+        place = np.s_[top : top + side, left : left + side]
+        if not taken[place].any():
+            taken[place] = True
+            return place
+    return None
 
 
 def _cut(background: NDArray[np.int64], stream: Stream) -> NDArray[np.int64]:

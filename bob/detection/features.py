@@ -188,13 +188,24 @@ def _tile(module: nn.Module, own: torch.Tensor) -> None:
     Attention is Bugged, arXiv 2311.05613.
     """
     plain: Any = module
-    rows, columns = plain.patch_embed.grid_size
     prefix = 0 if plain.no_embed_class else plain.num_prefix_tokens
-    side = round((own.shape[1] - prefix) ** 0.5)
-    grid = own[:, prefix:].reshape(1, side, side, -1)
-    grid = grid.repeat(1, -(-rows // side), -(-columns // side), 1)[:, :rows, :columns]
-    tiled = torch.cat([own[:, :prefix], grid.reshape(1, rows * columns, -1)], dim=1)
+    tiled = tiled_positions(own, plain.patch_embed.grid_size, prefix=prefix)
     plain.pos_embed = nn.Parameter(tiled, requires_grad=plain.pos_embed.requires_grad)
+
+
+def tiled_positions(own: torch.Tensor, grid: tuple[int, int], *, prefix: int) -> torch.Tensor:
+    """Position embeddings ``(1, tokens, channels)`` of a square grid, repeated over another.
+
+    Args:
+        own: Those of pretraining.
+        grid: Rows and columns to cover.
+        prefix: Tokens in front that have no place; they stay as they are.
+    """
+    rows, columns = grid
+    side = round((own.shape[1] - prefix) ** 0.5)
+    cells = own[:, prefix:].reshape(1, side, side, -1)
+    cells = cells.repeat(1, -(-rows // side), -(-columns // side), 1)[:, :rows, :columns]
+    return torch.cat([own[:, :prefix], cells.reshape(1, rows * columns, -1)], dim=1)
 
 
 def _nhwc() -> Any:
