@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bob.bench import Bench
 from bob.case import Case, Context
 from bob.catalog import load_catalog
+from bob.evaluator import Evaluator
 from bob.executors import make_executor
 from bob.plan import Plan, Selection
-from bob.references.store import BUILTIN, ReferenceStore
+from bob.references.files import BUILTIN, ReferenceStore
 from bob.tracking import NoTracker
 
 
@@ -20,9 +20,11 @@ def smoke_cases(match: str = "", task: str | None = None) -> list[Case]:
     return [case for case in cases if match in case.name and task in (None, case.task)]
 
 
-def bench(accelerator: str = "auto", precision: str = "auto", references: Path = BUILTIN) -> Bench:
-    """A bench over the packaged references that records nothing."""
-    return Bench(
+def evaluator(
+    accelerator: str = "auto", precision: str = "auto", references: Path = BUILTIN
+) -> Evaluator:
+    """A evaluator over the packaged references that records nothing."""
+    return Evaluator(
         executor=make_executor("inline"),
         context=Context(accelerator=accelerator, precision=precision),
         store=ReferenceStore(references),

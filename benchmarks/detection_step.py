@@ -22,11 +22,11 @@ from lightning_fabric import Fabric
 from benchmarks.common import parser
 from bob.backbones import build_backbone
 from bob.catalog import load_catalog, parse_backbone
+from bob.datasets.instances import Target
 from bob.detection.detectron2_engine import require_detectron2
 from bob.detection.engine import build_detector
-from bob.detection.records import Target
 from bob.plan import Plan, Selection
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 from bob.training.environment import peak_memory_mb, reset_peak
 from bob.training.loop import make_fabric
 

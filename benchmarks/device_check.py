@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.common import bench, parser, smoke_cases
+from benchmarks.common import evaluator, parser, smoke_cases
 from bob.case import Status
-from bob.report.text import aligned, table
+from bob.report.text import table
+from bob.tabular import aligned
 
 
 def main() -> int:
@@ -17,7 +18,7 @@ def main() -> int:
     command = parser(__doc__)
     command.add_argument("--base-seed", type=int, default=0)
     args = command.parse_args()
-    made = bench(args.accelerator, args.precision)
+    made = evaluator(args.accelerator, args.precision)
     evaluations = []
     for case in smoke_cases(args.match):
         evaluation = made.evaluate(case.with_seed(args.base_seed))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-from benchmarks.common import bench, parser, smoke_cases
+from benchmarks.common import evaluator, parser, smoke_cases
 from bob.case import Status
 
 
@@ -20,7 +20,7 @@ def main() -> int:
     command.add_argument("--repetitions", type=int, default=10)
     command.add_argument("--first-seed", type=int, default=100)
     args = command.parse_args()
-    made = bench(args.accelerator, args.precision)
+    made = evaluator(args.accelerator, args.precision)
     tally: Counter[str] = Counter()
     retried = total = 0
     for repetition in range(args.repetitions):

@@ -23,7 +23,8 @@ def session(folder: str, match: str, accelerator: str, precision: str) -> tuple[
     start = time.perf_counter()
     done = subprocess.run(
         [
-            sys.executable, "-m", "pytest", "--pyargs", "suites", "-q", "-m", "frozen", "-k", match,
+            sys.executable, "-m", "pytest", "--pyargs", "suites", "-q",
+            "-m", "features", "-k", match,
             "--features", f"{folder}/features", "--tracking-uri", f"sqlite:///{folder}/mlflow.db",
             "--accelerator", accelerator, "--precision", precision, "--progress", "off",
             "-p", "no:cacheprovider",

@@ -23,12 +23,12 @@ import bob.backbones.build
 import bob.datasets
 import bob.detection.loop
 import bob.training.loop
-from benchmarks.common import bench, parser, smoke_cases
+from benchmarks.common import evaluator, parser, smoke_cases
 from bob.case import Case, Status
 from bob.datasets import ClassificationData, Data, RetrievalData, ShiftData, Split
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import DetectionData, DetectionShiftData
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
 
 
 @contextmanager
@@ -156,15 +156,15 @@ def applies(fault: str, case: Case) -> bool:
         return case.backbone.weights is not None
     if fault == "a tenth of the learning rate":
         return "lr" in type(case.recipe).model_fields
-    return fault != "20 % wrong labels" or TASKS[case.task].data != "retrieval"
+    return fault != "20 % wrong labels" or PROTOCOLS[case.task].data != "retrieval"
 
 
 def main() -> int:
     """Command line; the exit status is 1 when a fault went unnoticed."""
     command = parser(__doc__)
-    command.add_argument("--task", choices=TASKS, help="only cases of this task")
+    command.add_argument("--task", choices=PROTOCOLS, help="only cases of this task")
     args = command.parse_args()
-    made = bench(args.accelerator, args.precision)
+    made = evaluator(args.accelerator, args.precision)
     missed = []
     total = 0
     for case in smoke_cases(args.match, args.task):

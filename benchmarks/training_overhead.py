@@ -19,7 +19,7 @@ from benchmarks.common import parser, smoke_cases
 from bob.backbones import build_backbone
 from bob.case import Case
 from bob.datasets import load_dataset
-from bob.tasks.recipes import FinetuneRecipe
+from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.data import normalised, train_batches
 from bob.training.loop import Loop, make_fabric

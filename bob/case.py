@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bob.catalog.schema import BackboneEntry, DatasetEntry
-from bob.frozen import Frozen
 from bob.hashing import digest_of
-from bob.tasks import TASKS, Judged
+from bob.protocols import PROTOCOLS, Judged
+from bob.record import Record
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-PROTOCOL_VERSION = 1
-"""Raised when the code of a protocol changes so that scores are no longer comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +32,7 @@ class Case:
     task: str
     dataset: DatasetEntry
     scale: str
-    recipe: Frozen
+    recipe: Record
     seed: int = 0
     margin: float = 0.0
     reference_seeds: int = 8
@@ -67,19 +64,19 @@ class Case:
         absent = getattr(self.recipe, "unjudged", ())
         return tuple(
             one
-            for one in TASKS[self.task].judged
+            for one in PROTOCOLS[self.task].judged
             if one.name not in absent and (not one.kinds or self.dataset.kind in one.kinds)
         )
 
     @property
     def metric(self) -> str:
         """Name of the score: the first of the judged metrics."""
-        return TASKS[self.task].metric
+        return PROTOCOLS[self.task].metric
 
     @property
     def seeded(self) -> bool:
         """Whether the seed can matter: to the protocol, or to the weights."""
-        return TASKS[self.task].seeded or not self.backbone.fixed
+        return PROTOCOLS[self.task].seeded or not self.backbone.fixed
 
     @cached_property
     def protocol(self) -> str:
@@ -103,8 +100,7 @@ class Case:
 
     def _protocol_facts(self) -> dict[str, Any]:
         return {
-            "version": PROTOCOL_VERSION,
-            "task": self.task,
+            **PROTOCOLS[self.task].identity,
             "dataset": self.dataset.identity,
             "recipe": self.recipe.model_dump(mode="json"),
         }
@@ -146,6 +142,10 @@ class Progress:
     step: int = 0
     steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Emit = Callable[[Progress], None]
+"""Takes progress while a case runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

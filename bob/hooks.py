@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from bob.bench import Evaluation
     from bob.catalog import BackboneEntry
+    from bob.evaluation import Evaluation
 
 
 @pytest.hookspec()

@@ -19,8 +19,8 @@ from bob.catalog import (
     parse_dataset,
 )
 from bob.errors import BobError, unknown
-from bob.frozen import Frozen
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
+from bob.record import Record
 
 _Entry = TypeVar("_Entry", BackboneEntry, DatasetEntry)
 
@@ -89,8 +89,8 @@ class Plan:
         Raises:
             BobError: The task is unknown.
         """
-        if task not in TASKS:
-            raise unknown("task", task, TASKS)
+        if task not in PROTOCOLS:
+            raise unknown("task", task, PROTOCOLS)
         settings = self.scale.tasks.get(task)
         if settings is None:
             return ()
@@ -127,7 +127,7 @@ class Plan:
 
     def _datasets(self, task: str, settings: TaskPlan) -> list[DatasetEntry]:
         if self.named_datasets:
-            spec = TASKS[task]
+            spec = PROTOCOLS[task]
             return [
                 one
                 for one in self.named_datasets
@@ -157,10 +157,10 @@ def _distinct(
     return tuple(taken.values())
 
 
-def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], selection: Selection) -> Frozen:
+def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], selection: Selection) -> Record:
     """The recipe for a family, a dataset and a backbone (where they differ) and masks or none."""
     family, dataset, backbone, masks = keys
-    model, engine = TASKS[task].recipe, selection.engine
+    model, engine = PROTOCOLS[task].recipe, selection.engine
     fields: dict[str, Any] = {
         **settings.recipe,
         **settings.families.get(family, {}),

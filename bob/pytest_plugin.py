@@ -10,7 +10,7 @@ import pytest
 
 from bob import hooks, interrupts, options
 from bob.errors import BobError
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from bob.case import Case
@@ -38,9 +38,10 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register one marker per task; refuse xdist."""
-    for task in TASKS.values():
+    for task in PROTOCOLS.values():
         config.addinivalue_line("markers", f"{task.name}: {task.description}")
-    config.addinivalue_line("markers", "frozen: protocols that share one extraction of features")
+    config.addinivalue_line("markers", "frozen: protocols that leave the backbone as it is")
+    config.addinivalue_line("markers", "features: protocols that share one extraction of features")
     if config.getoption("numprocesses", None) and _names_suites(config):
         raise _xdist_refused()
 
@@ -59,7 +60,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test of a task marker one ``case`` per planned case."""
     if not {"case", "battle"} <= set(metafunc.fixturenames):
         return
-    tasks = [mark.name for mark in metafunc.definition.iter_markers() if mark.name in TASKS]
+    tasks = [mark.name for mark in metafunc.definition.iter_markers() if mark.name in PROTOCOLS]
     if not tasks:
         return
     if hasattr(metafunc.config, "workerinput"):

@@ -6,14 +6,12 @@ import math
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from bob.case import Case, Context, Failure, Outcomes, Progress, Result
+from bob.case import Case, Context, Emit, Failure, Outcomes, Progress, Result
 from bob.errors import BobError, GridDiverged
 from bob.intervals import FEW_IMAGES, wilson
-from bob.tasks import TASKS
-
-Emit = Callable[[Progress], None]
+from bob.protocols import PROTOCOLS
 
 
 def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
@@ -89,10 +87,10 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     environment.reset_peak(fabric.device)
     data = load_dataset(case.dataset)
     seed_everything(case.seed, workers=True, verbose=False)
-    spec = TASKS[case.task]
+    spec = PROTOCOLS[case.task]
     backbone: Backbone | ReleasedClassifier
     # a detector brings the backbone from its own size to that of the images
-    detection = spec.data in ("detection", "detection_shift")
+    detection = spec.detects
     if spec.released_head:
         backbone = build_released(case.backbone)
     else:

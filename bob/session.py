@@ -1,4 +1,4 @@
-"""One pytest session: options → plan, bench and tracker, and their words at the end."""
+"""One pytest session: options → plan, evaluator and tracker, and their words at the end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from bob.options import given_arguments, read_options
 from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
-from bob.tasks.detection_recipe import ENGINES
+from bob.protocols.detection import ENGINES
 
 if TYPE_CHECKING:
     import pytest
 
-    from bob.bench import Bench, Evaluation
-    from bob.references.store import ReferenceStore
+    from bob.evaluation import Evaluation
+    from bob.evaluator import Evaluator
+    from bob.references.files import ReferenceStore
     from bob.report.ranking import Ranking
     from bob.tracking import Tracker
 
@@ -53,19 +54,19 @@ class BobSession:
         )
         self.progress = ProgressLine(config, self.options.progress)
         self.evaluations: list[Evaluation] = []
-        self._bench: Bench | None = None
+        self._evaluator: Evaluator | None = None
         self._tracker: Tracker | None = None
 
     @property
     def started(self) -> bool:
         """Whether the record is open."""
-        return self._bench is not None
+        return self._evaluator is not None
 
     @property
-    def bench(self) -> Bench:
-        """The bench; only after ``start``."""
-        assert self._bench is not None, "the battle fixture works on collected tests only"
-        return self._bench
+    def evaluator(self) -> Evaluator:
+        """The evaluator; only after ``start``."""
+        assert self._evaluator is not None, "the battle fixture works on collected tests only"
+        return self._evaluator
 
     @property
     def tracker(self) -> Tracker:
@@ -85,11 +86,12 @@ class BobSession:
             BobError: A reference file is malformed, the cases take longer than
                 ``--max-gpu-hours``, or the store cannot be used.
         """
-        from bob.bench import Bands, Bench
         from bob.cost.present import Shelf
         from bob.cost.total import check_limit
+        from bob.evaluation import Bands
+        from bob.evaluator import Evaluator
         from bob.executors import make_executor
-        from bob.references.store import ReferenceStore
+        from bob.references.files import ReferenceStore
         from bob.tracking import Tracker, resolve_store
 
         cases = list(cases)
@@ -114,7 +116,7 @@ class BobSession:
             {"bob.bands": self.options.bands, "bob.base_seed": str(self.options.base_seed)}
         )
         self._tracker = tracker
-        self._bench = Bench(
+        self._evaluator = Evaluator(
             executor=executor,
             context=Context(
                 accelerator=self.options.accelerator,
@@ -132,7 +134,7 @@ class BobSession:
             watch=self.progress,
         )
         for case in cases:
-            self._bench.submit(case)
+            self._evaluator.submit(case)
 
     def _runs(self, case: Case, store: ReferenceStore) -> int:
         """Seeds that a case certainly runs."""
@@ -143,7 +145,7 @@ class BobSession:
 
     def evaluate(self, case: Case) -> Evaluation:
         """Run and judge a case."""
-        evaluation = self.bench.evaluate(case)
+        evaluation = self.evaluator.evaluate(case)
         self.evaluations.append(evaluation)
         return evaluation
 
@@ -190,13 +192,14 @@ class BobSession:
     def finish(self, *, interrupted: bool) -> None:
         """Close the record: summary table into the session run."""
         from bob.report import ranking_text, text
+        from bob.tabular import markdown
 
-        self.bench.executor.shutdown(cancel=interrupted)
+        self.evaluator.executor.shutdown(cancel=interrupted)
         ranking = self._ranking()
         self.tracker.finish_session(
             "\n".join(
                 [
-                    text.markdown(text.table(self.evaluations)),
+                    markdown(text.table(self.evaluations)),
                     *text.licence_lines(self.evaluations),
                 ]
             ),
@@ -209,10 +212,11 @@ class BobSession:
     def summary(self) -> list[tuple[str, list[str]]]:
         """Sections for the end of pytest's report: title and lines."""
         from bob.report import ranking_text, text
+        from bob.tabular import aligned
 
         tracker = self.tracker
         sections = []
-        lines = text.aligned(text.table(self.evaluations))
+        lines = aligned(text.table(self.evaluations))
         lines += text.licence_lines(self.evaluations)
         lines += ["", f"MLflow: session {tracker.session} in {tracker.store.uri}"]
         address = tracker.store.uri.rstrip("/")
@@ -229,7 +233,7 @@ class BobSession:
         if updates:
             diff = [line for update in updates for line in text.update_lines(update)]
             sections.append(("references written", diff))
-        unused = self.bench.store.unused(self.options.scale, self._catalog_cases())
+        unused = self.evaluator.store.unused(self.options.scale, self._catalog_cases())
         if unused:
             remedy = "No case of the catalog uses these; delete them if they are left over."
             sections.append(("unused references", [*unused, remedy]))

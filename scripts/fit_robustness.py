@@ -23,10 +23,10 @@ from bob.datasets import ShiftData, load_dataset
 from bob.datasets.subsets import shuffled
 from bob.features import FeatureSource
 from bob.heads.probe import fit_probe
+from bob.metrics.classification import top_k
 from bob.plan import Plan, Selection
+from bob.protocols.linear_probe import ProbeRecipe
 from bob.tasks.ood import logit, score_shift, shift_metrics
-from bob.tasks.recipes import ProbeRecipe
-from bob.tasks.scores import top_k
 from bob.training.loop import make_fabric
 
 SIZES = (60, 120, 300, 600, 1200)

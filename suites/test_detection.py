@@ -12,6 +12,7 @@ def test_detection(case: Case, battle: Battle) -> None:
     battle(case)
 
 
+@pytest.mark.frozen
 @pytest.mark.detection_frozen
 def test_detection_frozen(case: Case, battle: Battle) -> None:
     """The detector is trained on a frozen backbone; box AP is judged, guarded by mask AP."""

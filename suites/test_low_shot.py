@@ -7,6 +7,7 @@ from bob.pytest_plugin import Battle
 
 
 @pytest.mark.frozen
+@pytest.mark.features
 @pytest.mark.low_shot
 def test_low_shot(case: Case, battle: Battle) -> None:
     """Probes on 1, 5 and 10 images per class and on 1 % and 10 % of train; the mean is judged."""

@@ -7,6 +7,7 @@ from bob.pytest_plugin import Battle
 
 
 @pytest.mark.frozen
+@pytest.mark.features
 @pytest.mark.ood
 def test_ood(case: Case, battle: Battle) -> None:
     """A probe of the source read on shifted targets; the mean over their groups is judged."""

@@ -13,7 +13,7 @@ import pytest
 from bob.case import Case, Result
 from bob.catalog import Catalog, load_catalog, parse_dataset
 from bob.plan import Plan, Selection
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
 
 TINY = """
 scales:
@@ -101,7 +101,7 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     from bob.objects import import_object
     from bob.tracking import Tracker, resolve_store
 
-    for task in TASKS.values():
+    for task in PROTOCOLS.values():
         import_object(task.runner, what=task.name)
     for dataset in load_catalog().datasets.values():
         import_object(dataset.loader, what=dataset.key)

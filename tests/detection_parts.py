@@ -7,7 +7,7 @@ from typing import Any
 from bob.backbones import Backbone, build_backbone
 from bob.case import Case
 from bob.catalog import Catalog, load_catalog, parse_backbone
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 
 FAMILIES = ("swin", "vit", "convnext", "resnet")
 

@@ -13,13 +13,14 @@ from faster_coco_eval.core import mask as coco_mask
 
 from bob.backbones import build_backbone
 from bob.catalog import Catalog, parse_backbone
+from bob.datasets.instances import Target
 from bob.detection.detectron2_engine import (
     INSTALL,
     Detectron2Detector,
     build,
 )
-from bob.detection.records import Detections, Target
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.detection.records import Detections
+from bob.protocols.detection import DetectionRecipe
 
 MICRO = ("swin", "vit", "convnext", "resnet")
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from bob.protocols import Judged
 from bob.references.bands import (
     POOL_SEEDS,
     Spread,
@@ -19,7 +20,6 @@ from bob.references.bands import (
     predict,
     to_scale,
 )
-from bob.tasks import Judged
 
 LINEAR = Judged("m", "linear")
 ANGULAR = Judged("top1", "angular")

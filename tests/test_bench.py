@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from bob.bench import REFERENCE_SEED, Bands, Bench
 from bob.case import Case, Context, Failure, Progress, Result, Status
+from bob.evaluation import Bands
+from bob.evaluator import REFERENCE_SEED, Evaluator
 from bob.executors import executor_names, make_executor
-from bob.references.store import ReferenceStore
+from bob.references.files import ReferenceStore
 from bob.tracking import NoTracker
 from tests.conftest import MakeResult
 
 
 @dataclass
 class Scripted:
-    """An executor whose scores are given by seed, to see what the bench asks for and when."""
+    """An executor whose scores are given by seed, to see what the evaluator asks for and when."""
 
     make: MakeResult
     score: Callable[[int], float]
@@ -38,11 +39,11 @@ class Handle:
         return self.value
 
 
-def bench(
+def evaluator(
     tmp_path: Path, make: MakeResult, score: Callable[[int], float], **options: object
-) -> tuple[Bench, Scripted]:
+) -> tuple[Evaluator, Scripted]:
     executor = Scripted(make, score)
-    made = Bench(
+    made = Evaluator(
         executor=executor,
         context=Context(),
         store=ReferenceStore(tmp_path, builtin=tmp_path / "none"),
@@ -58,9 +59,9 @@ def steady(seed: int) -> float:
 def test_a_good_first_seed_is_enough(
     tmp_path: Path, tiny_case: Case, make_result: MakeResult
 ) -> None:
-    made, _ = bench(tmp_path, make_result, steady, bands=Bands.ALL)
+    made, _ = evaluator(tmp_path, make_result, steady, bands=Bands.ALL)
     made.evaluate(tiny_case)
-    made, executor = bench(tmp_path, make_result, steady)
+    made, executor = evaluator(tmp_path, make_result, steady)
     verdict = made.evaluate(tiny_case).verdict
     assert (verdict.status, verdict.stage) == (Status.PASS, 1)
     assert executor.submitted == [0]
@@ -69,17 +70,17 @@ def test_a_good_first_seed_is_enough(
 def test_one_unlucky_seed_is_forgiven_and_a_drop_is_not(
     tmp_path: Path, tiny_case: Case, make_result: MakeResult
 ) -> None:
-    made, executor = bench(tmp_path, make_result, steady, bands=Bands.ALL)
+    made, executor = evaluator(tmp_path, make_result, steady, bands=Bands.ALL)
     made.evaluate(tiny_case)
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + tiny_case.reference_seeds)
     assert executor.submitted == list(seeds)
 
-    made, executor = bench(tmp_path, make_result, lambda seed: 0.86 if seed == 0 else 0.904)
+    made, executor = evaluator(tmp_path, make_result, lambda seed: 0.86 if seed == 0 else 0.904)
     verdict = made.evaluate(tiny_case).verdict
     assert (verdict.status, verdict.stage) == (Status.PASS, 2)
     assert executor.submitted == [0, 1, 2]
 
-    made, executor = bench(tmp_path, make_result, lambda seed: 0.80)
+    made, executor = evaluator(tmp_path, make_result, lambda seed: 0.80)
     verdict = made.evaluate(tiny_case).verdict
     assert (verdict.status, verdict.stage) == (Status.FAIL, 2)
 
@@ -87,7 +88,7 @@ def test_one_unlucky_seed_is_forgiven_and_a_drop_is_not(
 def test_submitting_ahead_runs_nothing_twice(
     tmp_path: Path, tiny_case: Case, make_result: MakeResult
 ) -> None:
-    made, executor = bench(tmp_path, make_result, steady, seeds=3, seeds_given=True)
+    made, executor = evaluator(tmp_path, make_result, steady, seeds=3, seeds_given=True)
     twin = replace(tiny_case, backbone=tiny_case.backbone.model_copy(update={"key": "twin"}))
     made.submit(tiny_case)
     made.submit(twin)
@@ -99,7 +100,7 @@ def test_submitting_ahead_runs_nothing_twice(
 def test_no_reference_is_written_from_a_failed_or_nan_run(
     tmp_path: Path, tiny_case: Case, make_result: MakeResult
 ) -> None:
-    made, _ = bench(tmp_path, make_result, lambda seed: float("nan"), bands=Bands.ALL)
+    made, _ = evaluator(tmp_path, make_result, lambda seed: float("nan"), bands=Bands.ALL)
     evaluation = made.evaluate(tiny_case)
     assert evaluation.verdict.status is Status.FAIL
     assert "no reference was written: top1 is nan" in evaluation.verdict.reason
@@ -107,7 +108,7 @@ def test_no_reference_is_written_from_a_failed_or_nan_run(
     def fail(case: Case, score: float) -> Result:
         return Result(case=case, failure=Failure("error", "broken"))
 
-    made, executor = bench(tmp_path, fail, steady, bands=Bands.ALL)
+    made, executor = evaluator(tmp_path, fail, steady, bands=Bands.ALL)
     assert made.evaluate(tiny_case).verdict.reason == "broken"
     assert executor.submitted == [REFERENCE_SEED]
     assert not list(tmp_path.rglob("*.json"))

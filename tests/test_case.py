@@ -8,8 +8,8 @@ from bob.case import Case, Context
 from bob.catalog import Catalog
 from bob.errors import BobError
 from bob.plan import Plan, Selection
-from bob.tasks import TASKS
-from bob.tasks.recipes import FinetuneRecipe
+from bob.protocols import PROTOCOLS
+from bob.protocols.finetune import FinetuneRecipe
 
 
 def golden_case(catalog: Catalog) -> Case:
@@ -68,7 +68,7 @@ def test_plan_is_sorted_and_complete(catalog: Catalog) -> None:
     assert len({(case.task, case.name) for case in cases}) == len(cases) == 8 * 12
     assert [case.task for case in cases] == sorted(case.task for case in cases)
     elsewhere = {"eval_released", "finetune_multilabel"}  # nothing at smoke scale to run them on
-    for task in TASKS.keys() - elsewhere:
+    for task in PROTOCOLS.keys() - elsewhere:
         names = [case.name for case in cases if case.task == task]
         assert names == sorted(names)
         assert any(name.startswith("swin_micro_glyphs-") for name in names)

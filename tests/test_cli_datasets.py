@@ -9,7 +9,7 @@ import pytest
 
 from bob.catalog import Catalog
 from bob.cli import main
-from bob.cli_datasets import metrics_of, places, state_of
+from bob.cli.datasets import metrics_of, places, state_of
 from bob.datasets import RetrievalData, load_dataset
 from tests.test_imports import HEAVY, ROOT
 
@@ -189,5 +189,5 @@ def test_the_command_imports_nothing_heavy() -> None:
         imported = {
             line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line
         }
-        assert "bob.cli_datasets" in imported
+        assert "bob.cli.datasets" in imported
         assert not {name.split(".", 1)[0] for name in imported} & {*HEAVY, "numpy"}

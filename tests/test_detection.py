@@ -12,16 +12,16 @@ import torch
 from bob.case import Case, Context
 from bob.catalog import Catalog
 from bob.datasets import scenes
+from bob.datasets.instances import Sample, Target
 from bob.detection.data import TrainBatches, scoring_batches, scoring_size, train_transform
 from bob.detection.engine import build_detector
 from bob.detection.loop import DetectionLoop, parameter_groups, rate_at
-from bob.detection.records import Sample, Target
 from bob.errors import BobError, TrainingDiverged
 from bob.plan import Plan, Selection
-from bob.references.store import BUILTIN, ReferenceStore
+from bob.protocols import PROTOCOLS
+from bob.protocols.detection import ENGINES, DetectionRecipe
+from bob.references.files import BUILTIN, ReferenceStore
 from bob.run import run_case
-from bob.tasks import TASKS
-from bob.tasks.detection_recipe import ENGINES, DetectionRecipe
 from bob.training.loop import make_fabric
 from tests.detection_parts import FAMILIES, micro, smoke_recipe
 
@@ -339,7 +339,7 @@ def test_pretraining_helps_detection(family: str) -> None:
     means: dict[tuple[str, str], float] = {}
     for file, setting, reference in store.all("smoke"):
         if "detection" in setting:
-            values = reference.metric(TASKS[setting.split("/")[0]].metric)
+            values = reference.metric(PROTOCOLS[setting.split("/")[0]].metric)
             assert len(values) >= 5
             means[setting, file.backbone] = sum(values) / len(values)
     settings = {setting for setting, _ in means}

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from bob.artifacts.detections import detection_picture, per_class_csv, pr_picture
 from bob.case import Case
 from bob.datasets import scenes
 from bob.datasets.coco import CocoSplit
+from bob.datasets.instances import Target
 from bob.detection.evaluate import chance_bound, evaluate, match
 from bob.detection.masks import encode
-from bob.detection.records import Detections, Target
-from bob.report.detections import detection_picture, per_class_csv, pr_picture
+from bob.detection.records import Detections
 from tests.test_detection_scores import (
     LIMITS,
     Made,

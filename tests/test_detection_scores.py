@@ -16,9 +16,11 @@ from pycocotools import mask as reference_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from bob.artifacts.detections import detection_picture, per_class_csv, pr_picture
 from bob.case import Case
 from bob.datasets import scenes
 from bob.datasets.coco import CocoSplit
+from bob.datasets.instances import Target
 from bob.detection.evaluate import (
     chance_bound,
     detections_json,
@@ -27,8 +29,7 @@ from bob.detection.evaluate import (
     to_coco_results,
 )
 from bob.detection.masks import encode
-from bob.detection.records import Detections, Target
-from bob.report.detections import detection_picture, per_class_csv, pr_picture
+from bob.detection.records import Detections
 
 SIDE = 48
 LIMITS = (60.0, 200.0)

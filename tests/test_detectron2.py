@@ -10,10 +10,10 @@ from faster_coco_eval.core import mask as coco_mask
 from bob.backbones import build_backbone
 from bob.case import Case
 from bob.catalog import Catalog, parse_backbone
+from bob.datasets.instances import Target
 from bob.detection.detectron2_model import model_config, timm_backbone
 from bob.detection.features import FeatureMaps
 from bob.detection.loop import parameter_groups
-from bob.detection.records import Target
 from bob.errors import BobError
 from tests.detection_parts import smoke_recipe
 from tests.detectron2_parts import (

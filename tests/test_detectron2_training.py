@@ -16,7 +16,7 @@ from bob.detection.detectron2_engine import (
 )
 from bob.detection.detectron2_trainer import train
 from bob.errors import TrainingDiverged
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 from tests.detectron2_parts import (
     assert_well_formed,
     detect,

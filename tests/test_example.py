@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import bob
 from bob.catalog import Catalog, load_catalog, parse_backbone
 from bob.hashing import digest_of_file
-from bob.references.store import ReferenceStore
+from bob.references.files import ReferenceStore
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "new_backbone"
 README = (EXAMPLE / "README.md").read_text(encoding="utf-8")

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from bob.backbones import build_backbone
-from bob.bench import Bench
 from bob.case import Case, Context, Result, Status
 from bob.catalog import Catalog, load_catalog
 from bob.cli import main
 from bob.errors import BobError
+from bob.evaluator import Evaluator
 from bob.executors import make_executor
 from bob.plan import Plan, Selection
-from bob.references.store import BUILTIN, ReferenceStore
+from bob.protocols import PROTOCOLS
+from bob.references.files import BUILTIN, ReferenceStore
 from bob.run import run_case
-from bob.tasks import TASKS
 from bob.tracking import NoTracker
 from tests import counting
 
@@ -90,7 +90,7 @@ def test_no_seed_changes_what_nothing_random_made(task: str, context: Context) -
 
     assert first.failure is None
     assert scores(first) == scores(second)
-    for judged in TASKS[task].judged:
+    for judged in PROTOCOLS[task].judged:
         assert judged.name in first.metrics
 
 
@@ -212,28 +212,28 @@ def test_a_broken_store_does_not_cost_the_score(tmp_path: Path, context: Context
 
 def test_an_exact_case_runs_once_and_has_an_exact_band(tmp_path: Path, context: Context) -> None:
     (case,) = cases_of("knn", "resnet_micro_glyphs")
-    bench = Bench(
+    evaluator = Evaluator(
         executor=make_executor("inline"),
         context=context,
         store=ReferenceStore(tmp_path, builtin=tmp_path / "none"),
         tracker=NoTracker(),
         seeds=3,
     )
-    from bob.bench import Bands
+    from bob.evaluation import Bands
 
-    bench.bands = Bands.ALL
-    written = bench.evaluate(case)
+    evaluator.bands = Bands.ALL
+    written = evaluator.evaluate(case)
     assert written.update is not None
     assert list(written.update.new.values) == [1000]
-    bench.bands = Bands.CHECK
-    checked = bench.evaluate(case)
+    evaluator.bands = Bands.CHECK
+    checked = evaluator.evaluate(case)
     assert len(checked.results) == 1
     comparison = checked.verdict.comparisons[0]
     assert checked.verdict.status is Status.PASS
     assert comparison.exact
     assert comparison.high - comparison.low == pytest.approx(2 * case.margin)
     colder = replace(case, recipe=case.recipe, margin=0.0)
-    other = bench.evaluate(replace(colder, backbone=_random(case.backbone)))
+    other = evaluator.evaluate(replace(colder, backbone=_random(case.backbone)))
     assert other.verdict.status is Status.FAIL
     assert len(other.results) == 3 + 2, "a backbone without fixed weights runs its seeds"
 
@@ -265,12 +265,14 @@ def test_pretrained_beats_random_in_every_family_and_setting(catalog: Catalog) -
     store = ReferenceStore(BUILTIN)
     scores: dict[tuple[str, str], float] = {}
     for file, setting, reference in store.all("smoke"):
-        values = reference.metric(TASKS[setting.split("/")[0]].metric)
+        values = reference.metric(PROTOCOLS[setting.split("/")[0]].metric)
         scores[setting, file.backbone] = sum(values) / len(values)
     settings = {setting for setting, _ in scores}
     # micro backbones have no released classifier, and smoke data no multiple labels
     measured = {
-        name for name, task in TASKS.items() if not task.released_head and task.data != "multilabel"
+        name
+        for name, task in PROTOCOLS.items()
+        if not task.released_head and task.data != "multilabel"
     }
     assert {setting.split("/")[0] for setting in settings} == measured
     settings = {one for one in settings if "detection" not in one}  # tests/test_detection.py

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from bob.backbones import build_backbone
-from bob.bench import Bench
 from bob.case import Case, Context, Progress, Status
 from bob.catalog import Catalog, load_catalog
 from bob.cost import Speeds, estimate
@@ -20,15 +19,17 @@ from bob.cost.model import TRAIN
 from bob.cost.present import Shelf
 from bob.datasets import ClassificationData, Split, load_dataset
 from bob.errors import BobError, GridDiverged, TrainingDiverged
+from bob.evaluator import Evaluator
 from bob.executors import make_executor
 from bob.plan import Plan, Selection
-from bob.references.store import ReferenceStore
+from bob.protocols import finetune
+from bob.protocols.detection import DetectionRecipe
+from bob.protocols.finetune import FinetuneRecipe
+from bob.protocols.grid import Grid, RateGrid
+from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
+from bob.references.files import ReferenceStore
 from bob.report.text import repeat_command
 from bob.run import run_case
-from bob.tasks import finetune
-from bob.tasks.detection_recipe import DetectionRecipe
-from bob.tasks.grid import Grid, RateGrid
-from bob.tasks.recipes import FinetuneRecipe, LowShotFinetuneRecipe
 from bob.tracking import Tracker, resolve_store
 from bob.training.data import normalised
 from bob.training.loop import make_fabric
@@ -222,8 +223,8 @@ def children(tracker: Tracker, parent: str) -> list[Any]:
     )
 
 
-def bench(tracker: Tracker, tmp_path: Path) -> Bench:
-    return Bench(
+def evaluator(tracker: Tracker, tmp_path: Path) -> Evaluator:
+    return Evaluator(
         executor=make_executor("inline"),
         context=QUIET,
         store=ReferenceStore(tmp_path / "references"),
@@ -233,7 +234,7 @@ def bench(tracker: Tracker, tmp_path: Path) -> Bench:
 
 def test_every_setting_is_a_nested_run(tracker: Tracker, tiny_case: Case, tmp_path: Path) -> None:
     case = with_grid(tiny_case, lr=(1e-6, 0.05, DIVERGES), weight_decay=(0.05,))
-    evaluation = bench(tracker, tmp_path).evaluate(case)
+    evaluation = evaluator(tracker, tmp_path).evaluate(case)
     assert evaluation.failure is None
     assert not tracker.problems
     (parent,) = evaluation.run_ids
@@ -266,7 +267,7 @@ def test_a_grid_that_diverges_whole_is_one_clear_error(
     tracker: Tracker, tiny_case: Case, tmp_path: Path
 ) -> None:
     case = with_grid(tiny_case, lr=(DIVERGES, DIVERGES * 10), weight_decay=(0.05,))
-    evaluation = bench(tracker, tmp_path).evaluate(case)
+    evaluation = evaluator(tracker, tmp_path).evaluate(case)
     assert evaluation.failure is not None
     assert evaluation.failure.kind == "nan-loss"
     assert evaluation.verdict.status is Status.FAIL

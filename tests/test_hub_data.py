@@ -85,8 +85,8 @@ def test_leakage_in_tables_is_counted(
 
 
 def test_tables_run_and_beat_chance(saved: Path, catalog: Catalog) -> None:
+    from bob.references.files import ReferenceStore
     from bob.references.judge import Gate
-    from bob.references.store import ReferenceStore
 
     result = run_task("knn", f"hf:{saved / 'disk'}", catalog)
     assert result.failure is None

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bob.case import Case, Result, Status
+from bob.protocols.finetune import FinetuneRecipe
+from bob.references.files import ReferenceStore
 from bob.references.judge import EXTRA_SEEDS, Gate
-from bob.references.store import ReferenceStore
-from bob.tasks.recipes import FinetuneRecipe
 from tests.conftest import MakeResult
 
 

@@ -22,10 +22,12 @@ from bob.datasets import (
     load_dataset,
 )
 from bob.errors import BobError
-from bob.frozen import Frozen
 from bob.plan import Plan, Selection
+from bob.protocols.finetune import FinetuneRecipe
+from bob.protocols.knn import KnnRecipe
+from bob.protocols.linear_probe import ProbeRecipe
+from bob.record import Record
 from bob.run import run_case
-from bob.tasks.recipes import FinetuneRecipe, KnnRecipe, ProbeRecipe
 from tests import miniatures
 from tests.miniatures import BUILDERS, STEP, WNIDS, Mini
 
@@ -50,7 +52,7 @@ def small(entry: DatasetEntry, mini: Mini, **options: object) -> DatasetEntry:
     )
 
 
-def run(catalog: Catalog, entry: DatasetEntry, task: str, recipe: Frozen) -> Result:
+def run(catalog: Catalog, entry: DatasetEntry, task: str, recipe: Record) -> Result:
     case = Case(
         backbone=catalog.backbone("pixels_coarse"),
         task=task,

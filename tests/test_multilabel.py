@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from bob.errors import BobError
-from bob.tasks.multilabel_scores import (
+from bob.metrics.multilabel import (
     KnownLabelsLoss,
     chance_bound,
     label_aurocs,
     multilabel_metrics,
     scorable,
 )
-from bob.tasks.recipes import MultilabelRecipe
+from bob.protocols.finetune_multilabel import MultilabelRecipe
 
 
 def test_areas_are_scikit_learns_whatever_the_size_of_the_logits() -> None:

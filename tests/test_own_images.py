@@ -12,7 +12,7 @@ from PIL import Image
 from bob.catalog import Catalog, parse_dataset
 from bob.datasets import ClassificationData, load_dataset
 from bob.plan import Plan, Selection
-from bob.tasks.recipes import FinetuneRecipe
+from bob.protocols.finetune import FinetuneRecipe
 from bob.training.data import train_batches
 from tests.photos import COLOURS, picture, run_task, touch, write_photos
 

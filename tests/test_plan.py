@@ -24,8 +24,12 @@ from bob.cost.total import refusal
 from bob.datasets import load_dataset
 from bob.errors import BobError
 from bob.plan import Plan, Selection
-from bob.tasks.detection_recipe import DetectionRecipe, FrozenDetectionRecipe
-from bob.tasks.recipes import FinetuneRecipe, KnnRecipe, PaperProbeRecipe, ProbeRecipe
+from bob.protocols.detection import DetectionRecipe
+from bob.protocols.detection_frozen import FrozenDetectionRecipe
+from bob.protocols.finetune import FinetuneRecipe
+from bob.protocols.knn import KnnRecipe
+from bob.protocols.linear_probe import ProbeRecipe
+from bob.protocols.linear_probe_paper import PaperProbeRecipe
 
 IMAGENET = DatasetEntry(
     key="photographs", loader="a:b", sha256=None, classes=1000, test_size=50_000,

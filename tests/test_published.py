@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from bob.bench import Evaluation
+from bob.artifacts.files import verdict_record
 from bob.case import Case, Result, Status, Verdict
 from bob.catalog import BackboneEntry, Catalog, DatasetEntry, parse_backbone
 from bob.cli import main
+from bob.evaluation import Evaluation
+from bob.protocols.eval_released import ReleasedRecipe
+from bob.protocols.knn import KnnRecipe
+from bob.protocols.retrieval import RetrievalRecipe
 from bob.references import published
+from bob.references.files import ReferenceStore
 from bob.references.judge import Gate
 from bob.references.published import Published, beside, comparisons, published_scores
-from bob.references.store import ReferenceStore
-from bob.report.files import verdict_record
-from bob.report.text import aligned, failure_message, table
-from bob.tasks.recipes import KnnRecipe, ReleasedRecipe, RetrievalRecipe
+from bob.report.text import failure_message, table
+from bob.tabular import aligned
 from bob.tracking import Tracker, resolve_store
 from tests.conftest import MakeResult
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
-from bob.bench import Evaluation
 from bob.case import Case, Failure, Outcomes, Result, Status, Verdict
 from bob.catalog import BackboneEntry, Catalog
+from bob.evaluation import Evaluation
 from bob.intervals import wilson
 from bob.plan import Plan, Selection
 from bob.report.ranking import Cell, rank, rank_cells, sign_flip

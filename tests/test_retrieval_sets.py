@@ -18,8 +18,8 @@ from bob.datasets.images import Files, ImageSplit
 from bob.datasets.retrieval_sets.parts import Seen
 from bob.errors import BobError
 from bob.plan import Plan, Selection
+from bob.references.files import ReferenceStore
 from bob.references.judge import Gate
-from bob.references.store import ReferenceStore
 from bob.run import run_case
 from tests.retrieval_layouts import (
     ASKED,

@@ -12,8 +12,9 @@ import pytest
 from bob.catalog import Catalog, load_catalog
 from bob.cost import Speeds, estimate, total
 from bob.plan import Plan, Selection
-from bob.tasks.detection_recipe import DetectionRecipe
-from bob.tasks.recipes import FinetuneRecipe, MultilabelRecipe
+from bob.protocols.detection import DetectionRecipe
+from bob.protocols.finetune import FinetuneRecipe
+from bob.protocols.finetune_multilabel import MultilabelRecipe
 
 
 @pytest.fixture(scope="module")

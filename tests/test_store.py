@@ -10,8 +10,8 @@ from bob.case import Case
 from bob.catalog import Catalog
 from bob.errors import BobError
 from bob.plan import Plan, Selection
-from bob.references.store import BUILTIN, ReferenceStore
-from bob.tasks.detection_recipe import ENGINES
+from bob.protocols.detection import ENGINES
+from bob.references.files import BUILTIN, ReferenceStore
 from tests.conftest import MakeResult
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from bob.bench import Bench
 from bob.case import Case, Context
 from bob.errors import BobError
+from bob.evaluator import Evaluator
 from bob.executors import make_executor
-from bob.references.store import ReferenceStore
+from bob.references.files import ReferenceStore
 from bob.run import run_case
 from bob.tracking import Store, Tracker, check_reachable, resolve_store
 
@@ -36,13 +36,13 @@ def tracker(shared_store: str, tmp_path: Path) -> Tracker:
 
 
 def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: Path) -> None:
-    bench = Bench(
+    evaluator = Evaluator(
         executor=make_executor("inline"),
         context=Context(accelerator="cpu"),
         store=ReferenceStore(tmp_path / "references"),
         tracker=tracker,
     )
-    evaluation = bench.evaluate(tiny_case)
+    evaluation = evaluator.evaluate(tiny_case)
     run = tracker.client.get_run(evaluation.run_ids[0])
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "pixels_coarse-digits-s0"
@@ -149,7 +149,7 @@ def test_a_folder_that_is_in_the_way(tmp_path: Path) -> None:
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-from bob.tracking.store import check_reachable, resolve_store
+from bob.tracking.destination import check_reachable, resolve_store
 
 if os.geteuid() == 0:  # nothing is read-only for root
     os.setgroups([])

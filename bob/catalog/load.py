@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from bob.catalog.schema import BackboneEntry, CatalogFile, DatasetEntry, ScaleEntry
 from bob.catalog.yaml_file import YamlFile
 from bob.errors import BobError, unknown
-from bob.frozen import Frozen
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
+from bob.record import Record
 
 BUILTIN = tuple(sorted(Path(__file__).parent.glob("*.yaml")))
 
@@ -83,7 +83,7 @@ def _merge(catalog: Catalog, file: YamlFile, origin: dict[tuple[str, str], Path]
     except ValidationError as error:
         raise file.invalid((), error) from None
     parts: dict[str, dict[str, Any]] = {}
-    kinds: tuple[tuple[str, type[Frozen]], ...] = (
+    kinds: tuple[tuple[str, type[Record]], ...] = (
         ("backbones", BackboneEntry), ("datasets", DatasetEntry), ("scales", ScaleEntry),
     )  # fmt: skip
     for kind, model in kinds:
@@ -122,51 +122,52 @@ def _check_names(catalog: Catalog, file: YamlFile) -> None:
                 message = str(unknown("scale", scale, catalog.scales))
                 raise file.error(("backbones", key, "scales", index), message)
         for index, task in enumerate(data.get("tasks") or ()):
-            if task not in TASKS:
-                message = str(unknown("task", task, TASKS))
+            if task not in PROTOCOLS:
+                message = str(unknown("task", task, PROTOCOLS))
                 raise file.error(("backbones", key, "tasks", index), message)
     for scale in file.data.get("scales") or {}:
         for task, plan in catalog.scales[scale].tasks.items():
             keys = ("scales", scale, "tasks", task)
-            if task not in TASKS:
-                raise file.error(keys, str(unknown("task", task, TASKS)))
+            if task not in PROTOCOLS:
+                raise file.error(keys, str(unknown("task", task, PROTOCOLS)))
             for index, dataset in enumerate(plan.datasets):
                 if dataset not in catalog.datasets:
                     message = str(unknown("dataset", dataset, catalog.datasets))
                     raise file.error((*keys, "datasets", index), message)
                 kind = catalog.datasets[dataset].kind
-                if not TASKS[task].takes(kind):
+                if not PROTOCOLS[task].takes(kind):
                     fitting = [
-                        key for key, one in catalog.datasets.items() if TASKS[task].takes(one.kind)
+                        key
+                        for key, entry in catalog.datasets.items()
+                        if PROTOCOLS[task].takes(entry.kind)
                     ]
-                    message = (
-                        f"dataset {dataset!r} is of kind {kind}; {task} runs on "
-                        f"{', '.join(sorted(fitting)) or f'datasets of kind {TASKS[task].data}'}"
+                    message = f"dataset {dataset!r} is of kind {kind}; {task} runs on " + (
+                        ", ".join(sorted(fitting)) or f"datasets of kind {PROTOCOLS[task].data}"
                     )
                     raise file.error((*keys, "datasets", index), message)
-            _check_recipe(file, keys, TASKS[task].recipe, plan.recipe, ("recipe",))
+            _check_recipe(file, keys, PROTOCOLS[task].recipe, plan.recipe, ("recipe",))
             if plan.grid is not None:
-                _check_grid(file, keys, TASKS[task].recipe, {**plan.recipe, "grid": plan.grid})
+                _check_grid(file, keys, PROTOCOLS[task].recipe, {**plan.recipe, "grid": plan.grid})
             for family, changes in plan.families.items():
                 merged = {**plan.recipe, **changes}
-                _check_recipe(file, keys, TASKS[task].recipe, merged, ("families", family))
+                _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, ("families", family))
             for part, known in (("by_dataset", plan.datasets), ("by_backbone", catalog.backbones)):
                 for key, changes in getattr(plan, part).items():
                     if key not in known:
                         message = str(unknown(part.removeprefix("by_"), key, known))
                         raise file.error((*keys, part, key), message)
                     merged = {**plan.recipe, **changes}
-                    _check_recipe(file, keys, TASKS[task].recipe, merged, (part, key))
+                    _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, (part, key))
             for engine, changes in plan.engines.items():
                 merged = {**plan.recipe, "engine": engine, **changes}
-                _check_recipe(file, keys, TASKS[task].recipe, merged, ("engines", engine))
+                _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, ("engines", engine))
 
 
 def _check_grid(
-    file: YamlFile, keys: tuple[str, ...], model: type[Frozen], recipe: dict[str, Any]
+    file: YamlFile, keys: tuple[str, ...], model: type[Record], recipe: dict[str, Any]
 ) -> None:
     if "grid" not in model.model_fields:
-        searchable = [name for name, one in TASKS.items() if "grid" in one.recipe.model_fields]
+        searchable = [name for name, one in PROTOCOLS.items() if "grid" in one.recipe.model_fields]
         raise file.error((*keys, "grid"), f"only {', '.join(searchable)} can have a grid")
     try:
         model.model_validate(recipe)
@@ -177,7 +178,7 @@ def _check_grid(
 def _check_recipe(
     file: YamlFile,
     keys: tuple[str, ...],
-    model: type[Frozen],
+    model: type[Record],
     recipe: dict[str, Any],
     inner: tuple[str, ...],
 ) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from bob.frozen import Frozen
+from bob.kinds import DataKind
+from bob.record import Record
 
 Scalar = bool | int | float | str | None
 Key = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Weights(Frozen):
+class Weights(Record):
     """A checkpoint: a file at hand, or one that its publisher offers.
 
     Attributes:
@@ -34,7 +35,7 @@ class Weights(Frozen):
         return self
 
 
-class BackboneEntry(Frozen):
+class BackboneEntry(Record):
     """A backbone: how to build it and which weights it carries.
 
     Attributes:
@@ -115,7 +116,7 @@ class BackboneEntry(Frozen):
         return identity
 
 
-class RobustnessBaseline(Frozen):
+class RobustnessBaseline(Record):
     """What accuracy under shift is usual at an accuracy on the source's test split.
 
     Effective robustness is the accuracy under shift beyond it (R. Taori et al., NeurIPS 2020).
@@ -130,7 +131,7 @@ class RobustnessBaseline(Frozen):
     models: str
 
 
-class DatasetEntry(Frozen):
+class DatasetEntry(Record):
     """A dataset.
 
     Attributes:
@@ -159,9 +160,7 @@ class DatasetEntry(Frozen):
     classes: int | None = Field(default=None, ge=1)
     test_size: int | None = Field(default=None, ge=1)
     options: dict[str, Scalar] = Field(default_factory=dict)
-    kind: Literal[
-        "classification", "shift", "multilabel", "retrieval", "detection", "detection_shift"
-    ] = "classification"
+    kind: DataKind = "classification"
     baseline: RobustnessBaseline | None = None
     needs: tuple[str, ...] = ()
     obtain: str = ""
@@ -179,7 +178,7 @@ class DatasetEntry(Frozen):
         return identity
 
 
-class TaskPlan(Frozen):
+class TaskPlan(Record):
     """How one scale runs one task.
 
     Attributes:
@@ -206,7 +205,7 @@ class TaskPlan(Frozen):
     reference_seeds: int = Field(default=8, ge=2)
 
 
-class ScaleEntry(Frozen):
+class ScaleEntry(Record):
     """A scale: which tasks run, on which datasets, with which recipes."""
 
     key: Key
@@ -214,7 +213,7 @@ class ScaleEntry(Frozen):
     tasks: dict[str, TaskPlan] = Field(min_length=1)
 
 
-class CatalogFile(Frozen):
+class CatalogFile(Record):
     """One catalog file."""
 
     backbones: dict[Key, dict[str, Any]] = Field(default_factory=dict)

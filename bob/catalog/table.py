@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bob.catalog.schema import BackboneEntry
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
 
 _HEADERS = (
     "backbone", "architecture", "pretraining", "weights", "licence", "parameters", "image",
     "tasks", "paper",
 )  # fmt: skip
-_DETECTION = tuple(name for name in TASKS if TASKS[name].data.startswith("detection"))
-_OTHERS = tuple(name for name in TASKS if name not in _DETECTION)
+_DETECTION = tuple(name for name in PROTOCOLS if PROTOCOLS[name].data.startswith("detection"))
+_OTHERS = tuple(name for name in PROTOCOLS if name not in _DETECTION)
 
 
 def backbone_table(entries: Iterable[BackboneEntry]) -> str:
@@ -48,8 +48,8 @@ def _weights(entry: BackboneEntry) -> str:
 
 
 def _tasks(entry: BackboneEntry) -> str:
-    taken = {name for name in TASKS if entry.takes(name)}
-    if taken == set(TASKS):
+    taken = {name for name in PROTOCOLS if entry.takes(name)}
+    if taken == set(PROTOCOLS):
         return "all"
     if taken == set(_OTHERS):
         return "all but detection"

@@ -15,7 +15,7 @@ from bob.catalog.release_cache import cache_path
 from bob.catalog.schema import BackboneEntry, DatasetEntry
 from bob.cost.work import work_of
 from bob.places import features_root
-from bob.references.store import ReferenceStore
+from bob.references.files import ReferenceStore
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 

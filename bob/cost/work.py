@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from bob.case import Case
-from bob.tasks.detection_recipe import DetectionRecipe
-from bob.tasks.grid import RateGrid
-from bob.tasks.recipes import (
-    FinetuneRecipe,
-    LowShotFinetuneRecipe,
-    PaperProbeRecipe,
-    ReleasedRecipe,
-)
+from bob.protocols.detection import DetectionRecipe
+from bob.protocols.eval_released import ReleasedRecipe
+from bob.protocols.finetune import FinetuneRecipe
+from bob.protocols.grid import RateGrid
+from bob.protocols.linear_probe_paper import PaperProbeRecipe
+from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
 
 ASPECT = 4 / 3
 """Long by short edge of COCO's usual image, 640 x 480."""

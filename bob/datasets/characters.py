@@ -15,8 +15,8 @@ import torch
 
 from bob.datasets.base import Relevance, RetrievalData, Split
 from bob.datasets.glyphs import FACES, render
+from bob.datasets.relevance import first_fifth
 from bob.datasets.rendered import Part, read
-from bob.retrieval.metrics import first_fifth
 
 LATIN = "ÆŒƔǶɮʎʭ"
 GREEK = "ϠϡϞϗ"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bob.catalog.coco_folder import content_digest, read_annotations
-from bob.detection.records import Sample, Target
+from bob.datasets.instances import Sample, Target
 from bob.errors import BobError, some
 
 TOLERATED = 0.01

@@ -12,9 +12,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from bob.datasets.coco import CocoSplit
-from bob.detection.records import Sample, Target
+from bob.datasets.instances import Sample, Target
 from bob.errors import BobError
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 
 Batch = tuple[list[torch.Tensor], list[Target]]
 

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from bob.backbones import Backbone
+from bob.datasets.instances import Target
 from bob.detection.detectron2_model import model_config
 from bob.detection.features import FeatureMaps
 from bob.detection.masks import encode
-from bob.detection.records import Detections, Target
+from bob.detection.records import Detections
 from bob.errors import BobError
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 
 INSTALL = (
     "python -m pip install --no-build-isolation "

@@ -12,7 +12,7 @@ from bob.backbones import Backbone
 from bob.detection.features import FeatureMaps
 from bob.detection.pyramid import simple_scales, uses_simple_neck
 from bob.errors import BobError
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 
 _STAGES = ((0.5, 10.0, 5.0), (0.6, 20.0, 10.0), (0.7, 30.0, 15.0))
 """IoU that makes a proposal positive, and weights of centre and size, of the three stages."""

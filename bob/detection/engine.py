@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bob.backbones import Backbone
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 
 
 def build_detector(backbone: Backbone, recipe: DetectionRecipe, classes: int) -> nn.Module:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bob.detection.records import Detections, Sample, Target
+from bob.datasets.instances import Sample, Target
+from bob.detection.records import Detections
 
 Floats = NDArray[np.float64]
 

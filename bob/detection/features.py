@@ -10,7 +10,7 @@ from torch import nn
 from bob.backbones import Backbone
 from bob.detection.windows import WindowedBlock, windowed
 from bob.errors import BobError
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 
 
 class FeatureMaps(nn.Module):

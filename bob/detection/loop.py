@@ -11,13 +11,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from bob.case import Progress
+from bob.case import Emit, Progress
 from bob.datasets.coco import CocoSplit
+from bob.datasets.instances import Target
 from bob.detection.data import Batch, TrainBatches, scoring_batches
-from bob.detection.records import Detections, Target
+from bob.detection.records import Detections
 from bob.errors import TrainingDiverged
-from bob.tasks.detection_recipe import DetectionRecipe
-from bob.training.loop import Emit
+from bob.protocols.detection import DetectionRecipe
 from bob.training.memory import split_further
 
 _EMIT_SECONDS = 0.5

@@ -12,7 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from bob.detection.features import FeatureMaps
 from bob.errors import BobError
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe
 
 
 class Pyramid(nn.Module):

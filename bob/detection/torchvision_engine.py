@@ -19,11 +19,12 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from bob.backbones import Backbone
+from bob.datasets.instances import Target
 from bob.detection.features import FeatureMaps
 from bob.detection.masks import encode
 from bob.detection.pyramid import Pyramid
-from bob.detection.records import Detections, Target
-from bob.tasks.detection_recipe import DetectionRecipe
+from bob.detection.records import Detections
+from bob.protocols.detection import DetectionRecipe
 
 _Norm = Callable[..., nn.Module] | None
 _NORMS: dict[str, _Norm] = {"": None, "BN": nn.BatchNorm2d, "LN": LayerNorm2d}

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from bob.features.matrix import Features
-from bob.frozen import Frozen
 from bob.hashing import digest_of_file
+from bob.record import Record
 
 MANIFEST = "manifest.json"
 SHARD_BYTES = 256 * 2**20
@@ -26,7 +26,7 @@ SCHEMA = 1
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
-class Shard(Frozen):
+class Shard(Record):
     """One file of an entry.
 
     Attributes:
@@ -39,7 +39,7 @@ class Shard(Frozen):
     sha256: str
 
 
-class Manifest(Frozen):
+class Manifest(Record):
     """What an entry holds and how it came to be.
 
     Attributes:

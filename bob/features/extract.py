@@ -20,17 +20,11 @@ from bob.backbones import Backbone
 from bob.datasets import AnySplit, Split
 from bob.datasets.images import fit
 from bob.errors import BobError
+from bob.protocols.spec import EXTRACTION
 from bob.training.data import normalised
 from bob.training.image_loader import pixels, transformed
 
-EXTRACTOR_VERSION = 1
-"""Raised when the same facts would give other features."""
-
 BATCH = 128
-
-CROP_PCT = 0.875
-"""Share of a photograph's shorter side that frozen features are of, as in the paper's probe and
-retrieval (a shorter side of 256 for 224 pixels)."""
 
 _Item = TypeVar("_Item")
 
@@ -119,7 +113,7 @@ def _pixels(
     elif view is not None:
         found = transformed(split, _Look(view, size), batch=BATCH, workers=workers)
     else:
-        found = pixels(split, size=size, crop_pct=CROP_PCT, batch=BATCH, workers=workers)
+        found = pixels(split, size=size, crop_pct=EXTRACTION.crop, batch=BATCH, workers=workers)
     for images in found:
         yield normalised(images, backbone).contiguous(memory_format=torch.channels_last)
 

@@ -14,13 +14,13 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context, Emit, Progress
 from bob.datasets import AnySplit, Split
 from bob.errors import BobError
-from bob.features.extract import CROP_PCT, EXTRACTOR_VERSION, View, extract
+from bob.features.extract import View, extract
 from bob.features.matrix import Features
 from bob.features.store import FeatureStore, Request, default_folder
-from bob.training.loop import Emit
+from bob.protocols.spec import EXTRACTION
 
 _EMIT_SECONDS = 0.5
 
@@ -120,7 +120,7 @@ class FeatureSource:
         backbone, entry = self.backbone, self.case.backbone
         precision = str(self.fabric.strategy.precision.precision)
         facts: dict[str, Any] = {
-            "extractor": EXTRACTOR_VERSION,
+            "extractor": EXTRACTION.version,
             "timm": timm.__version__,
             "source": entry.source,
             "arguments": dict(entry.arguments),
@@ -154,4 +154,4 @@ class FeatureSource:
 def _resize(split: AnySplit) -> str:
     if isinstance(split, Split):
         return "bicubic, antialiased"
-    return f"bicubic, shorter side / {CROP_PCT:g}, centre"
+    return f"bicubic, shorter side / {EXTRACTION.crop:g}, centre"

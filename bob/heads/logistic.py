@@ -17,7 +17,7 @@ import torch
 
 from bob.errors import BobError
 from bob.heads._softmax import FIT_TOLERANCE, MAX_ITERATIONS, PATH_TOLERANCE, Descent, Problem
-from bob.tasks.recipes import dinov2_grid
+from bob.protocols.linear_probe import dinov2_grid
 
 C_VALUES = dinov2_grid()
 """Inverse penalties, ascending, per summed (not averaged) cross-entropy: logspace(-6, 5, 45)."""

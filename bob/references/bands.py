@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, variance
 
-from bob.tasks import Judged
+from bob.protocols import Judged
 
 POOL_SEEDS = 4
 """The pooled spread weighs as much as this many further seeds of the case itself: enough to steady

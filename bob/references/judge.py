@@ -10,10 +10,11 @@ from pathlib import Path
 from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status, Verdict
+from bob.protocols import PROTOCOLS, Judged
+from bob.protocols.chance import CHANCE_ALPHA, CHANCE_BOUND
 from bob.references.bands import Spread, case_spread, distance, pool, predict
+from bob.references.files import BUILTIN, Reference, ReferenceStore
 from bob.references.published import beside
-from bob.references.store import BUILTIN, Reference, ReferenceStore
-from bob.tasks import TASKS, Judged
 
 ALPHA_FIRST = 0.05
 """Chance that an unchanged case runs extra seeds: the price of noticing drops in restless cases."""
@@ -22,11 +23,6 @@ ALPHA_SECOND = 0.01
 """Chance that the mean over all seeds of an unchanged case lies below its bound."""
 
 EXTRA_SEEDS = 2
-CHANCE_ALPHA = 0.001
-
-CHANCE_BOUND = "chance_bound"
-"""Metric by which a task says what features without information stay below, where that is not the
-binomial bound of guessing classes."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +206,7 @@ class Gate:
 
 def is_exact(case: Case, reference: Reference) -> bool:
     """Whether nothing is random: the protocol draws nothing, and every seed had these weights."""
-    return not TASKS[case.task].seeded and bool(reference.weights)
+    return not PROTOCOLS[case.task].seeded and bool(reference.weights)
 
 
 def _without_reference(case: Case, scores: dict[int, float], results: Sequence[Result]) -> Verdict:

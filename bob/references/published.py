@@ -13,7 +13,7 @@ from typing import Any
 
 from bob.case import Case, PublishedComparison, Result, Status, Verdict
 from bob.catalog.schema import BackboneEntry
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
 
 FOLDER = Path(__file__).parent / "published"
 """``scores.csv``, ``sources.csv`` and ``widths.csv``, written by
@@ -177,7 +177,7 @@ def _metric(score: Published, case: Case, results: Sequence[Result]) -> str:
     """
     if case.dataset.kind != "shift":
         return score.metric if score.dataset == case.dataset.key.removesuffix("_val") else ""
-    if not TASKS[case.task].released_head:
+    if not PROTOCOLS[case.task].released_head:
         return ""
     if score.dataset != "imagenet":
         return f"{_SHIFTED.get(score.metric, score.metric)}/{score.dataset}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import fmean, stdev
 
-from bob.references.store import Reference, ReferenceStore
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
+from bob.references.files import Reference, ReferenceStore
 
 
 def profile_table(
@@ -26,13 +26,13 @@ def profile_table(
     """
     scores: dict[str, dict[str, Reference]] = {}
     for file, setting, reference in store.all(scale):
-        if setting.split("/", 1)[0] in TASKS:
+        if setting.split("/", 1)[0] in PROTOCOLS:
             scores.setdefault(setting, {})[file.backbone] = reference
     names = list(backbones) or sorted({name for row in scores.values() for name in row})
-    order = {task: position for position, task in enumerate(TASKS)}
+    order = {task: position for position, task in enumerate(PROTOCOLS)}
     rows = [("setting", "score", *names)]
     for setting in sorted(scores, key=lambda one: (order[one.split("/", 1)[0]], one)):
-        metric = TASKS[setting.split("/", 1)[0]].metric
+        metric = PROTOCOLS[setting.split("/", 1)[0]].metric
         cells = (
             _cell(scores[setting][name].metric(metric)) if name in scores[setting] else "-"
             for name in names

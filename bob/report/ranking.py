@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from bob.case import Result
 from bob.intervals import wilson
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
-    from bob.bench import Evaluation
+    from bob.evaluation import Evaluation
 
 ALPHA = 0.05
 """Neighbours whose difference has a higher p-value are tied."""
@@ -174,7 +174,7 @@ def cell(results: Sequence[Result]) -> Cell:
     """
     case = results[0].case
     scores = [float(result.metrics[case.metric]) for result in results]
-    value, judged = fmean(scores), TASKS[case.task].judged[0]
+    value, judged = fmean(scores), PROTOCOLS[case.task].judged[0]
     size = results[0].test_size or case.dataset.test_size
     low = high = None
     is_share = judged.scale == "angular" and not case.dataset.kind.startswith("detection")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bob.report.ranking import ALPHA, Cell, Ranking, Standing
-from bob.report.tables import csv_bytes
-from bob.report.text import aligned, markdown
+from bob.tabular import aligned, csv_bytes, markdown
 
 _Table = list[tuple[str, ...]]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from bob.bench import Evaluation, Update
+from bob.artifacts.files import verdict_record
 from bob.case import Comparison, PublishedComparison, Status
-from bob.report.files import verdict_record
+from bob.evaluation import Evaluation, Update
 
 _HEADERS = ("backbone", "task", "dataset", "score", "band", "Δ", "seeds", "verdict")
 
@@ -169,22 +169,6 @@ def _row(evaluation: Evaluation) -> tuple[str, ...]:
 def _worst_metric(evaluation: Evaluation) -> str:
     failing = [one for one in evaluation.verdict.comparisons if one.status is Status.FAIL]
     return failing[0].metric if failing else ""
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows padded to columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as a Markdown table."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    rule = "|" + "|".join(" --- " for _ in rows[0]) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
 def counts(evaluations: Iterable[Evaluation]) -> dict[str, int]:

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from lightning_fabric import Fabric
 
+from bob.artifacts.detections import detection_picture, per_class_csv, pr_picture
 from bob.backbones import Backbone
-from bob.case import Case, Context, Trial
+from bob.case import Case, Context, Emit, Trial
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import DetectionData
 from bob.detection.data import TrainBatches
@@ -22,11 +23,9 @@ from bob.detection.engine import build_detector
 from bob.detection.evaluate import DetectionScores, chance_bound, detections_json, evaluate
 from bob.detection.loop import DetectionLoop
 from bob.detection.records import Detections
-from bob.references.judge import CHANCE_BOUND
-from bob.report.detections import detection_picture, per_class_csv, pr_picture
-from bob.tasks.base import TaskOutput
-from bob.tasks.detection_recipe import DetectionRecipe
-from bob.training.loop import Emit
+from bob.protocols.chance import CHANCE_BOUND
+from bob.protocols.detection import DetectionRecipe
+from bob.tasks.output import TaskOutput
 from bob.training.search import (
     choose,
     chosen_metrics,

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import Draws, labels_digest
-from bob.report.tables import csv_bytes
+from bob.tabular import csv_bytes
 
 
 def draw_metrics(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:

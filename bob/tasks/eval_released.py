@@ -17,14 +17,13 @@ from lightning_fabric import Fabric
 
 from bob.backbones import ReleasedClassifier
 from bob.backbones.classifier import CLASSES
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context, Emit, Progress
 from bob.datasets import AnySplit, ClassificationData, ShiftData
 from bob.errors import BobError
-from bob.tasks.base import TaskOutput
+from bob.metrics.classification import classification_metrics, outcomes
 from bob.tasks.ood import ShiftScore, score_shift, shift_files, shift_metrics
-from bob.tasks.scores import classification_metrics, outcomes
+from bob.tasks.output import TaskOutput
 from bob.training.image_loader import transformed, without_position
-from bob.training.loop import Emit
 from bob.training.memory import split_further
 
 BATCH = 128

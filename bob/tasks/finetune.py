@@ -18,17 +18,17 @@ import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Trial
+from bob.case import Case, Context, Emit, Trial
 from bob.datasets import AnySplit, ClassificationData, ShiftData
-from bob.tasks.base import TaskOutput
-from bob.tasks.grid import Grid
+from bob.metrics.classification import classification_metrics, outcomes
+from bob.protocols.finetune import FinetuneRecipe
+from bob.protocols.grid import Grid
 from bob.tasks.ood import ShiftScore, score_shift, shift_files, shift_metrics
-from bob.tasks.recipes import FinetuneRecipe
-from bob.tasks.scores import classification_metrics, outcomes
+from bob.tasks.output import TaskOutput
 from bob.training.classifier import Classifier
 from bob.training.data import ScoringBatches, train_batches
 from bob.training.epochs import train_and_score, training_metrics
-from bob.training.loop import Emit, Loop
+from bob.training.loop import Loop
 from bob.training.search import (
     choose,
     chosen_metrics,

@@ -14,23 +14,23 @@ import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context
+from bob.case import Case, Context, Emit
 from bob.datasets import MultilabelData
-from bob.references.judge import CHANCE_BOUND
-from bob.report.tables import csv_bytes
-from bob.tasks.base import TaskOutput
-from bob.tasks.multilabel_scores import (
+from bob.metrics.multilabel import (
     KnownLabelsLoss,
     chance_bound,
     label_aurocs,
     multilabel_metrics,
     scorable,
 )
-from bob.tasks.recipes import MultilabelRecipe
+from bob.protocols.chance import CHANCE_BOUND
+from bob.protocols.finetune_multilabel import MultilabelRecipe
+from bob.tabular import csv_bytes
+from bob.tasks.output import TaskOutput
 from bob.training.classifier import Classifier
 from bob.training.data import ScoringBatches, train_batches
 from bob.training.epochs import train_and_score, training_metrics
-from bob.training.loop import Emit, Loop
+from bob.training.loop import Loop
 
 
 def run(

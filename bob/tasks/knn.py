@@ -10,15 +10,14 @@ import time
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context
+from bob.case import Case, Context, Emit
 from bob.datasets import ClassificationData
 from bob.features import FeatureSource
 from bob.heads.neighbours import votes
-from bob.tasks.base import TaskOutput
-from bob.tasks.frozen import frozen_output
-from bob.tasks.recipes import KnnRecipe
-from bob.tasks.scores import outcomes, top_k
-from bob.training.loop import Emit
+from bob.metrics.classification import outcomes, top_k
+from bob.protocols.knn import KnnRecipe
+from bob.tasks.from_features import features_output
+from bob.tasks.output import TaskOutput
 
 
 def run(
@@ -53,7 +52,7 @@ def run(
     )
     targets = data.test.targets
     few = [k for k in ks if k > len(train)]
-    return frozen_output(
+    return features_output(
         source,
         started,
         metrics={

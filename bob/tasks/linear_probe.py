@@ -12,16 +12,15 @@ import time
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context, Emit, Progress
 from bob.datasets import ClassificationData
 from bob.features import FeatureSource
 from bob.heads.probe import Probe, fit_probe
-from bob.report.tables import csv_bytes
-from bob.tasks.base import TaskOutput
-from bob.tasks.frozen import frozen_output
-from bob.tasks.recipes import ProbeRecipe
-from bob.tasks.scores import classification_metrics, outcomes
-from bob.training.loop import Emit
+from bob.metrics.classification import classification_metrics, outcomes
+from bob.protocols.linear_probe import ProbeRecipe
+from bob.tabular import csv_bytes
+from bob.tasks.from_features import features_output
+from bob.tasks.output import TaskOutput
 
 
 def run(
@@ -44,7 +43,7 @@ def run(
     test = source.features(data.test, "test").tensor()
     probe = train_probe(source, data)
     logits = probe.head.logits(test.to(fabric.device)).float().cpu()
-    return frozen_output(
+    return features_output(
         source,
         started,
         metrics={**classification_metrics(logits, data.test.targets), **probe_metrics(probe)},
@@ -86,7 +85,7 @@ def probe_remarks(probe: Probe) -> tuple[str, ...]:
 
 def path_files(case: Case, probe: Probe) -> dict[str, bytes]:
     """The regularisation path as a table and a picture."""
-    from bob.report.plots import regularisation_path
+    from bob.artifacts.plots import regularisation_path
 
     if not probe.path:
         return {}

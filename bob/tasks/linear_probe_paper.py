@@ -20,16 +20,15 @@ from torch import nn
 from torch.nn import functional
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context, Emit, Progress
 from bob.datasets import ClassificationData
 from bob.errors import TrainingDiverged
 from bob.features import FeatureSource, View
-from bob.tasks.base import TaskOutput
-from bob.tasks.frozen import frozen_output
-from bob.tasks.recipes import PaperProbeRecipe
-from bob.tasks.scores import classification_metrics, outcomes
+from bob.metrics.classification import classification_metrics, outcomes
+from bob.protocols.linear_probe_paper import PaperProbeRecipe
+from bob.tasks.from_features import features_output
+from bob.tasks.output import TaskOutput
 from bob.training.environment import system_metrics
-from bob.training.loop import Emit
 
 
 def run(
@@ -84,7 +83,7 @@ def run(
         )
     scores = [values["top1"] for values in history]
     best = max(range(len(scores)), key=scores.__getitem__)
-    return frozen_output(
+    return features_output(
         source,
         started,
         metrics={**history[-1], "best_top1": scores[best], "best_epoch": float(best + 1)},

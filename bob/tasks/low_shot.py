@@ -13,17 +13,16 @@ import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context, Emit, Progress
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import low_shot_draws
 from bob.features import FeatureSource
 from bob.heads.logistic import fit
-from bob.tasks.base import TaskOutput
+from bob.metrics.classification import top_k
+from bob.protocols.low_shot import LowShotRecipe
 from bob.tasks.draws import draw_files, draw_metrics
-from bob.tasks.frozen import frozen_output
-from bob.tasks.recipes import LowShotRecipe
-from bob.tasks.scores import top_k
-from bob.training.loop import Emit
+from bob.tasks.from_features import features_output
+from bob.tasks.output import TaskOutput
 
 
 def run(
@@ -68,7 +67,7 @@ def run(
             )
             scores[setting].append(top_k(logits.cpu(), data.test.targets))
             emit(Progress(phase="fit", step=sum(map(len, scores.values())), steps=total))
-    return frozen_output(
+    return features_output(
         source,
         started,
         metrics=draw_metrics(scores),

@@ -16,16 +16,16 @@ import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress, Trial
+from bob.case import Case, Context, Emit, Progress, Trial
 from bob.datasets import AnySplit, ClassificationData
 from bob.datasets.subsets import low_shot_draws
-from bob.tasks.base import TaskOutput
+from bob.metrics.classification import top_k
+from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
 from bob.tasks.draws import draw_files, draw_metrics
 from bob.tasks.finetune import held_out_scores, make_loop
-from bob.tasks.recipes import LowShotFinetuneRecipe
-from bob.tasks.scores import top_k
+from bob.tasks.output import TaskOutput
 from bob.training.data import ScoringBatches
-from bob.training.loop import Emit, Loop
+from bob.training.loop import Loop
 from bob.training.search import choose, grid_files, grid_remarks
 
 

@@ -19,16 +19,15 @@ from lightning_fabric import Fabric
 from torch.nn import functional
 
 from bob.backbones import Backbone
-from bob.case import Case, Context
+from bob.case import Case, Context, Emit
 from bob.catalog.schema import RobustnessBaseline
 from bob.datasets import Shift, ShiftData
 from bob.features import FeatureSource
-from bob.report.tables import csv_bytes
-from bob.tasks.base import TaskOutput
-from bob.tasks.frozen import frozen_output
+from bob.metrics.classification import classification_metrics, outcomes, top_k
+from bob.tabular import csv_bytes
+from bob.tasks.from_features import features_output
 from bob.tasks.linear_probe import path_files, probe_metrics, probe_remarks, train_probe
-from bob.tasks.scores import classification_metrics, outcomes, top_k
-from bob.training.loop import Emit
+from bob.tasks.output import TaskOutput
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def run(
         shifted = probe.head.logits(features).float().cpu()
         scores.append(score_shift(shift, shifted, logits, data.test.targets))
     own = classification_metrics(logits, data.test.targets)
-    return frozen_output(
+    return features_output(
         source,
         started,
         metrics={
@@ -177,7 +176,7 @@ def logit(share: float, count: int) -> float:
 
 def shift_files(case: Case, scores: Sequence[ShiftScore]) -> dict[str, bytes]:
     """Every target as a table and a picture."""
-    from bob.report.plots import shift_picture
+    from bob.artifacts.plots import shift_picture
 
     rows = [
         (

@@ -11,11 +11,10 @@ from statistics import fmean
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context
+from bob.case import Case, Context, Emit
 from bob.datasets.detection import DetectionShiftData
 from bob.detection.evaluate import chance_bound
-from bob.references.judge import CHANCE_BOUND
-from bob.tasks.base import TaskOutput
+from bob.protocols.chance import CHANCE_BOUND
 from bob.tasks.detection import (
     detection_files,
     detection_recipe,
@@ -25,7 +24,7 @@ from bob.tasks.detection import (
     training_metrics,
     trial_remarks,
 )
-from bob.training.loop import Emit
+from bob.tasks.output import TaskOutput
 from bob.training.search import chosen_metrics, grid_files
 
 

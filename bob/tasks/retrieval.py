@@ -12,19 +12,18 @@ from collections.abc import Sequence
 import torch
 from lightning_fabric import Fabric
 
+from bob.artifacts.panels import PanelRow, retrieval_panel
 from bob.backbones import Backbone
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context, Emit, Progress
 from bob.datasets import RetrievalData
 from bob.datasets.base import Setting
 from bob.features import FeatureSource
-from bob.report.panels import PanelRow, retrieval_panel
-from bob.report.tables import csv_bytes
+from bob.protocols.retrieval import RetrievalRecipe
 from bob.retrieval.metrics import chance_bound, evaluate, marks, split_relevance
 from bob.retrieval.search import search
-from bob.tasks.base import TaskOutput
-from bob.tasks.frozen import frozen_output
-from bob.tasks.recipes import RetrievalRecipe
-from bob.training.loop import Emit
+from bob.tabular import csv_bytes
+from bob.tasks.from_features import features_output
+from bob.tasks.output import TaskOutput
 
 SHOWN = 10
 PANEL_QUERIES = 8
@@ -68,7 +67,7 @@ def run(
         data.relevance, len(database), recipe.setting, draws=CHANCE_DRAWS
     )
     scores, found = search(queries, database, SHOWN, normalise=True)
-    return frozen_output(
+    return features_output(
         source, started, metrics=metrics, files=_files(case, data, scores, found, own["map"])
     )
 

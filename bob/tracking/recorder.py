@@ -1,4 +1,4 @@
-"""What a bench needs of a record."""
+"""What an evaluator needs of a record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bob.case import Case, Progress, Result, Verdict
 
 
 class Recorder(Protocol):
-    """What a bench needs of a tracker."""
+    """What an evaluator needs of a tracker."""
 
     def start_case(self, case: Case, *, role: str) -> str | None:
         """Open the run of a case; returns its id."""

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from bob import interrupts
+from bob.artifacts.files import result_files
 from bob.case import Case, Progress, Result, Verdict
 from bob.errors import BobError
 from bob.gitinfo import GitState, git_state
 from bob.hashing import file_name
-from bob.report.files import result_files
+from bob.tracking.destination import Store, check_reachable
 from bob.tracking.entities import (
     case_tags,
     dataset_inputs,
@@ -31,7 +32,6 @@ from bob.tracking.entities import (
     trial_tags,
     write_files,
 )
-from bob.tracking.store import Store, check_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bob.backbones import Backbone
 from bob.datasets import AnySplit, Split
-from bob.tasks.recipes import FinetuneRecipe
+from bob.protocols.finetune import FinetuneRecipe
 from bob.training.image_loader import Batch, TrainLoader, pixels
 
 SCORING_BATCH = 256

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,15 +13,14 @@ from timm.data.mixup import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import nn
 
-from bob.case import Progress
+from bob.case import Emit, Progress
 from bob.errors import BobError, TrainingDiverged
-from bob.tasks.recipes import FinetuneRecipe
+from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
 from bob.training.memory import split_further
 from bob.training.optimiser import build_optimiser, build_schedule
 
-Emit = Callable[[Progress], None]
 _EMIT_SECONDS = 0.5
 
 

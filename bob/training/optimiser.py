@@ -9,7 +9,7 @@ from timm.optim import create_optimizer_v2
 from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler.cosine_lr import CosineLRScheduler
 
-from bob.tasks.recipes import FinetuneRecipe
+from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 
 _FUSED = {"adam", "adamw", "sgd"}

@@ -13,12 +13,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from bob.case import Progress, Trial
+from bob.case import Emit, Progress, Trial
 from bob.datasets.subsets import Indices, held_out
 from bob.errors import BobError, GridDiverged, TrainingDiverged
-from bob.report.tables import csv_bytes
-from bob.tasks.grid import RateGrid, Searchable
-from bob.training.loop import Emit
+from bob.protocols.grid import RateGrid, Searchable
+from bob.tabular import csv_bytes
 
 Recipe = TypeVar("Recipe", bound=Searchable)
 

@@ -14,9 +14,9 @@ import torch
 from bob.catalog.data_root import located
 from bob.datasets.base import RetrievalData
 from bob.datasets.images import Files, ImageSplit
+from bob.datasets.relevance import class_relevance, first_fifth
 from bob.datasets.retrieval_sets.parts import image_names, retrieval_data
 from bob.errors import BobError
-from bob.retrieval.metrics import class_relevance, first_fifth
 
 
 def load(*, folder: str, cap: int | None = None) -> RetrievalData:

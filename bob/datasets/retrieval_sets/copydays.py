@@ -15,9 +15,9 @@ import torch
 from bob.catalog.data_root import located
 from bob.datasets.base import RetrievalData
 from bob.datasets.images import Files, ImageSplit
+from bob.datasets.relevance import class_relevance
 from bob.datasets.retrieval_sets.parts import is_image, retrieval_data
 from bob.errors import BobError
-from bob.retrieval.metrics import class_relevance
 
 _NAME = re.compile(r"(\d{4})\d{2}")
 

@@ -16,14 +16,14 @@ from pydantic import Field, FiniteFloat, ValidationError
 
 from bob.case import Case, Result
 from bob.errors import BobError
-from bob.frozen import Frozen
 from bob.hashing import digest_of, file_name
+from bob.record import Record
 
 BUILTIN = Path(__file__).parent / "measured"
 SCHEMA = 1
 
 
-class Anchor(Frozen):
+class Anchor(Record):
     """The first accepted values under a protocol; updates keep it, so that drift adds up in view.
 
     Attributes:
@@ -35,7 +35,7 @@ class Anchor(Frozen):
     values: dict[int, dict[str, FiniteFloat]] = Field(min_length=1)
 
 
-class Reference(Frozen):
+class Reference(Record):
     """What one backbone scored in one setting.
 
     Attributes:
@@ -67,7 +67,7 @@ class Reference(Frozen):
         return _column(self.anchor.values, name)
 
 
-class ReferenceFile(Frozen):
+class ReferenceFile(Record):
     """One backbone at one scale; settings are keyed ``task/dataset``."""
 
     schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)

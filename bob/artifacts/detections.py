@@ -15,11 +15,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from bob.artifacts.plots import png, title
 from bob.case import Case
+from bob.datasets.instances import Target
 from bob.detection.evaluate import DetectionScores, Matches, PrCurve, Split, match
-from bob.detection.records import Detections, Target
-from bob.report.plots import png, title
-from bob.report.tables import csv_bytes
+from bob.detection.records import Detections
+from bob.tabular import csv_bytes
 
 RIGHT, WRONG, MISSED = "#22c55e", "#f97316", "#ef4444"
 _CELL = 200

@@ -17,7 +17,7 @@ from bob.cost.total import refusal, show_hours, total_line
 from bob.errors import BobError, unknown
 from bob.places import features_root
 from bob.plan import Plan, Selection
-from bob.tasks.detection_recipe import ENGINES
+from bob.protocols.detection import ENGINES
 
 _HEADER = (
     "case", "task", "name", "reference", "features", "weights", "data", "GPU-hours", "GiB", "from",
@@ -53,7 +53,7 @@ def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from bob.report.text import aligned
+    from bob.tabular import aligned
 
     if args.seeds < 1:
         raise BobError(f"--seeds {args.seeds}: expected at least 1.")

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 
-class Frozen(BaseModel):
+class Record(BaseModel):
     """A record that rejects unknown keys and cannot be changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

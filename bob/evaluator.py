@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 from bob import interrupts
 from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
+from bob.evaluation import Bands, Evaluation, Update
 from bob.executors import Executor, Handle
+from bob.references.files import ReferenceStore
 from bob.references.judge import EXTRA_SEEDS, Gate
 from bob.references.published import beside
-from bob.references.store import Reference, ReferenceStore
 from bob.tracking import Recorder
 
 REFERENCE_SEED = 1000
@@ -20,45 +20,8 @@ REFERENCE_SEED = 1000
 Watch = Callable[[Case, Progress], None]
 
 
-class Bands(StrEnum):
-    """What to do with references: hold against them, or write them."""
-
-    CHECK = "check"
-    NEW = "new"
-    FAILED = "failed"
-    ALL = "all"
-
-
-@dataclass(frozen=True)
-class Update:
-    """A reference that was written."""
-
-    case: Case
-    old: Reference | None
-    new: Reference
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """A judged case.
-
-    Attributes:
-        results: One a seed, those of a written reference included.
-        run_ids: MLflow runs behind the verdict.
-        failure: Set when a seed has no score.
-        update: The reference that was written, if any.
-    """
-
-    case: Case
-    results: tuple[Result, ...]
-    verdict: Verdict
-    run_ids: tuple[str, ...] = ()
-    failure: Failure | None = None
-    update: Update | None = None
-
-
 @dataclass
-class Bench:
+class Evaluator:
     """Evaluates cases.
 
     Attributes:

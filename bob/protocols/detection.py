@@ -1,4 +1,4 @@
-"""Recipes of detection: engine, schedule, augmentation, pyramid and heads."""
+"""Object detection and instance segmentation, everything fine-tuned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from bob.tasks.grid import RateGrid, Searchable
+from bob.protocols.grid import RateGrid, Searchable
+from bob.protocols.spec import Judged, ProtocolSpec
 
 Engine = Literal["detectron2", "torchvision"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -142,14 +143,17 @@ class DetectionRecipe(Searchable):
         return self.augmentation != "multiscale"
 
 
-class FrozenDetectionRecipe(DetectionRecipe):
-    """Detection on a backbone that is left as it is."""
+JUDGED = (
+    Judged("box_ap", "angular"),
+    Judged("mask_ap", "angular", margin=0.01),
+    Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+)
 
-    frozen: bool = True
-
-
-class ShiftedDetectionRecipe(DetectionRecipe):
-    """Detection under shift; boxes only, as in hsouri/bob-ood-detection."""
-
-    masks: bool = False
-    augmentation: Literal["multiscale", "lsj", "none"] = "lsj"
+SPEC = ProtocolSpec(
+    name="detection",
+    runner="bob.tasks.detection:run",
+    recipe=DetectionRecipe,
+    judged=JUDGED,
+    description="object detection and instance segmentation, everything fine-tuned",
+    data="detection",
+)

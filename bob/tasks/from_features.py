@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bob.features import FeatureSource
-from bob.tasks.base import TaskOutput
+from bob.tasks.output import TaskOutput
 
 
-def frozen_output(
+def features_output(
     source: FeatureSource, started: float, *, metrics: Mapping[str, float], **parts: Any
 ) -> TaskOutput:
     """A task's output with what its features cost; keeps the store within its limit.

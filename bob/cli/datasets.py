@@ -12,7 +12,7 @@ from typing import Any
 
 from bob.catalog import Catalog, DatasetEntry, load_catalog, parse_dataset
 from bob.catalog.data_root import data_root, place
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
 
 BUILT_IN, PRESENT, MISSING = "built in", "present", "missing"
 
@@ -107,7 +107,7 @@ def state_of(entry: DatasetEntry) -> str:
 
 def metrics_of(entry: DatasetEntry) -> dict[str, str]:
     """The judged score of each task that runs on a dataset; tasks made for its kind first."""
-    tasks = [task for task in TASKS.values() if task.takes(entry.kind)]
+    tasks = [task for task in PROTOCOLS.values() if task.takes(entry.kind)]
     return {
         task.name: next(one.name for one in task.judged if not one.kinds or entry.kind in one.kinds)
         for task in sorted(tasks, key=lambda task: task.data != entry.kind)
@@ -133,7 +133,7 @@ def record(entry: DatasetEntry) -> dict[str, Any]:
 
 def markdown_table(entries: Iterable[DatasetEntry]) -> str:
     """Datasets as a Markdown table in which nothing depends on the machine."""
-    from bob.report.text import markdown
+    from bob.tabular import markdown
 
     rows: list[tuple[str, ...]] = [_MARKDOWN]
     for one in entries:
@@ -157,7 +157,7 @@ def _metric(entry: DatasetEntry) -> str:
 
 def _overview(entries: Sequence[DatasetEntry]) -> list[str]:
     """A table, then what lies where and how to get the rest."""
-    from bob.report.text import aligned
+    from bob.tabular import aligned
 
     states = {one.key: state_of(one) for one in entries}
     rows = [("dataset", "kind", "classes", "train", "test", "metric", "state", "licence")]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bob.case import Result, Verdict
-from bob.report.tables import csv_bytes
+from bob.tabular import csv_bytes
 
 
 def _plain(value: Any) -> Any:
@@ -108,7 +108,7 @@ def outcomes_csv(result: Result) -> bytes | None:
 
 def result_files(result: Result) -> dict[str, bytes]:
     """Every file of a result by name."""
-    from bob.report.plots import confusion_matrix, learning_curve
+    from bob.artifacts.plots import confusion_matrix, learning_curve
 
     files: dict[str, bytes] = {
         "result.json": (json.dumps(result_record(result), indent=1) + "\n").encode()

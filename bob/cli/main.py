@@ -10,12 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, stdev
 
-from bob import __version__, cli_datasets, cli_features, cli_plan
+from bob import __version__
 from bob.catalog import Catalog, installed_backbones, load_catalog
 from bob.catalog.table import backbone_table
+from bob.cli import datasets, features, plan
 from bob.errors import BobError
 from bob.executors import executor_names
-from bob.tasks import TASKS
+from bob.protocols import PROTOCOLS
 
 _PACKAGES = (
     "pytest", "mlflow", "torch", "torchvision", "timm", "torchmetrics", "lightning-fabric",
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--markdown", action="store_true", help="backbones as a Markdown table")
     listing.set_defaults(run=_list)
 
-    cli_plan.add_command(commands, shared)
+    plan.add_command(commands, shared)
 
     profile = commands.add_parser(
         "profile", parents=[shared], help="every backbone's reference scores in every setting"
@@ -91,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
     doctor.set_defaults(run=_doctor)
 
-    cli_datasets.add_command(commands, shared)
-    cli_features.add_command(commands)
+    datasets.add_command(commands, shared)
+    features.add_command(commands)
 
     ui = commands.add_parser("ui", help="MLflow's pages over the local store")
     ui.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
@@ -138,19 +139,19 @@ def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
             for key, entry in sorted(catalog.datasets.items())
         ]
     if what == "tasks":
-        return [(task.name, task.description) for task in TASKS.values()]
+        return [(task.name, task.description) for task in PROTOCOLS.values()]
     if what == "scales":
         return [(key, entry.description) for key, entry in sorted(catalog.scales.items())]
     return [(name, "") for name in executor_names()]
 
 
 def _references(folder: Path, catalog: Catalog) -> list[tuple[str, str]]:
-    from bob.references.store import ReferenceStore
+    from bob.references.files import ReferenceStore
 
     rows = []
     for scale in sorted(catalog.scales):
         for file, setting, reference in ReferenceStore(folder).all(scale):
-            values = reference.metric(TASKS[setting.split("/", 1)[0]].metric)
+            values = reference.metric(PROTOCOLS[setting.split("/", 1)[0]].metric)
             spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
             text = (
                 f"{fmean(values):.4f}{spread} over {len(values)} seeds, {reference.origin} "
@@ -183,9 +184,9 @@ def _published(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def _profile(args: argparse.Namespace) -> int:
     from bob.errors import unknown
-    from bob.references.store import ReferenceStore
+    from bob.references.files import ReferenceStore
     from bob.report.profile import profile_table
-    from bob.report.text import aligned, markdown
+    from bob.tabular import aligned, markdown
 
     scale = load_catalog(args.catalog).scale(args.scale).key
     store = ReferenceStore(args.references)
@@ -254,7 +255,3 @@ def _ui(args: argparse.Namespace) -> int:
         "--port", str(args.port),
     ]  # fmt: skip
     os.execv(sys.executable, command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

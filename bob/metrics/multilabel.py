@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchmetrics.functional.classification import binary_auroc
 
 from bob.errors import BobError
-from bob.references.judge import CHANCE_ALPHA
+from bob.protocols.chance import CHANCE_ALPHA
 
 
 class KnownLabelsLoss(nn.Module):

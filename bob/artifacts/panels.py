@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from bob.artifacts.plots import png, title
 from bob.case import Case
-from bob.report.plots import png, title
 
 COLOURS = {"right": "tab:green", "wrong": "tab:red", "junk": "tab:grey"}
 _CELL = 72

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
-from bob.frozen import Frozen
+from bob.record import Record
 
 Rate = Annotated[float, Field(gt=0)]
 Decay = Annotated[float, Field(ge=0)]
 
 
-class RateGrid(Frozen):
+class RateGrid(Record):
     """Learning rates to choose among, on held-out images of the train split.
 
     Attributes:
@@ -52,7 +52,7 @@ class Grid(RateGrid):
         )
 
 
-class Searchable(Frozen):
+class Searchable(Record):
     """A recipe that may have a ``grid``; without one it is told, and hashed, as if it had none."""
 
     @model_serializer(mode="wrap")

@@ -1,0 +1,1 @@
+"""The files of one result: tables, plots, panels, detections."""

@@ -1,0 +1,7 @@
+"""``python -m bob.cli``."""
+
+import sys
+
+from bob.cli import main
+
+sys.exit(main())

@@ -1,0 +1,46 @@
+"""What became of a case: its results, its verdict, and the reference that was written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bob.case import Case, Failure, Result, Verdict
+from bob.references.files import Reference
+
+
+class Bands(StrEnum):
+    """What to do with references: hold against them, or write them."""
+
+    CHECK = "check"
+    NEW = "new"
+    FAILED = "failed"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Update:
+    """A reference that was written."""
+
+    case: Case
+    old: Reference | None
+    new: Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A judged case.
+
+    Attributes:
+        results: One a seed, those of a written reference included.
+        run_ids: MLflow runs behind the verdict.
+        failure: Set when a seed has no score.
+        update: The reference that was written, if any.
+    """
+
+    case: Case
+    results: tuple[Result, ...]
+    verdict: Verdict
+    run_ids: tuple[str, ...] = ()
+    failure: Failure | None = None
+    update: Update | None = None

@@ -1,0 +1,1 @@
+"""Scores of one split from logits and labels."""

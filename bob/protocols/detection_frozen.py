@@ -1,0 +1,22 @@
+"""Object detection and instance segmentation on a frozen backbone."""
+
+from __future__ import annotations
+
+from bob.protocols.detection import JUDGED, DetectionRecipe
+from bob.protocols.spec import ProtocolSpec
+
+
+class FrozenDetectionRecipe(DetectionRecipe):
+    """Detection on a backbone that is left as it is."""
+
+    frozen: bool = True
+
+
+SPEC = ProtocolSpec(
+    name="detection_frozen",
+    runner="bob.tasks.detection:run",
+    recipe=FrozenDetectionRecipe,
+    judged=JUDGED,
+    description="object detection and instance segmentation on a frozen backbone",
+    data="detection",
+)

@@ -1,0 +1,42 @@
+"""Logistic regression on frozen features, its strength chosen on train."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.record import Record
+
+
+def dinov2_grid() -> tuple[float, ...]:
+    """Inverse regularisation strengths of DINOv2's evaluation: 45 from 1e-6 to 1e5, ascending."""
+    return tuple(float(f"{10 ** (-6 + 11 * step / 44):.6g}") for step in range(45))
+
+
+class ProbeRecipe(Record):
+    """Logistic regression on frozen features; the defaults are DINOv2's grid of 45 values.
+
+    Attributes:
+        image_size: Height and width fed to backbones that accept any size; none for their own.
+        c: Inverse regularisation strengths to choose among, ascending: what a summed cross-entropy
+            weighs against half the squared norm of the weights.
+        holdout: Share of the train split the choice is made on.
+    """
+
+    image_size: int | None = Field(default=None, ge=8)
+    c: tuple[float, ...] = Field(default_factory=dinov2_grid, min_length=1)
+    holdout: float = Field(default=0.1, gt=0, lt=1)
+
+
+SPEC = ProtocolSpec(
+    name="linear_probe",
+    runner="bob.tasks.linear_probe:run",
+    recipe=ProbeRecipe,
+    judged=(
+        Judged("top1", "angular"),
+        Judged("test_loss", "log", higher_is_better=False, margin=0.1),
+    ),
+    description="logistic regression on frozen features, regularisation chosen on train",
+    seeded=False,
+    extraction=EXTRACTION,
+)

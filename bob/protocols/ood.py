@@ -1,0 +1,21 @@
+"""A probe learnt on the source, read on shifted targets."""
+
+from __future__ import annotations
+
+from bob.protocols.linear_probe import ProbeRecipe
+from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+
+SPEC = ProtocolSpec(
+    name="ood",
+    runner="bob.tasks.ood:run",
+    recipe=ProbeRecipe,
+    judged=(
+        Judged("shifted_top1", "angular"),
+        Judged("top1", "angular", margin=0.005),
+        Judged("shifted_loss", "log", higher_is_better=False, margin=0.15),
+    ),
+    description="a probe learnt on the source, read on shifted targets",
+    seeded=False,
+    data="shift",
+    extraction=EXTRACTION,
+)

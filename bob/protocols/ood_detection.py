@@ -1,0 +1,28 @@
+"""Object detection learnt on a source, read on shifted targets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bob.protocols.detection import DetectionRecipe
+from bob.protocols.spec import Judged, ProtocolSpec
+
+
+class ShiftedDetectionRecipe(DetectionRecipe):
+    """Detection under shift; boxes only, as in hsouri/bob-ood-detection."""
+
+    masks: bool = False
+    augmentation: Literal["multiscale", "lsj", "none"] = "lsj"
+
+
+SPEC = ProtocolSpec(
+    name="ood_detection",
+    runner="bob.tasks.ood_detection:run",
+    recipe=ShiftedDetectionRecipe,
+    judged=(
+        Judged("shifted_box_ap", "angular"),
+        Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+    ),
+    description="object detection learnt on a source, read on shifted targets",
+    data="detection_shift",
+)

@@ -1,0 +1,110 @@
+"""What the suite must know of a protocol without importing what runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bob.kinds import DataKind
+from bob.record import Record
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A metric that is held against a band.
+
+    Attributes:
+        name: Key in ``Result.metrics``.
+        scale: Where its spread is pooled: ``angular`` for a fraction of test samples (arcsine of
+            the square root, on which sampling noise does not depend on the fraction), ``log`` for
+            positive numbers whose noise is relative, ``linear`` otherwise.
+        higher_is_better: Which side of the band is worse.
+        margin: Smallest change for the worse that matters: a difference on ``angular`` and
+            ``linear`` scales, a share on the ``log`` scale. A scale's recipe may set the first
+            metric's.
+        kinds: Kinds of dataset that give the metric; empty for every kind the task takes.
+    """
+
+    name: str
+    scale: Literal["angular", "log", "linear"]
+    higher_is_better: bool = True
+    margin: float = 0.0
+    kinds: tuple[DataKind, ...] = ()
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How frozen features come about, as far as it decides scores.
+
+    Attributes:
+        version: Of the code that extracts them.
+        crop: Share of the shorter edge that the central crop of a test image keeps.
+    """
+
+    version: int
+    crop: float
+
+
+FIRST_EXTRACTION = Extraction(version=1, crop=0.875)
+"""What the first protocols read. It is hashed as if it were not there, so that their ids stand."""
+
+EXTRACTION = Extraction(version=1, crop=0.875)
+"""How features are extracted today. A change gives every protocol that reads them a new id.
+
+The crop is that of the paper's probe and retrieval: a shorter side of 256 for 224 pixels."""
+
+
+@dataclass(frozen=True)
+class ProtocolSpec:
+    """What the suite must know of a protocol without importing what runs it.
+
+    Attributes:
+        name: Key in scales, markers and experiments.
+        runner: ``package.module:function`` called as ``function(job)`` and returning a
+            ``TaskOutput``.
+        recipe: Model of the recipe.
+        judged: The judged metrics; the first one is the score, the others guard it.
+        description: One line for `pytest --markers` and `bob list tasks`.
+        seeded: Whether the protocol itself draws from the seed. One that does not gives the same
+            score for the same weights every time, and its band is exact.
+        data: Kind of dataset it runs on; a dataset with shifts also serves classification.
+        released_head: Whether it reads the classifier the checkpoint was released with: the runner
+            receives a ``ReleasedClassifier`` in place of a ``Backbone``.
+        version: Raised when the code of this protocol changes so that its scores are no longer
+            comparable. Other protocols keep theirs.
+        extraction: How the features it reads are extracted; none where it reads none.
+    """
+
+    name: str
+    runner: str
+    recipe: type[Record]
+    judged: tuple[Judged, ...]
+    description: str
+    seeded: bool = True
+    data: DataKind = "classification"
+    released_head: bool = False
+    version: int = 1
+    extraction: Extraction | None = None
+
+    @property
+    def metric(self) -> str:
+        """Name of the score."""
+        return self.judged[0].name
+
+    def takes(self, kind: DataKind) -> bool:
+        """Whether the protocol runs on datasets of a kind."""
+        return kind == self.data or (kind == "shift" and self.data == "classification")
+
+    @property
+    def detects(self) -> bool:
+        """Whether it detects objects; a detector brings the backbone to the size of the images."""
+        return self.data in ("detection", "detection_shift")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the protocol itself changes a score, besides its recipe and data."""
+        identity: dict[str, Any] = {"version": self.version, "task": self.name}
+        if self.extraction not in (None, FIRST_EXTRACTION):
+            assert self.extraction is not None
+            identity["extraction"] = [self.extraction.version, self.extraction.crop]
+        return identity
