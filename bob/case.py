@@ -106,6 +106,21 @@ class Case:
         }
 
 
+def run_key(case: Case, *, weights: str, data: str, factory: str) -> str:
+    """Hash of a case and of what was loaded for it.
+
+    Args:
+        case: What was planned.
+        weights: Digest of the weights.
+        data: Digest of the data.
+        factory: Fingerprint of the code that built the backbone; empty where the protocol's
+            version covers it.
+    """
+    return digest_of(
+        {"case": case.id, "weights": weights, "data": data, "factory": factory}, length=16
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """How a case is run; nothing here may change its score beyond rounding.
@@ -130,10 +145,11 @@ class Progress:
     """Sent while a case runs.
 
     Attributes:
-        phase: ``load``, ``wait`` (another process extracts the same features), ``extract``,
-            ``fit``, ``search`` (the next setting of a grid), ``train``, ``evaluate`` or ``epoch``
-            (an epoch has ended).
+        phase: ``load``, ``loaded`` (with the run key), ``wait`` (another process extracts the same
+            features), ``extract``, ``fit``, ``search`` (the next setting of a grid), ``train``,
+            ``evaluate`` or ``epoch`` (an epoch has ended).
         metrics: Values of the epoch that ended; empty otherwise.
+        run_key: See ``Result``; empty but when the case has just been loaded.
     """
 
     phase: str
@@ -142,6 +158,7 @@ class Progress:
     step: int = 0
     steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    run_key: str = ""
 
 
 Emit = Callable[[Progress], None]
@@ -152,17 +169,56 @@ Emit = Callable[[Progress], None]
 class Outcomes:
     """Per-sample outcomes on the test split, in the split's order.
 
+    They are enough for every proper score that is in use, without running anything again.
+
     Attributes:
         targets: True classes, ``(n,)`` int64.
-        predictions: Predicted classes, ``(n,)`` int64.
-        confidences: Probability of the predicted class, ``(n,)`` float32.
+        target_log_probabilities: Natural logarithm of the true class's probability, ``(n,)``
+            float32.
+        top_classes: The five most probable classes (of as many as there are), the most probable
+            first, ``(n, k)`` int32.
+        top_probabilities: Their probabilities, ``(n, k)`` float32.
+        square_sums: Sum of the squares of all classes' probabilities, ``(n,)`` float32, which
+            the Brier score needs.
         class_names: One name per class.
     """
 
     targets: NDArray[np.int64]
-    predictions: NDArray[np.int64]
-    confidences: NDArray[np.float32]
+    target_log_probabilities: NDArray[np.float32]
+    top_classes: NDArray[np.int32]
+    top_probabilities: NDArray[np.float32]
+    square_sums: NDArray[np.float32]
     class_names: tuple[str, ...]
+
+    @property
+    def predictions(self) -> NDArray[np.int32]:
+        """The most probable class of each sample, ``(n,)``."""
+        return self.top_classes[:, 0]
+
+    @property
+    def confidences(self) -> NDArray[np.float32]:
+        """Its probability, ``(n,)``."""
+        return self.top_probabilities[:, 0]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether it is the true class, ``(n,)``."""
+        right: NDArray[np.bool_] = self.predictions == self.targets
+        return right
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOutcomes:
+    """What a retrieval found for each query, in the queries' order.
+
+    Attributes:
+        average_precisions: Under the recipe's setting, ``(q,)`` float64; NaN without positives.
+        first_ranks: Rank of the first positive after junk is removed, counted from 1, ``(q,)``
+            int64; 0 without positives.
+    """
+
+    average_precisions: NDArray[np.float64]
+    first_ranks: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -214,7 +270,10 @@ class Result:
     Attributes:
         metrics: Final metrics by name; fractions, not percent.
         history: Metrics of every epoch, oldest first.
+        run_key: Hash of the case and of what was loaded for it: weights, data, and the code of a
+            factory. Two runs of one key are runs of the same thing. Empty where loading failed.
         outcomes: Per-sample outcomes, when the task has them.
+        queries: Per-query outcomes of a retrieval.
         timings: Seconds by phase.
         peak_memory_mb: Peak memory on the accelerator, or of the process on CPU.
         environment: Versions, device and precision.
@@ -230,9 +289,11 @@ class Result:
     """
 
     case: Case
+    run_key: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
     outcomes: Outcomes | None = None
+    queries: QueryOutcomes | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -75,6 +75,8 @@ def describe(case: Case, progress: Progress) -> str:
     where = f"{case.name} {case.task} seed {case.seed}: "
     if progress.phase == "load":
         return where + "loading"
+    if progress.phase == "loaded":
+        return where + "loaded"
     if progress.phase == "wait":
         return where + "waiting for another process that extracts the same features"
     if progress.phase == "search":

@@ -8,7 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping
 
-from bob.case import Case, Context, Emit, Failure, Outcomes, Progress, Result
+from bob.case import Case, Context, Emit, Failure, Outcomes, Progress, Result, run_key
 from bob.errors import BobError, GridDiverged
 from bob.intervals import FEW_IMAGES, wilson
 from bob.protocols import PROTOCOLS
@@ -76,6 +76,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     from lightning_fabric import seed_everything
 
     from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
+    from bob.backbones.factory_code import factory_fingerprint
     from bob.datasets import load_dataset
     from bob.objects import import_object
     from bob.training import environment
@@ -99,15 +100,24 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
             image_size=None if detection else getattr(case.recipe, "image_size", None),
             drop_path=getattr(case.recipe, "drop_path", 0.0),
         )
+    key = run_key(
+        case,
+        weights=backbone.weights_digest,
+        data=data.sha256,
+        factory=factory_fingerprint(case.backbone),
+    )
+    emit(Progress(phase="loaded", run_key=key))
     loaded = time.perf_counter()
     task = import_object(spec.runner, what=f"task {case.task!r}")
     output = task(case, backbone, data, fabric=fabric, context=context, emit=emit)
     precision = str(fabric.strategy.precision.precision)
     return Result(
         case=case,
+        run_key=key,
         metrics=dict(output.metrics),
         history=output.history,
         outcomes=output.outcomes,
+        queries=output.queries,
         timings={
             "load": loaded - start,
             **output.timings,

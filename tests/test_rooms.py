@@ -27,7 +27,7 @@ FLOORS = (
     ("tasks",),
     ("run",),
     # around a run
-    ("executors", "references"),
+    ("executors", "ledger", "references"),
     ("cost", "evaluation", "tracking"),
     ("evaluator", "report"),
     # the shell

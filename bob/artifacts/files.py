@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from bob.case import Result, Verdict
 from bob.tabular import csv_bytes
 
@@ -91,19 +93,25 @@ def outcomes_csv(result: Result) -> bytes | None:
     if result.outcomes is None:
         return None
     outcomes = result.outcomes
-    samples = zip(
+    shown = outcomes.top_classes.shape[1]
+    header = ["sample", "target", "correct", "target_probability"]
+    for place in range(1, shown + 1):
+        header += [f"class_{place}", f"probability_{place}"]
+    columns = zip(
         outcomes.targets.tolist(),
-        outcomes.predictions.tolist(),
-        outcomes.confidences.tolist(),
+        outcomes.correct.tolist(),
+        np.exp(outcomes.target_log_probabilities).tolist(),
+        outcomes.top_classes.tolist(),
+        outcomes.top_probabilities.tolist(),
         strict=True,
     )
-    return csv_bytes(
-        ("sample", "target", "prediction", "correct", "confidence"),
-        (
-            (sample, target, prediction, int(target == prediction), f"{confidence:.5f}")
-            for sample, (target, prediction, confidence) in enumerate(samples)
-        ),
-    )
+    rows = []
+    for sample, (target, correct, probability, classes, probabilities) in enumerate(columns):
+        row: list[object] = [sample, target, int(correct), f"{probability:.5g}"]
+        for label, share in zip(classes, probabilities, strict=True):
+            row += [label, f"{share:.5f}"]
+        rows.append(row)
+    return csv_bytes(header, rows)
 
 
 def result_files(result: Result) -> dict[str, bytes]:

@@ -9,6 +9,9 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from bob.case import Outcomes
 
+TOP = 5
+"""Classes that are kept of each sample."""
+
 
 def top_k(logits: torch.Tensor, targets: torch.Tensor, k: int = 1) -> float:
     """Share of samples whose class is among the ``k`` highest logits (of as many as there are).
@@ -43,11 +46,23 @@ def classification_metrics(logits: torch.Tensor, targets: torch.Tensor) -> dict[
 
 
 def outcomes(logits: torch.Tensor, targets: torch.Tensor, class_names: Sequence[str]) -> Outcomes:
-    """Per-sample outcomes of logits ``(n, classes)`` on ``targets`` ``(n,)``."""
-    confidences, predictions = logits.softmax(dim=1).max(dim=1)
+    """Per-sample outcomes.
+
+    Args:
+        logits: ``(n, classes)`` on the CPU, or logarithms of probabilities.
+        targets: ``(n,)``.
+        class_names: One name per class.
+    """
+    logarithms = logits.double().log_softmax(dim=1)
+    probabilities = logarithms.exp()
+    shown = min(TOP, logits.shape[1])
+    # where classes are equally probable, as in a vote, the first of them is named
+    order = logarithms.argsort(dim=1, descending=True, stable=True)[:, :shown]
     return Outcomes(
         targets=targets.numpy(),
-        predictions=predictions.numpy(),
-        confidences=confidences.numpy(),
+        target_log_probabilities=logarithms.gather(1, targets[:, None])[:, 0].float().numpy(),
+        top_classes=order.int().numpy(),
+        top_probabilities=probabilities.gather(1, order).float().numpy(),
+        square_sums=probabilities.square().sum(dim=1).float().numpy(),
         class_names=tuple(class_names),
     )

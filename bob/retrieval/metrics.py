@@ -11,11 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from bob.case import QueryOutcomes
 from bob.datasets.base import Relevance, Setting
 from bob.errors import BobError
 from bob.retrieval.blocks import Rows
@@ -117,18 +119,17 @@ def summarise(ranked: Sequence[Ranked], ks: Sequence[int] = (1, 5, 10)) -> dict[
     return metrics
 
 
-def evaluate(
+def ranked_queries(
     queries: torch.Tensor,
     database: Rows | torch.Tensor,
     relevance: Sequence[Relevance],
     setting: Setting,
     *,
-    ks: Sequence[int] = (1, 5, 10),
     normalise: bool = True,
     device: torch.device | str | None = None,
     memory_mb: float = 320,
-) -> dict[str, float]:
-    """Rank the database for every query, exactly, and compute the metrics of ``summarise``.
+) -> list[Ranked]:
+    """Rank the database for every query, exactly.
 
     Args:
         queries: Features, ``(q, width)``.
@@ -137,14 +138,13 @@ def evaluate(
         setting: What counts, as in revisitop. ``easy``: the easy ones are positives, the hard ones
             junk. ``medium``: both are positives. ``hard``: the hard ones are positives, the easy
             ones junk. The dataset's junk always is.
-        ks: Cut-offs.
         normalise: Rank by cosine.
         device: Where products are taken; the queries' device by default.
         memory_mb: As in ``bob.retrieval.search.ranks``.
 
     Raises:
-        BobError: Features are not finite or do not fit together, no query has a positive, or an
-            entry names a position that the database lacks, or one twice.
+        BobError: Features are not finite or do not fit together, or an entry names a position
+            that the database lacks, or one twice.
     """
     if len(relevance) != len(queries):
         raise ValueError(f"{len(relevance)} relevance entries for {len(queries)} queries.")
@@ -162,7 +162,45 @@ def evaluate(
         _check_distinct(query, mine, relevance[query])
         of = mine.numpy()
         ranked.append(Ranked(np.sort(of[: len(positives)]), np.sort(of[len(positives) :])))
-    return summarise(ranked, ks)
+    return ranked
+
+
+def evaluate(
+    queries: torch.Tensor,
+    database: Rows | torch.Tensor,
+    relevance: Sequence[Relevance],
+    setting: Setting,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    **options: Any,
+) -> dict[str, float]:
+    """The metrics of ``summarise`` of the rankings of ``ranked_queries``, whose arguments it takes.
+
+    Raises:
+        BobError: As ``ranked_queries``, or no query has a positive.
+    """
+    return summarise(ranked_queries(queries, database, relevance, setting, **options), ks)
+
+
+def query_outcomes(ranked: Sequence[Ranked]) -> QueryOutcomes:
+    """Average precision (see ``average_precision``) and first rank of every query."""
+    answered = [bool(len(query.positives)) for query in ranked]
+    return QueryOutcomes(
+        average_precisions=np.array(
+            [
+                average_precision(query.clean) if has_positive else math.nan
+                for query, has_positive in zip(ranked, answered, strict=True)
+            ],
+            dtype=np.float64,
+        ),
+        first_ranks=np.array(
+            [
+                int(query.clean[0]) + 1 if has_positive else 0
+                for query, has_positive in zip(ranked, answered, strict=True)
+            ],
+            dtype=np.int64,
+        ),
+    )
 
 
 def split_relevance(relevance: Relevance, setting: Setting) -> tuple[torch.Tensor, torch.Tensor]:

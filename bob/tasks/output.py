@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bob.case import Outcomes, Trial
+from bob.case import Outcomes, QueryOutcomes, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +15,7 @@ class TaskOutput:
     metrics: Mapping[str, float]
     history: tuple[Mapping[str, float], ...] = ()
     outcomes: Outcomes | None = None
+    queries: QueryOutcomes | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()

@@ -19,7 +19,15 @@ from bob.datasets import RetrievalData
 from bob.datasets.base import Setting
 from bob.features import FeatureSource
 from bob.protocols.retrieval import RetrievalRecipe
-from bob.retrieval.metrics import chance_bound, evaluate, marks, split_relevance
+from bob.retrieval.metrics import (
+    chance_bound,
+    evaluate,
+    marks,
+    query_outcomes,
+    ranked_queries,
+    split_relevance,
+    summarise,
+)
 from bob.retrieval.search import search
 from bob.tabular import csv_bytes
 from bob.tasks.from_features import features_output
@@ -56,7 +64,8 @@ def run(
     queries = source.features(data.queries, "queries").tensor().to(fabric.device)
     database = source.features(data.database, "database")
     emit(Progress(phase="evaluate"))
-    own = evaluate(queries, database, data.relevance, recipe.setting, ks=recipe.ks)
+    ranked = ranked_queries(queries, database, data.relevance, recipe.setting)
+    own = summarise(ranked, recipe.ks)
     metrics = dict(own)
     if data.graded:
         for setting in _answered(data):
@@ -68,7 +77,11 @@ def run(
     )
     scores, found = search(queries, database, SHOWN, normalise=True)
     return features_output(
-        source, started, metrics=metrics, files=_files(case, data, scores, found, own["map"])
+        source,
+        started,
+        metrics=metrics,
+        queries=query_outcomes(ranked),
+        files=_files(case, data, scores, found, own["map"]),
     )
 
 

@@ -1,0 +1,123 @@
+"""Score rows: what ranking, profile, comparison, report and export know, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from bob.ledger.ledger import Recorded
+from bob.protocols import PROTOCOLS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One value of one metric of one run.
+
+    Attributes:
+        pretraining: What the weights were trained on.
+        variant: Engine or ``grid``; empty for neither.
+        unit: How the value spreads: the judged metric's scale; empty for one that is not judged.
+        higher_is_better: None where the protocol does not judge the metric.
+        is_score: Whether it is the protocol's score, not a guard or a remark.
+        protocol: Hash of all that makes two scores comparable.
+        case: Id of what was planned.
+        run_key: Of what was loaded besides.
+        role: ``check`` or ``reference``.
+        version: Of the suite.
+        weights: Digest of the weights.
+        data: Digest of the data.
+        environment: Versions and device as ``name=value``, joined by ``; ``.
+        seconds: What the run took.
+        device: Where it ran.
+        gpu_hours: 0 on a CPU.
+        session: Session of the run; empty for a reference.
+        mlflow_run: Id of its MLflow run; empty where there is none or it is not known.
+        time: When it was finished, ISO 8601 in UTC; a day for a reference.
+    """
+
+    backbone: str
+    family: str = ""
+    pretraining: str = ""
+    task: str
+    dataset: str
+    variant: str = ""
+    scale: str
+    seed: int
+    metric: str
+    unit: str = ""
+    value: float
+    higher_is_better: bool | None = None
+    is_score: bool = False
+    protocol: str
+    case: str = ""
+    run_key: str = ""
+    role: str = "check"
+    version: str = ""
+    weights: str = ""
+    data: str = ""
+    environment: str = ""
+    seconds: float = 0.0
+    device: str = ""
+    gpu_hours: float = 0.0
+    session: str = ""
+    mlflow_run: str = ""
+    time: str = ""
+
+    @property
+    def setting(self) -> str:
+        """``task/dataset``, and the variant if any."""
+        return "/".join(filter(None, (self.task, self.dataset, self.variant)))
+
+
+def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
+    """A row for every metric of a result; none where the case failed."""
+    result = recorded.result
+    if result.failure is not None:
+        return
+    case, environment = result.case, result.environment
+    judged = {metric.name: metric for metric in case.judged}
+    seconds = result.timings.get("total", 0.0)
+    device = environment.get("device", "")
+    for name, value in result.metrics.items():
+        metric = judged.get(name)
+        yield Score(
+            backbone=case.backbone.key,
+            family=case.backbone.family,
+            pretraining=case.backbone.pretraining,
+            task=case.task,
+            dataset=case.dataset.key,
+            variant=case.variant,
+            scale=case.scale,
+            seed=case.seed,
+            metric=name,
+            unit=metric.scale if metric else "",
+            value=float(value),
+            higher_is_better=metric.higher_is_better if metric else None,
+            is_score=name == case.metric,
+            protocol=case.protocol,
+            case=case.id,
+            run_key=result.run_key,
+            role=recorded.role,
+            version=recorded.version,
+            weights=result.weights_digest,
+            data=result.data_digest,
+            environment="; ".join(f"{key}={value}" for key, value in sorted(environment.items())),
+            seconds=seconds,
+            device=device,
+            gpu_hours=0.0 if device.startswith("cpu") or not device else seconds / 3600,
+            session=recorded.session,
+            mlflow_run=mlflow_run,
+            time=recorded.time,
+        )
+
+
+def ordered_tasks(scores: Iterable[Score]) -> list[str]:
+    """Tasks of some rows in the order protocols are told in, unknown ones last."""
+    tasks = {score.task for score in scores}
+    known = [task for task in PROTOCOLS if task in tasks]
+    return [*known, *sorted(tasks.difference(known))]
+
+
+def best_scores(scores: Iterable[Score]) -> list[Score]:
+    """The rows of scores proper: no guards and no remarks."""
+    return [score for score in scores if score.is_score]

@@ -1,0 +1,247 @@
+"""The ledger: what is written is whole or not there, and comes back as it was."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bob.case import (
+    Case,
+    Comparison,
+    Failure,
+    Outcomes,
+    PublishedComparison,
+    QueryOutcomes,
+    Result,
+    Status,
+    Trial,
+    Verdict,
+)
+from bob.errors import BobError
+from bob.ledger import Judgement, Ledger, Recorded, score_rows
+from bob.ledger.ledger import SCHEMA, entry_name, now, verdict_name
+
+
+def result_of(case: Case, **changes: object) -> Result:
+    """A result with something in every field."""
+    result = Result(
+        case=case,
+        run_key="k" * 16,
+        metrics={"top1": 0.75, "test_loss": float("nan"), "train_loss": float("inf")},
+        history=({"top1": 0.5}, {"top1": 0.75}),
+        outcomes=Outcomes(
+            targets=np.array([0, 1]),
+            target_log_probabilities=np.array([-0.1, -np.inf], np.float32),
+            top_classes=np.array([[0, 1], [0, 1]], np.int32),
+            top_probabilities=np.array([[0.9, 0.1], [1.0, 0.0]], np.float32),
+            square_sums=np.array([0.82, 1.0], np.float32),
+            class_names=("nought", "one"),
+        ),
+        queries=QueryOutcomes(
+            average_precisions=np.array([0.5, np.nan]), first_ranks=np.array([2, 0])
+        ),
+        timings={"total": 3600.0},
+        peak_memory_mb=12.5,
+        environment={"device": "cpu: x", "torch": "2"},
+        weights_digest="w",
+        data_digest="d",
+        files={"low_shot.csv": b"a,b\r\n", "picture.png": bytes(range(256))},
+        remarks=("a remark",),
+        trials=(Trial(params={"lr": 0.1}, metrics={"val_loss": float("nan")}, chosen=True),),
+        image_size=32,
+        classes=2,
+        test_size=2,
+    )
+    return replace(result, **changes)  # type: ignore[arg-type]
+
+
+def recorded_of(result: Result, **changes: object) -> Recorded:
+    recorded = Recorded(
+        entry=entry_name(result.case, "check"),
+        session="s1",
+        role="check",
+        time=now(),
+        result=result,
+        curve=((1, {"top1": 0.5, "system/x": 1.0}), (2, {"top1": 0.75})),
+        facts={"scale": "tiny"},
+    )
+    return replace(recorded, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    ledger = Ledger(tmp_path / "ledger")
+    ledger.open_session("s1", {"scale": "tiny"})
+    return ledger
+
+
+def assert_same(first: Result, second: Result) -> None:
+    assert first.case == second.case
+    assert first.case.id == second.case.id
+    for name in ("metrics", "trials"):  # NaN is not equal to itself
+        assert str(getattr(first, name)) == str(getattr(second, name))
+    for part in ("outcomes", "queries"):
+        ours, theirs = getattr(first, part), getattr(second, part)
+        assert (ours is None) == (theirs is None)
+        for name, value in vars(ours).items() if ours else ():
+            assert type(value) is type(getattr(theirs, name))
+            np.testing.assert_array_equal(value, getattr(theirs, name))
+            assert np.asarray(value).dtype == np.asarray(getattr(theirs, name)).dtype
+    plain = {"metrics": {}, "trials": (), "outcomes": None, "queries": None}
+    assert replace(first, **plain) == replace(second, **plain)  # type: ignore[arg-type]
+
+
+def test_a_result_comes_back_as_it_was(ledger: Ledger, tiny_case: Case) -> None:
+    recorded = recorded_of(result_of(tiny_case))
+    ledger.write(recorded)
+    (found,) = Ledger(ledger.root).entries()
+    assert_same(found.result, recorded.result)
+    assert replace(found, result=recorded.result) == recorded
+
+
+def test_a_failure_comes_back_too(ledger: Ledger, tiny_case: Case) -> None:
+    failure = Failure("nan-loss", "the loss became NaN", "Traceback ...")
+    ledger.write(recorded_of(Result(case=tiny_case, failure=failure)))
+    (found,) = ledger.entries("s1")
+    assert found.result.failure == failure
+    assert list(score_rows(found)) == []
+
+
+def test_a_verdict_comes_back_as_it_was(ledger: Ledger, tiny_case: Case) -> None:
+    comparison = Comparison(
+        metric="top1", value=0.5, low=-float("inf"), high=float("inf"), reference=0.5,
+        z=0.0, status=Status.INCONCLUSIVE, improved=True,
+    )  # fmt: skip
+    published = PublishedComparison(
+        metric="top1", value=0.5, published=0.6, width=0.01, source="somebody"
+    )
+    verdict = Verdict(
+        status=Status.FAIL, reason="nan", scores={0: 0.5, 1: float("nan")},
+        comparisons=(comparison,), reference_seeds=(1000, 1001), origin="a file", stage=2,
+        warnings=("look",), published=(published,),
+    )  # fmt: skip
+    judgement = Judgement(
+        name=verdict_name(tiny_case), session="s1", entries=("a", "b"), verdict=verdict
+    )
+    ledger.write_verdict(judgement)
+    (found,) = ledger.verdicts("s1")
+    assert str(found) == str(judgement)
+    assert found.verdict.comparisons == verdict.comparisons
+
+
+def test_score_rows_say_what_a_row_needs(ledger: Ledger, tiny_case: Case) -> None:
+    ledger.write(recorded_of(result_of(tiny_case)))
+    (recorded,) = ledger.entries("s1")
+    rows = {score.metric: score for score in score_rows(recorded, mlflow_run="r")}
+    top1 = rows["top1"]
+    assert (top1.value, top1.is_score, top1.higher_is_better) == (0.75, True, True)
+    assert (top1.case, top1.protocol, top1.run_key) == (tiny_case.id, tiny_case.protocol, "k" * 16)
+    assert (top1.session, top1.mlflow_run, top1.seconds, top1.gpu_hours) == ("s1", "r", 3600.0, 0)
+    assert rows["test_loss"].higher_is_better is False
+    assert not rows["test_loss"].is_score
+
+
+def test_a_gpu_run_counts_its_hours(tiny_case: Case) -> None:
+    result = result_of(tiny_case, environment={"device": "NVIDIA H100"})
+    assert next(score_rows(recorded_of(result))).gpu_hours == 1.0
+
+
+def damaged(ledger: Ledger) -> str:
+    assert list(ledger.entries("s1")) == []
+    return "\n".join(map(str, ledger.damaged))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("name", ["result.json", "arrays.npz", "files/picture.png"])
+def test_a_truncated_entry_is_named_and_skipped(
+    ledger: Ledger, tiny_case: Case, name: str, share: float
+) -> None:
+    folder = ledger.write(recorded_of(result_of(tiny_case)))
+    path = folder / name
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert damaged(ledger).startswith(f"{folder}: {name}")
+
+
+def test_a_newer_entry_is_named_and_skipped(ledger: Ledger, tiny_case: Case) -> None:
+    path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"schema": SCHEMA + 1, "result": "in another form"}))
+    assert f"of version {SCHEMA + 1}, and this bob reads {SCHEMA}" in damaged(ledger)
+
+
+def test_a_case_that_would_be_another_today_is_named(ledger: Ledger, tiny_case: Case) -> None:
+    path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
+    record = json.loads(path.read_text())
+    record["case"]["recipe"]["epochs"] += 1
+    path.write_text(json.dumps(record))
+    assert tiny_case.id in damaged(ledger)
+
+
+def test_a_protocol_that_is_gone_is_named(ledger: Ledger, tiny_case: Case) -> None:
+    path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
+    path.write_text(path.read_text().replace('"task": "finetune"', '"task": "finetuna"'))
+    assert "finetuna" in damaged(ledger)
+
+
+def test_damage_leaves_the_others(ledger: Ledger, tiny_case: Case) -> None:
+    ledger.write(recorded_of(result_of(tiny_case)))
+    other = tiny_case.with_seed(1)
+    path = ledger.write(recorded_of(result_of(other), entry=entry_name(other, "check")))
+    (path / "result.json").write_text("{")
+    assert [recorded.result.case.seed for recorded in ledger.entries()] == [0]
+    assert len(ledger.damaged) == 1
+
+
+def test_a_disk_that_cannot_be_written_to_is_one_error(tmp_path: Path, tiny_case: Case) -> None:
+    (tmp_path / "mlruns").write_text("a file where a folder should be")
+    with pytest.raises(BobError, match=r"Cannot write to .*mlruns.*Nothing was run"):
+        Ledger(tmp_path / "mlruns" / "ledger").open_session("s1", {})
+
+
+def _write_many(root: Path, session: str, case: Case, count: int) -> None:
+    ledger = Ledger(root)
+    ledger.open_session(session, {})
+    for seed in range(count):
+        run = case.with_seed(seed)
+        result = result_of(run, files={"large.bin": os.urandom(200_000)})
+        ledger.write(recorded_of(result, session=session, entry=entry_name(run, "check")))
+
+
+def test_two_sessions_write_at_once(tmp_path: Path, tiny_case: Case) -> None:
+    context = multiprocessing.get_context("fork")
+    writers = [
+        context.Process(target=_write_many, args=(tmp_path, name, tiny_case, 20))
+        for name in ("s1", "s2")
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    ledger = Ledger(tmp_path)
+    found = [(recorded.session, recorded.result.case.seed) for recorded in ledger.entries()]
+    assert sorted(found) == sorted((name, seed) for name in ("s1", "s2") for seed in range(20))
+    assert ledger.damaged == []
+
+
+def test_what_a_killed_writer_leaves_is_whole(tmp_path: Path, tiny_case: Case) -> None:
+    context = multiprocessing.get_context("fork")
+    writer = context.Process(target=_write_many, args=(tmp_path, "s1", tiny_case, 10_000))
+    writer.start()
+    while len(list(tmp_path.glob("s1/finetune-*"))) < 5:
+        time.sleep(0.01)
+    assert writer.pid is not None
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    ledger = Ledger(tmp_path)
+    found = list(ledger.entries())
+    assert len(found) >= 5
+    assert ledger.damaged == []
+    assert [recorded.result.case.seed for recorded in found] == list(range(len(found)))
