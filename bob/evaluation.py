@@ -33,7 +33,8 @@ class Evaluation:
 
     Attributes:
         results: One a seed, those of a written reference included.
-        run_ids: MLflow runs behind the verdict.
+        run_ids: MLflow runs behind the verdict, one a seed.
+        run_id: The MLflow run that stands for the case: the only one, or the parent of several.
         failure: Set when a seed has no score.
         update: The reference that was written, if any.
     """
@@ -42,5 +43,6 @@ class Evaluation:
     results: tuple[Result, ...]
     verdict: Verdict
     run_ids: tuple[str, ...] = ()
+    run_id: str | None = None
     failure: Failure | None = None
     update: Update | None = None

@@ -1,18 +1,21 @@
-"""One case from plan to verdict: run its seeds, judge, record, update references."""
+"""Cases from plan to verdict: run their seeds, keep, judge, record, update references."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bob import interrupts
 from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
+from bob.errors import BobError
 from bob.evaluation import Bands, Evaluation, Update
-from bob.executors import Executor, Handle
+from bob.executors import Event, Executor, Finished, Progressed, Started, Submission
+from bob.ledger.ledger import Judgement, Ledger, Recorded, entry_name, now, verdict_name
 from bob.references.files import ReferenceStore
 from bob.references.judge import EXTRA_SEEDS, Gate
 from bob.references.published import beside
-from bob.tracking import Recorder
+from bob.tracking.recorder import Recorder
 
 REFERENCE_SEED = 1000
 """References are measured on seeds from here, so that no check repeats one of their runs."""
@@ -21,143 +24,299 @@ Watch = Callable[[Case, Progress], None]
 
 
 @dataclass
+class Run:
+    """A case of one seed on its way.
+
+    Attributes:
+        ticket: What the executor and the ledger know it by.
+        run_id: Its MLflow run, once it has started.
+        curve: Metrics of the epochs that have ended, by epoch counted from 1.
+        recorded: What came out, once it has finished.
+        cancelled: Whether nobody needs it any more.
+    """
+
+    ticket: str
+    case: Case
+    role: str
+    run_id: str | None = None
+    started: bool = False
+    curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    recorded: Recorded | None = None
+    cancelled: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it is still to be waited for."""
+        return self.recorded is None and not self.cancelled
+
+
+@dataclass
+class Group:
+    """The runs that a case's verdict rests on.
+
+    Attributes:
+        role: ``check`` or ``reference``.
+        further: Runs of the second stage, once it is due.
+    """
+
+    case: Case
+    role: str
+    first: list[Run]
+    further: list[Run] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[Run]:
+        """All of them, in the order of their seeds."""
+        return [*self.first, *self.further]
+
+    @property
+    def done(self) -> list[Run]:
+        """Those that have finished."""
+        return [run for run in self.runs if run.recorded is not None]
+
+    @property
+    def results(self) -> list[Result]:
+        """What came out of those."""
+        return [run.recorded.result for run in self.runs if run.recorded is not None]
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why a seed has no score, if one has none."""
+        failures = (result.failure for result in self.results)
+        return next((failure for failure in failures if failure is not None), None)
+
+
+@dataclass
 class Evaluator:
     """Evaluates cases.
 
     Attributes:
+        ledger: Where every result is kept before anything else happens to it; none keeps nothing.
+        session: Name of the session in it.
         seeds: Seeds a check runs; references are measured on ``Case.reference_seeds`` unless
             ``seeds_given``. A case that no seed can change runs once in either.
         require_bands: Whether a case without a reference fails.
-        watch: Receives progress of the running case.
+        watch: Receives progress of running cases.
+        problems: What could not be kept.
     """
 
     executor: Executor
     context: Context
     store: ReferenceStore
     tracker: Recorder
+    ledger: Ledger | None = None
+    session: str = ""
     bands: Bands = Bands.CHECK
     seeds: int = 1
     seeds_given: bool = False
     require_bands: bool = False
     watch: Watch = lambda case, progress: None
-    _handles: dict[tuple[str, str], Handle] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
+    _running: dict[str, tuple[Run, Group]] = field(default_factory=dict)
+    _tickets: Counter[str] = field(default_factory=Counter)
 
     def submit(self, case: Case) -> None:
         """Hand the runs that will certainly be needed to the executor."""
-        for one in self._first_runs(case):
-            if _slot(one) not in self._handles:
-                self._handles[_slot(one)] = self.executor.submit(one, self.context)
+        if _slot(case) not in self._groups:
+            self._groups[_slot(case)] = self._open(case)
 
     def evaluate(self, case: Case) -> Evaluation:
-        """Run a case and judge it; writes its reference when the mode says so."""
-        runs = self._first_runs(case)
-        if self._writes_first(case):
-            return self._measure(case, runs)
-        results, run_ids, failure = self._run_all(runs, role="check")
-        if failure is not None:
-            return self._failed(case, results, run_ids, failure)
-        gate = Gate(self.store)
-        verdict = gate.judge(case, results)
-        if verdict.status is Status.FAIL and verdict.comparisons and case.seeded:
-            extra = [case.with_seed(case.seed + len(runs) + i) for i in range(EXTRA_SEEDS)]
-            more, more_ids, failure = self._run_all(extra, role="check")
-            results, run_ids = results + more, run_ids + more_ids
-            if failure is not None:
-                return self._failed(case, results, run_ids, failure)
-            verdict = gate.judge(case, results, stage=2)
+        """Wait for a case's runs and judge them; writes its reference when the mode says so."""
+        group = self._groups.pop(_slot(case), None) or self._open(case)
+        self._await(group)
+        if group.role == "reference":
+            return self._measured(group)
+        if group.failure is not None:
+            return self._failed(group, group.failure)
+        verdict = self._judge(group)
         if self.require_bands and verdict.status is Status.NO_REFERENCE:
             verdict = _changed(verdict, Status.FAIL, f"{verdict.reason} (--require-bands)")
-        self.tracker.log_verdict(run_ids, verdict)
         if self.bands is Bands.FAILED and verdict.status is Status.FAIL:
-            return self._remeasure(case, results, run_ids, verdict)
-        return Evaluation(
-            case=case,
-            results=tuple(results),
-            verdict=verdict,
-            run_ids=tuple(filter(None, run_ids)),
-        )
+            return self._remeasure(group, verdict)
+        return self._concluded(group, verdict)
+
+    def close(self, *, cancel: bool) -> None:
+        """Let go of the executor; what nobody waited for is cancelled."""
+        self.executor.cancel(list(self._running))
+        self.executor.shutdown(cancel=cancel or bool(self._running))
+
+    def _open(self, case: Case) -> Group:
+        if self._writes_first(case):
+            return self._request(case, "reference", self._reference_runs(case))
+        count = self.seeds if case.seeded else 1
+        seeds = [case.with_seed(case.seed + index) for index in range(count)]
+        return self._request(case, "check", seeds)
+
+    def _request(self, case: Case, role: str, seeds: Sequence[Case]) -> Group:
+        group = Group(case, role, [self._run(seed, role) for seed in seeds])
+        for run in group.first:
+            self._submit(run, group)
+        return group
+
+    def _run(self, case: Case, role: str) -> Run:
+        name = entry_name(case, role)
+        self._tickets[name] += 1
+        again = self._tickets[name]
+        return Run(name if again == 1 else f"{name}-{again}", case, role)
+
+    def _submit(self, run: Run, group: Group) -> None:
+        self._running[run.ticket] = (run, group)
+        self.executor.submit(Submission(run.ticket, run.case, self.context))
 
     def _writes_first(self, case: Case) -> bool:
         missing = self.bands is Bands.NEW and self.store.find(case) is None
         return missing or self.bands is Bands.ALL
-
-    def _first_runs(self, case: Case) -> list[Case]:
-        if self._writes_first(case):
-            return self._reference_runs(case)
-        count = self.seeds if case.seeded else 1
-        return [case.with_seed(case.seed + index) for index in range(count)]
 
     def _reference_runs(self, case: Case) -> list[Case]:
         count = self.seeds if self.seeds_given else case.reference_seeds
         count = count if case.seeded else 1
         return [case.with_seed(REFERENCE_SEED + case.seed + index) for index in range(count)]
 
-    def _run_all(
-        self, cases: Sequence[Case], *, role: str
-    ) -> tuple[list[Result], list[str | None], Failure | None]:
-        results, run_ids = [], []
-        for case in cases:
-            result, run_id = self._run(case, role=role)
-            results.append(result)
-            run_ids.append(run_id)
-            if result.failure is not None:
-                return results, run_ids, result.failure
-        return results, run_ids, None
-
-    def _run(self, case: Case, *, role: str) -> tuple[Result, str | None]:
-        run_id = self.tracker.start_case(case, role=role)
-        handle = self._handles.pop(_slot(case), None) or self.executor.submit(case, self.context)
-
-        def emit(progress: Progress) -> None:
-            interrupts.check()
-            self.tracker.log_progress(run_id, progress)
-            self.watch(case, progress)
-
+    def _await(self, group: Group) -> None:
+        """Pump the executor until the group's runs have ended, those of a second stage too."""
         try:
-            result = handle.result(emit)
+            while waiting := [run.ticket for run in group.runs if run.open]:
+                self.executor.advance(self._take, waiting_for=waiting[0])
+                interrupts.check()
         except BaseException:
-            self.tracker.kill(run_id)
+            for run, _ in self._running.values():
+                if run.started:
+                    self.tracker.kill(run.run_id)
             raise
-        self.tracker.finish_case(run_id, result)
-        return result, run_id
 
-    def _measure(self, case: Case, runs: Sequence[Case]) -> Evaluation:
-        results, run_ids, failure = self._run_all(runs, role="reference")
-        if failure is not None:
-            return self._failed(case, results, run_ids, failure)
-        update, verdict = self._write(case, results)
+    def _take(self, event: Event) -> None:
+        """Take an event of any case, whichever is waited for."""
+        found = self._running.get(event.ticket)
+        if found is None:
+            return  # cancelled, or finished twice
+        run, group = found
+        if not run.started:
+            run.started = True
+            run.run_id = self.tracker.start_case(run.case, role=run.role, entry=run.ticket)
+        match event:
+            case Started():
+                pass
+            case Progressed(progress=progress):
+                interrupts.check()
+                if progress.metrics:
+                    run.curve.append((progress.epoch + 1, dict(progress.metrics)))
+                self.tracker.log_progress(run.run_id, progress)
+                self.watch(run.case, progress)
+            case Finished(result=result):
+                del self._running[run.ticket]
+                self._finish(run, result)
+                self._go_on(group)
+
+    def _finish(self, run: Run, result: Result) -> None:
+        recorded = Recorded(
+            entry=run.ticket,
+            session=self.session,
+            role=run.role,
+            time=now(),
+            result=result,
+            curve=tuple(run.curve),
+        )
+        with interrupts.held():
+            if self.ledger is not None:
+                try:
+                    self.ledger.write(recorded)
+                except BobError as error:
+                    self.problems.append(str(error))
+            run.recorded = recorded
+            self.tracker.finish_case(run.run_id, recorded)
+
+    def _go_on(self, group: Group) -> None:
+        """Submit the second stage as soon as the first has failed; drop what a failure ends."""
+        if group.failure is not None:
+            rest = [run for run in group.runs if run.open and not run.started]
+            for run in rest:
+                run.cancelled = True
+                self._running.pop(run.ticket, None)
+            self.executor.cancel([run.ticket for run in rest])
+            return
+        if group.role == "reference" or group.further or any(run.open for run in group.first):
+            return
+        verdict = Gate(self.store).judge(group.case, group.results)
+        if verdict.status is Status.FAIL and verdict.comparisons and group.case.seeded:
+            case, ran = group.case, len(group.first)
+            seeds = [case.with_seed(case.seed + ran + index) for index in range(EXTRA_SEEDS)]
+            group.further = [self._run(seed, group.role) for seed in seeds]
+            for run in group.further:
+                self._submit(run, group)
+
+    def _judge(self, group: Group) -> Verdict:
+        stage = 2 if group.further else 1
+        return Gate(self.store).judge(group.case, group.results, stage=stage)
+
+    def _concluded(
+        self,
+        group: Group,
+        verdict: Verdict,
+        *,
+        failure: Failure | None = None,
+        update: Update | None = None,
+    ) -> Evaluation:
+        """The evaluation of a group; its verdict is kept, then recorded."""
+        runs = group.done
+        name = verdict_name(group.case)
+        if group.role == "reference":
+            name = f"{name}-reference"
+        with interrupts.held():
+            self._keep(group, name, verdict)
+            pairs = [(run.run_id, run.recorded) for run in runs if run.recorded is not None]
+            run_id = self.tracker.log_verdict(pairs, verdict, name=name)
+        return Evaluation(
+            case=group.case,
+            results=tuple(group.results),
+            verdict=verdict,
+            run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
+            run_id=run_id,
+            failure=failure,
+            update=update,
+        )
+
+    def _keep(self, group: Group, name: str, verdict: Verdict) -> None:
+        if self.ledger is None:
+            return
+        judgement = Judgement(
+            name=name,
+            session=self.session,
+            role=group.role,
+            entries=tuple(run.ticket for run in group.done),
+            verdict=verdict,
+        )
+        try:
+            self.ledger.write_verdict(judgement)
+        except OSError as error:
+            self.problems.append(f"verdict of {group.case.name}: {error}")
+
+    def _measured(self, group: Group) -> Evaluation:
+        """A reference from runs that were made for it."""
+        if group.failure is not None:
+            return self._failed(group, group.failure)
+        update, verdict = self._write(group.case, group.results)
         if self.bands is Bands.ALL and verdict.status is not Status.FAIL:
             verdict = _changed(verdict, Status.PASS, verdict.reason)
         elif verdict.status is not Status.FAIL:
             reason = f"{verdict.reason} Look at it and run again without --bands."
             verdict = _changed(verdict, Status.FAIL, reason)
-        self.tracker.log_verdict(run_ids, verdict)
-        return Evaluation(
-            case=case,
-            results=tuple(results),
-            verdict=verdict,
-            run_ids=tuple(filter(None, run_ids)),
-            update=update,
-        )
+        return self._concluded(group, verdict, update=update)
 
-    def _remeasure(
-        self,
-        case: Case,
-        results: list[Result],
-        run_ids: list[str | None],
-        verdict: Verdict,
-    ) -> Evaluation:
-        measured, more_ids, failure = self._run_all(self._reference_runs(case), role="reference")
-        if failure is not None:
-            return self._failed(case, measured, more_ids, failure)
-        update, written = self._write(case, measured)
-        self.tracker.log_verdict(more_ids, written)
-        reason = f"{verdict.reason}. {written.reason}"
-        return Evaluation(
-            case=case,
-            results=(*results, *measured),
-            verdict=_changed(verdict, Status.FAIL, reason),
-            run_ids=tuple(filter(None, run_ids + more_ids)),
+    def _remeasure(self, group: Group, verdict: Verdict) -> Evaluation:
+        """A reference anew for a case that has just failed against the old one."""
+        measured = self._request(group.case, "reference", self._reference_runs(group.case))
+        checked = self._concluded(group, verdict)
+        self._await(measured)
+        if measured.failure is not None:
+            return self._failed(measured, measured.failure)
+        update, written = self._write(group.case, measured.results)
+        second = self._concluded(measured, written)
+        return replace(
+            checked,
+            results=(*checked.results, *second.results),
+            verdict=_changed(verdict, Status.FAIL, f"{verdict.reason}. {written.reason}"),
+            run_ids=(*checked.run_ids, *second.run_ids),
             update=update,
         )
 
@@ -173,24 +332,12 @@ class Evaluator:
         verdict = Verdict(status=Status.NO_REFERENCE, reason=reason, scores=scores)
         return Update(case, old, new), beside(verdict, case, results)
 
-    def _failed(
-        self,
-        case: Case,
-        results: Sequence[Result],
-        run_ids: Sequence[str | None],
-        failure: Failure,
-    ) -> Evaluation:
+    def _failed(self, group: Group, failure: Failure) -> Evaluation:
+        results = group.results
         scores = {result.case.seed: result.score for result in results if result.score is not None}
         status = Status.SKIPPED if failure.kind == "unavailable" else Status.FAIL
         verdict = Verdict(status=status, reason=failure.message, scores=scores)
-        self.tracker.log_verdict(run_ids, verdict)
-        return Evaluation(
-            case=case,
-            results=tuple(results),
-            verdict=verdict,
-            run_ids=tuple(filter(None, run_ids)),
-            failure=failure,
-        )
+        return self._concluded(group, verdict, failure=failure)
 
 
 def _slot(case: Case) -> tuple[str, str]:

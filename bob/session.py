@@ -91,6 +91,7 @@ class BobSession:
         from bob.evaluation import Bands
         from bob.evaluator import Evaluator
         from bob.executors import make_executor
+        from bob.ledger import Ledger
         from bob.references.files import ReferenceStore
         from bob.tracking import Tracker, resolve_store
 
@@ -116,6 +117,8 @@ class BobSession:
             {"bob.bands": self.options.bands, "bob.base_seed": str(self.options.base_seed)}
         )
         self._tracker = tracker
+        ledger = Ledger(tracker.store.ledger)
+        ledger.open_session(tracker.session, tracker.facts)
         self._evaluator = Evaluator(
             executor=executor,
             context=Context(
@@ -127,6 +130,8 @@ class BobSession:
             ),
             store=store,
             tracker=tracker,
+            ledger=ledger,
+            session=tracker.session,
             bands=Bands(self.options.bands),
             seeds=self.options.seeds or 1,
             seeds_given=self.options.seeds is not None,
@@ -185,29 +190,35 @@ class BobSession:
             pairs.append((f"bob.{one.metric}.z", round(one.z, 3)))
         for stranger in verdict.published:
             pairs.append((f"bob.{stranger.metric}.published", round(stranger.published, 6)))
-        if evaluation.run_ids:
-            pairs.append(("bob.mlflow_run", evaluation.run_ids[-1]))
+        if evaluation.run_id or evaluation.run_ids:
+            pairs.append(("bob.mlflow_run", evaluation.run_id or evaluation.run_ids[-1]))
         return pairs
 
     def finish(self, *, interrupted: bool) -> None:
-        """Close the record: summary table into the session run."""
+        """Close the record: summary table into the ledger and the session run."""
+        from bob.ledger.plain import jsonable
         from bob.report import ranking_text, text
         from bob.tabular import markdown
 
-        self.evaluator.executor.shutdown(cancel=interrupted)
+        self.evaluator.close(cancel=interrupted)
         ranking = self._ranking()
-        self.tracker.finish_session(
-            "\n".join(
-                [
-                    markdown(text.table(self.evaluations)),
-                    *text.licence_lines(self.evaluations),
-                ]
-            ),
-            text.summary_rows(self.evaluations),
-            text.counts(self.evaluations),
-            "KILLED" if interrupted else "FINISHED",
-            further=ranking_text.files(ranking) if ranking else {},
-        )
+        lines = text.licence_lines(self.evaluations)
+        table = "\n".join([markdown(text.table(self.evaluations)), *lines])
+        rows, counts = text.summary_rows(self.evaluations), text.counts(self.evaluations)
+        further = ranking_text.files(ranking) if ranking else {}
+        status = "KILLED" if interrupted else "FINISHED"
+        if self.evaluator.ledger is not None:
+            self.evaluator.ledger.write_summary(
+                self.tracker.session,
+                {
+                    "status": status,
+                    "table": table,
+                    "rows": jsonable(rows),
+                    "counts": counts,
+                    "further": {name: content.decode() for name, content in further.items()},
+                },
+            )
+        self.tracker.finish_session(table, rows, counts, status, further=further)
 
     def summary(self) -> list[tuple[str, list[str]]]:
         """Sections for the end of pytest's report: title and lines."""
@@ -238,7 +249,11 @@ class BobSession:
             remedy = "No case of the catalog uses these; delete them if they are left over."
             sections.append(("unused references", [*unused, remedy]))
         if tracker.problems:
-            sections.append(("not recorded in MLflow", tracker.problems))
+            remedy = f"Nothing is lost: results are under {tracker.store.ledger}. Send them with"
+            command = f"  bob sync --tracking-uri {tracker.store.uri}"
+            sections.append(("not recorded in MLflow", [*tracker.problems, remedy, command]))
+        if self.evaluator.problems:
+            sections.append(("not kept on disk", self.evaluator.problems))
         return sections
 
     def _ranking(self) -> Ranking | None:

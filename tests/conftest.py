@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,8 +112,23 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     folder = tmp_path_factory.mktemp("mlflow")
     store = resolve_store(folder, f"sqlite:///{folder / 'mlflow.db'}")
-    Tracker(store, "tiny", folder).start_session({})
+    tracker = Tracker(store, "tiny", folder)
+    assert tracker.client
+    shutil.copy(folder / "mlflow.db", folder / "empty.db")
+    tracker.start_session({})
     return store.uri
+
+
+@pytest.fixture
+def empty_store(shared_store: str) -> Callable[[Path], str]:
+    """Makes a new SQLite store of no runs; its schema is copied, which takes no time."""
+    template = Path(shared_store.removeprefix("sqlite:///")).with_name("empty.db")
+
+    def make(path: Path) -> str:
+        shutil.copy(template, path)
+        return f"sqlite:///{path}"
+
+    return make
 
 
 @pytest.fixture

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from bob.case import Case, Context, Failure, Progress, Result, Status
+from bob.case import Case, Context, Failure, Result, Status
 from bob.evaluation import Bands
 from bob.evaluator import REFERENCE_SEED, Evaluator
-from bob.executors import executor_names, make_executor
+from bob.executors import (
+    Deliver,
+    Finished,
+    Started,
+    Submission,
+    executor_names,
+    make_executor,
+)
 from bob.references.files import ReferenceStore
 from bob.tracking import NoTracker
 from tests.conftest import MakeResult
@@ -21,22 +28,24 @@ class Scripted:
 
     make: MakeResult
     score: Callable[[int], float]
-    submitted: list[int] = field(default_factory=list)
+    ran: list[int] = field(default_factory=list)
+    waiting: dict[str, Submission] = field(default_factory=dict)
 
-    def submit(self, case: Case, context: Context) -> Handle:
-        self.submitted.append(case.seed)
-        return Handle(self.make(case, self.score(case.seed)))
+    def submit(self, submission: Submission) -> None:
+        self.waiting[submission.ticket] = submission
+
+    def advance(self, deliver: Deliver, *, waiting_for: str) -> None:
+        case = self.waiting.pop(waiting_for).case
+        self.ran.append(case.seed)
+        deliver(Started(waiting_for))
+        deliver(Finished(waiting_for, self.make(case, self.score(case.seed))))
+
+    def cancel(self, tickets: Collection[str]) -> None:
+        for ticket in tickets:
+            self.waiting.pop(ticket, None)
 
     def shutdown(self, *, cancel: bool) -> None:
         pass
-
-
-@dataclass
-class Handle:
-    value: Result
-
-    def result(self, emit: Callable[[Progress], None]) -> Result:
-        return self.value
 
 
 def evaluator(
@@ -64,7 +73,7 @@ def test_a_good_first_seed_is_enough(
     made, executor = evaluator(tmp_path, make_result, steady)
     verdict = made.evaluate(tiny_case).verdict
     assert (verdict.status, verdict.stage) == (Status.PASS, 1)
-    assert executor.submitted == [0]
+    assert executor.ran == [0]
 
 
 def test_one_unlucky_seed_is_forgiven_and_a_drop_is_not(
@@ -73,12 +82,12 @@ def test_one_unlucky_seed_is_forgiven_and_a_drop_is_not(
     made, executor = evaluator(tmp_path, make_result, steady, bands=Bands.ALL)
     made.evaluate(tiny_case)
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + tiny_case.reference_seeds)
-    assert executor.submitted == list(seeds)
+    assert executor.ran == list(seeds)
 
     made, executor = evaluator(tmp_path, make_result, lambda seed: 0.86 if seed == 0 else 0.904)
     verdict = made.evaluate(tiny_case).verdict
     assert (verdict.status, verdict.stage) == (Status.PASS, 2)
-    assert executor.submitted == [0, 1, 2]
+    assert executor.ran == [0, 1, 2]
 
     made, executor = evaluator(tmp_path, make_result, lambda seed: 0.80)
     verdict = made.evaluate(tiny_case).verdict
@@ -94,7 +103,7 @@ def test_submitting_ahead_runs_nothing_twice(
     made.submit(twin)
     assert made.evaluate(twin).results[0].case.backbone.key == "twin"
     assert made.evaluate(tiny_case).results[0].case.backbone.key == "pixels_coarse"
-    assert executor.submitted == [0, 1, 2] * 2
+    assert executor.ran == [0, 1, 2] * 2
 
 
 def test_no_reference_is_written_from_a_failed_or_nan_run(
@@ -110,7 +119,7 @@ def test_no_reference_is_written_from_a_failed_or_nan_run(
 
     made, executor = evaluator(tmp_path, fail, steady, bands=Bands.ALL)
     assert made.evaluate(tiny_case).verdict.reason == "broken"
-    assert executor.submitted == [REFERENCE_SEED]
+    assert executor.ran == [REFERENCE_SEED]
     assert not list(tmp_path.rglob("*.json"))
 
 

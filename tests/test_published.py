@@ -12,6 +12,7 @@ from bob.case import Case, Result, Status, Verdict
 from bob.catalog import BackboneEntry, Catalog, DatasetEntry, parse_backbone
 from bob.cli import main
 from bob.evaluation import Evaluation
+from bob.ledger.ledger import Recorded, entry_name, now
 from bob.protocols.eval_released import ReleasedRecipe
 from bob.protocols.knn import KnnRecipe
 from bob.protocols.retrieval import RetrievalRecipe
@@ -257,11 +258,15 @@ def test_mlflow_keeps_the_published_score_its_distance_and_its_source(
     shared_store: str, tmp_path: Path, gate: Gate, case: Case
 ) -> None:
     tracker = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
-    run_id = tracker.start_case(case, role="check")
+    entry = entry_name(case, "check")
+    run_id = tracker.start_case(case, role="check", entry=entry)
     assert run_id is not None
-    one = evaluated(gate, case, top1=0.8)
-    tracker.finish_case(run_id, one.results[0])
-    tracker.log_verdict([run_id], one.verdict)
+    evaluation = evaluated(gate, case, top1=0.8)
+    recorded = Recorded(
+        entry=entry, session="s", role="check", time=now(), result=evaluation.results[0]
+    )
+    tracker.finish_case(run_id, recorded)
+    assert tracker.log_verdict([(run_id, recorded)], evaluation.verdict, name="v") == run_id
     assert not tracker.problems
     run = MlflowClient(shared_store).get_run(run_id)
     assert run.data.metrics["published/top1"] == pytest.approx(0.8124)

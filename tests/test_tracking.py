@@ -16,16 +16,18 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from bob.case import Case, Context
 from bob.errors import BobError
 from bob.evaluator import Evaluator
 from bob.executors import make_executor
+from bob.ledger import Ledger
 from bob.references.files import ReferenceStore
-from bob.run import run_case
-from bob.tracking import Store, Tracker, check_reachable, resolve_store
+from bob.tracking import Destination, Tracker, check_reachable, resolve_store
 
 
 @pytest.fixture
@@ -35,14 +37,23 @@ def tracker(shared_store: str, tmp_path: Path) -> Tracker:
     return made
 
 
-def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: Path) -> None:
-    evaluator = Evaluator(
+def evaluator_of(tracker: Tracker, tmp_path: Path, **options: Any) -> Evaluator:
+    """An evaluator that keeps and records as a session does."""
+    ledger = Ledger(tracker.store.ledger)
+    ledger.open_session(tracker.session, tracker.facts)
+    return Evaluator(
         executor=make_executor("inline"),
         context=Context(accelerator="cpu"),
         store=ReferenceStore(tmp_path / "references"),
         tracker=tracker,
+        ledger=ledger,
+        session=tracker.session,
+        **options,
     )
-    evaluation = evaluator.evaluate(tiny_case)
+
+
+def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: Path) -> None:
+    evaluation = evaluator_of(tracker, tmp_path).evaluate(tiny_case)
     run = tracker.client.get_run(evaluation.run_ids[0])
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "pixels_coarse-digits-s0"
@@ -71,15 +82,15 @@ def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: P
     assert tiny_case.dataset.sha256.startswith(given.dataset.digest)
 
     names = {item.path for item in tracker.client.list_artifacts(run.info.run_id)}
-    assert names == {"result.json", "outcomes.csv", "confusion_matrix.png", "learning_curve.png"}
+    assert names == {"result.json", "outcomes.npz", "confusion_matrix.png", "learning_curve.png"}
     folder = Path(tracker.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
     record = json.loads((folder / "result.json").read_text())
     assert record["case"] == tiny_case.id
     assert record["metrics"]["top1"] == run.data.metrics["top1"]
-    rows = (folder / "outcomes.csv").read_text().splitlines()
-    assert len(rows) == 1 + tiny_case.dataset.test_size
-    correct = sum(int(row.split(",")[3]) for row in rows[1:])
-    assert correct / tiny_case.dataset.test_size == pytest.approx(record["metrics"]["top1"])
+    outcomes = np.load(folder / "outcomes.npz")
+    right = outcomes["top_classes"][:, 0] == outcomes["targets"]
+    assert len(right) == tiny_case.dataset.test_size
+    assert right.mean() == pytest.approx(record["metrics"]["top1"])
     for name in ("confusion_matrix.png", "learning_curve.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
@@ -227,19 +238,21 @@ def test_a_real_server_over_http(
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert "confusion_matrix.png" in {a.path for a in client.list_artifacts(run.info.run_id)}
-    assert not (project.path / "mlruns").exists()
+    assert {path.name for path in (project.path / "mlruns").iterdir()} == {"ledger"}
 
     # The server dies while a case runs: the verdict stands and the result is kept.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    tracker = Tracker(Store(uri, None, tmp_path / "unsent"), "tiny", tmp_path)
+    tracker = Tracker(Destination(uri, None, tmp_path / "ledger"), "tiny", tmp_path)
     tracker.start_session({})
-    run_id = tracker.start_case(tiny_case, role="check")
+    evaluator = evaluator_of(tracker, tmp_path)
+    evaluator.submit(tiny_case)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    tracker.finish_case(run_id, run_case(tiny_case, Context(accelerator="cpu")))
-    (kept,) = (tmp_path / "unsent").iterdir()
-    assert json.loads((kept / "result.json").read_text())["case"] == tiny_case.id
-    assert any("are kept in" in text for text in tracker.problems)
+    evaluation = evaluator.evaluate(tiny_case)
+    assert evaluation.verdict.status == "no reference"
+    (kept,) = Ledger(tmp_path / "ledger").entries()
+    assert kept.result.score == evaluation.verdict.mean
+    assert tracker.problems
     tracker.finish_session("", [], {}, "FINISHED")
 
 
@@ -263,10 +276,10 @@ def test_a_run_whose_id_nobody_learnt_is_ended_too(
     tracker: Tracker, shared_store: str, tiny_case: Case, tmp_path: Path
 ) -> None:
     """An interrupt may come after the store has made a run and before it is known here."""
-    lost = tracker.start_case(tiny_case, role="check")
+    lost = tracker.start_case(tiny_case, role="check", entry="x")
     other = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
     other.start_session({})
-    theirs = other.start_case(tiny_case, role="check")
+    theirs = other.start_case(tiny_case, role="check", entry="x")
     tracker.finish_session("", [], {}, "KILLED")
 
     def status(run_id: str | None) -> str:

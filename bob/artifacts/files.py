@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bob.case import Result, Verdict
+from bob.case import Outcomes, QueryOutcomes, Result, Verdict
 from bob.tabular import csv_bytes
 
 
@@ -114,6 +117,20 @@ def outcomes_csv(result: Result) -> bytes | None:
     return csv_bytes(header, rows)
 
 
+def arrays_of(part: Outcomes | QueryOutcomes) -> dict[str, NDArray[Any]]:
+    """The arrays of per-sample or per-query outcomes, by name."""
+    values = {field.name: getattr(part, field.name) for field in fields(part)}
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+
+def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as a compressed ``.npz`` file."""
+    buffer = io.BytesIO()
+    save: Any = np.savez_compressed  # its types take array names for options
+    save(buffer, **arrays)
+    return buffer.getvalue()
+
+
 def result_files(result: Result) -> dict[str, bytes]:
     """Every file of a result by name."""
     from bob.artifacts.plots import confusion_matrix, learning_curve
@@ -121,9 +138,9 @@ def result_files(result: Result) -> dict[str, bytes]:
     files: dict[str, bytes] = {
         "result.json": (json.dumps(result_record(result), indent=1) + "\n").encode()
     }
-    samples = outcomes_csv(result)
-    if samples is not None:
-        files["outcomes.csv"] = samples
+    for name, part in (("outcomes.npz", result.outcomes), ("queries.npz", result.queries)):
+        if part is not None:
+            files[name] = packed(arrays_of(part))
     for name, picture in (
         ("confusion_matrix.png", confusion_matrix(result)),
         ("learning_curve.png", learning_curve(result)),

@@ -1,8 +1,13 @@
-"""Where cases run: in this process, or wherever an executor takes them."""
+"""Where cases run: in this process, or wherever an executor takes them.
+
+An executor takes submissions and gives events. The evaluator asks it to go on while a test waits
+for a case, and takes whatever has happened, to any case, in any order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -12,18 +17,68 @@ from bob.errors import unknown
 EXECUTORS = {"inline": "bob.executors.inline:InlineExecutor"}
 
 
-class Handle(Protocol):
-    """A submitted case."""
+@dataclass(frozen=True)
+class Submission:
+    """A case to run.
 
-    def result(self, emit: Callable[[Progress], None]) -> Result:
-        """Wait for the case; progress arrives at ``emit`` meanwhile, in the calling thread."""
+    Attributes:
+        ticket: What events name it by; unique within a session.
+    """
+
+    ticket: str
+    case: Case
+    context: Context
+
+
+@dataclass(frozen=True)
+class Started:
+    """A case has begun to run. Once a ticket, before anything else of it."""
+
+    ticket: str
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """A running case has come further."""
+
+    ticket: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A case has ended, well or not; see ``Result.failure``. Once a ticket, the last of it."""
+
+    ticket: str
+    result: Result
+
+
+Event = Started | Progressed | Finished
+Deliver = Callable[[Event], None]
 
 
 class Executor(Protocol):
-    """Runs cases through ``run_case``."""
+    """Runs cases through ``run_case``; ``bob.executors.contract`` tests one."""
 
-    def submit(self, case: Case, context: Context) -> Handle:
-        """Take a case; it may start at once or when its result is asked for."""
+    def submit(self, submission: Submission) -> None:
+        """Take a case; it may start at once or later."""
+
+    def advance(self, deliver: Deliver, *, waiting_for: str) -> None:
+        """Go on until something has happened, and deliver it in the calling thread.
+
+        It may return with nothing delivered, so that the caller can look about, but not later than
+        after a second without an event.
+
+        Args:
+            deliver: Takes events. It may submit and cancel cases meanwhile.
+            waiting_for: Ticket of the case that the caller needs next.
+        """
+
+    def cancel(self, tickets: Collection[str]) -> None:
+        """Do not start these, and stop those that run where that is possible.
+
+        Events of a cancelled ticket may still come; the caller lets them pass.
+        """
 
     def shutdown(self, *, cancel: bool) -> None:
         """Let go of everything; with ``cancel``, of running cases too."""

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from bob import __version__
+from bob.artifacts.files import packed
 from bob.case import Case, Result, Verdict
 from bob.errors import BobError
 from bob.hashing import digest_of, file_name
@@ -269,10 +270,7 @@ def _fill(folder: Path, recorded: Recorded) -> None:
     files = {f"files/{name}": content for name, content in recorded.result.files.items()}
     arrays = result_arrays(recorded.result)
     if arrays:
-        buffer = io.BytesIO()
-        save: Any = np.savez_compressed  # its types take array names for options
-        save(buffer, **arrays)
-        files["arrays.npz"] = buffer.getvalue()
+        files["arrays.npz"] = packed(arrays)
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _write_new(folder / name, content)

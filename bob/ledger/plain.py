@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from bob.artifacts.files import arrays_of
 from bob.case import (
     Case,
     Comparison,
@@ -137,12 +137,8 @@ def result_arrays(result: Result) -> dict[str, NDArray[Any]]:
     """The arrays of a result by name: outcomes per sample, and per query of a retrieval."""
     arrays: dict[str, NDArray[Any]] = {}
     for part in (result.outcomes, result.queries):
-        if part is None:
-            continue
-        for field in fields(part):
-            value = getattr(part, field.name)
-            if isinstance(value, np.ndarray):
-                arrays[field.name] = value
+        if part is not None:
+            arrays |= arrays_of(part)
     return arrays
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bob.ledger.ledger import Recorded
-from bob.protocols import PROTOCOLS
+from bob.protocols import PROTOCOLS, Judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
             scale=case.scale,
             seed=case.seed,
             metric=name,
-            unit=metric.scale if metric else "",
+            unit=unit_of(metric),
             value=float(value),
             higher_is_better=metric.higher_is_better if metric else None,
             is_score=name == case.metric,
@@ -109,6 +109,11 @@ def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
             mlflow_run=mlflow_run,
             time=recorded.time,
         )
+
+
+def unit_of(metric: Judged | None) -> str:
+    """How a judged metric spreads; empty for one that is not judged."""
+    return metric.scale if metric else ""
 
 
 def ordered_tasks(scores: Iterable[Score]) -> list[str]:

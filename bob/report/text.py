@@ -34,8 +34,9 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
         scores = ", ".join(f"{seed}: {score:.4f}" for seed, score in verdict.scores.items())
         lines.append(f"  {case.metric} by seed  {scores}{stage}")
     lines += [f"  note        {text}" for text in verdict.warnings]
-    if evaluation.run_ids:
-        lines.append(f"  MLflow      run {evaluation.run_ids[-1]} in {store}")
+    run_id = evaluation.run_id or next(reversed(evaluation.run_ids), None)
+    if run_id:
+        lines.append(f"  MLflow      run {run_id} in {store}")
     lines.append(f"  repeat      {repeat}")
     return "\n".join(lines)
 

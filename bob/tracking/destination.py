@@ -14,21 +14,21 @@ _REACH_SECONDS = 5
 
 
 @dataclass(frozen=True)
-class Store:
+class Destination:
     """Where runs are recorded.
 
     Attributes:
         uri: MLflow tracking URI.
         artifacts: Folder for artifacts of a local store; none lets the server choose.
-        unsent: Folder for results that the store did not take.
+        ledger: Folder where every result is kept before it is sent.
     """
 
     uri: str
     artifacts: Path | None
-    unsent: Path
+    ledger: Path
 
 
-def resolve_store(root: Path, uri: str | None) -> Store:
+def resolve_store(root: Path, uri: str | None) -> Destination:
     """The store for a tracking URI; by default ``mlruns/mlflow.db`` under ``root``.
 
     Relative SQLite paths are taken from ``root``.
@@ -39,16 +39,16 @@ def resolve_store(root: Path, uri: str | None) -> Store:
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         path = path if path.is_absolute() else root / path
-        return Store(f"sqlite:///{path}", path.parent / "artifacts", local / "unsent")
+        return Destination(f"sqlite:///{path}", path.parent / "artifacts", local / "ledger")
     if "://" not in uri and uri != "databricks":
         raise BobError(
             f"Tracking URI {uri!r} is a folder; MLflow's file store is no longer supported. Use "
             f"sqlite:///{uri.rstrip('/')}/mlflow.db or the address of a server."
         )
-    return Store(uri, None, local / "unsent")
+    return Destination(uri, None, local / "ledger")
 
 
-def check_reachable(store: Store) -> None:
+def check_reachable(store: Destination) -> None:
     """Fail now rather than after training.
 
     Raises:

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from bob.case import Case, Progress, Result, Verdict
+from bob.case import Case, Progress, Verdict
+from bob.ledger.ledger import Recorded
+
+Pair = tuple[str | None, Recorded]
+"""The id of a run, none where the store did not take it, and what came out of it."""
 
 
 class Recorder(Protocol):
     """What an evaluator needs of a tracker."""
 
-    def start_case(self, case: Case, *, role: str) -> str | None:
+    def start_case(self, case: Case, *, role: str, entry: str) -> str | None:
         """Open the run of a case; returns its id."""
 
     def log_progress(self, run_id: str | None, progress: Progress) -> None:
         """Log the metrics of an epoch."""
 
-    def finish_case(self, run_id: str | None, result: Result) -> None:
+    def finish_case(self, run_id: str | None, recorded: Recorded) -> None:
         """Log what came out and end the run."""
 
-    def log_verdict(self, run_ids: Sequence[str | None], verdict: Verdict) -> None:
-        """Tag the runs a verdict rests on."""
+    def log_verdict(self, pairs: Sequence[Pair], verdict: Verdict, *, name: str) -> str | None:
+        """Log what the runs mean; returns the id of the run that stands for the case."""
 
     def kill(self, run_id: str | None) -> None:
         """Mark a run that was interrupted."""
@@ -30,18 +34,19 @@ class Recorder(Protocol):
 class NoTracker:
     """Records nothing, for machines without MLflow and for measurements of the rest."""
 
-    def start_case(self, case: Case, *, role: str) -> str | None:
+    def start_case(self, case: Case, *, role: str, entry: str) -> str | None:
         """No run."""
         return None
 
     def log_progress(self, run_id: str | None, progress: Progress) -> None:
         """Nothing."""
 
-    def finish_case(self, run_id: str | None, result: Result) -> None:
+    def finish_case(self, run_id: str | None, recorded: Recorded) -> None:
         """Nothing."""
 
-    def log_verdict(self, run_ids: Sequence[str | None], verdict: Verdict) -> None:
+    def log_verdict(self, pairs: Sequence[Pair], verdict: Verdict, *, name: str) -> str | None:
         """Nothing."""
+        return None
 
     def kill(self, run_id: str | None) -> None:
         """Nothing."""

@@ -1,0 +1,60 @@
+"""``bob sync``: send what an MLflow store does not have yet."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_command(commands: Any, shared: argparse.ArgumentParser | None = None) -> None:
+    """Add ``bob sync`` to the subcommands."""
+    parser = commands.add_parser(
+        "sync",
+        help="send results that an MLflow store does not have yet, from the ledger",
+        description="Every result is kept under mlruns/ledger before anything else. This sends "
+        "what a store lacks: every case once, however often it is run.",
+    )
+    parser.add_argument("--tracking-uri", default="", help="where to; as pytest's option")
+    parser.add_argument("--session", action="append", default=[], help="only this one; repeatable")
+    parser.add_argument("--ledger", default="", metavar="DIR", help="mlruns/ledger by default")
+    parser.set_defaults(run=_sync)
+
+
+def _sync(args: argparse.Namespace) -> int:
+    import os
+
+    from bob.errors import BobError, unknown
+    from bob.ledger import Ledger
+    from bob.tracking.destination import check_reachable, resolve_store
+    from bob.tracking.sync import sync
+    from bob.tracking.writer import Writer
+
+    uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    destination = resolve_store(Path.cwd(), uri)
+    ledger = Ledger(Path(args.ledger) if args.ledger else destination.ledger)
+    sessions = ledger.sessions()
+    if not sessions:
+        raise BobError(
+            f"There is no session under {ledger.root}. Run this where pytest was run, or name the "
+            "folder with --ledger."
+        )
+    for name in args.session:
+        if name not in sessions:
+            raise unknown("session", name, sessions)
+    check_reachable(destination)
+    report = sync(ledger, Writer(destination), sessions=args.session)
+    print(
+        f"{_count(report.sent, 'result')} and {_count(report.verdicts, 'verdict')} sent to "
+        f"{destination.uri}"
+        + (f", {report.mended} of which it had a part" if report.mended else "")
+        + f"; {report.present} were there already."
+    )
+    for damage in ledger.damaged:
+        print(f"left out: {damage}", file=sys.stderr)
+    return 1 if ledger.damaged else 0
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,260 @@
+"""What MLflow is told, as plain data: pure functions from records to params, tags and metrics.
+
+The live record and ``bob sync`` both go through these, so that a run that was sent later says what
+one says that was never disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import Any
+
+from bob.artifacts.files import result_files, verdict_record
+from bob.case import Case, Result, Trial, Verdict
+from bob.ledger.ledger import Recorded
+
+TEXT_LIMIT = 500
+"""Characters of a tag or parameter that MLflow takes everywhere."""
+
+Point = tuple[str, float, int]
+"""Name, value and step of a metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContent:
+    """A part of what an MLflow run holds.
+
+    Attributes:
+        dataset: Name, digest, source and profile of its dataset.
+        files: Artifacts by name.
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[Point, ...] = ()
+    dataset: Mapping[str, str] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def experiment_name(scale: str, task: str) -> str:
+    """The experiment of a task at a scale: what is compared shares one."""
+    return f"bob/{scale}/{task}"
+
+
+def run_name(case: Case) -> str:
+    """Name of the run of one seed."""
+    return f"{case.name}-s{case.seed}"
+
+
+def started(case: Case, *, role: str, entry: str) -> RunContent:
+    """What is known before a case runs."""
+    return RunContent(
+        tags={
+            **case_tags(case),
+            "bob.seed": str(case.seed),
+            "bob.role": role,
+            "bob.entry": entry,
+            "bob.level": "case",
+        },
+        params={**_params(case), "seed": str(case.seed)},
+        dataset=_dataset(case),
+    )
+
+
+def epoch(values: Mapping[str, float], step: int) -> tuple[Point, ...]:
+    """The metrics of an epoch that ended, counted from 1."""
+    return tuple((name, float(value), step) for name, value in values.items())
+
+
+def finished(result: Result) -> RunContent:
+    """What came out of one seed."""
+    reported = result.history[-1] if result.history else {}
+    values = {name: value for name, value in result.metrics.items() if name not in reported}
+    values |= {f"seconds_{phase}": value for phase, value in result.timings.items()}
+    values["peak_memory_mb"] = result.peak_memory_mb
+    tags = {f"env.{name}": value for name, value in result.environment.items()}
+    tags |= {
+        "bob.weights": result.weights_digest,
+        "bob.data": result.data_digest,
+        "bob.run_key": result.run_key,
+        "bob.metrics": " ".join(result.metrics),
+    }
+    if result.case.backbone.licence:
+        tags["bob.licence"] = result.case.backbone.licence
+    if result.failure:
+        tags["bob.failure"] = f"{result.failure.kind}: {result.failure.message}"
+    chosen = [trial for trial in result.trials if trial.chosen]
+    if len(chosen) == 1:
+        tags["bob.chosen"] = chosen[0].label
+    return RunContent(tags=tags, metrics=epoch(values, 0), files=result_files(result))
+
+
+def curve(recorded: Recorded) -> tuple[Point, ...]:
+    """The metrics of every epoch, as they were told while the case ran."""
+    return tuple(point for step, values in recorded.curve for point in epoch(values, step))
+
+
+def judged(verdict: Verdict) -> RunContent:
+    """What a verdict adds to the runs that it rests on: bands of every judged metric."""
+    tags = {
+        "bob.verdict": verdict.status.value,
+        "bob.reason": verdict.reason,
+        "bob.origin": verdict.origin,
+        "mlflow.note.content": f"**{verdict.status.value}**: {verdict.reason}",
+    }
+    values: dict[str, float] = {}
+    if verdict.score is not None:
+        score = verdict.score
+        values = {
+            "band_low": score.low, "band_high": score.high, "delta": score.delta, "z": score.z,
+        }  # fmt: skip
+    for comparison in verdict.comparisons:
+        values[f"{comparison.metric}_band_low"] = comparison.low
+        values[f"{comparison.metric}_band_high"] = comparison.high
+        values[f"{comparison.metric}_delta"] = comparison.delta
+        if not comparison.exact:
+            values[f"{comparison.metric}_z"] = comparison.z
+    for published in verdict.published:
+        values[f"published/{published.metric}"] = published.published
+        values[f"published_delta/{published.metric}"] = published.delta
+    if verdict.published:
+        sources = dict.fromkeys(published.source for published in verdict.published)
+        tags["bob.published"] = "; ".join(sources)
+    return RunContent(tags=tags, metrics=epoch(values, 0))
+
+
+def parent_of(recorded: Sequence[Recorded], verdict: Verdict, *, name: str) -> RunContent:
+    """The run that stands for a case of several seeds: mean, spread, band, verdict, pictures.
+
+    Args:
+        recorded: One entry a seed, in the order they ran; at least two.
+        verdict: What they mean together.
+        name: Of the verdict in the ledger.
+    """
+    from bob.artifacts.seeds import seeds_picture
+
+    results = [entry.result for entry in recorded]
+    case = results[0].case
+    scored = [result for result in results if result.failure is None]
+    means, spreads = mean_and_spread(result.metrics for result in scored)
+    judged_names = [metric.name for metric in case.judged]
+    values = {
+        **means,
+        **{f"{metric}_spread": spreads[metric] for metric in judged_names if metric in spreads},
+        "seeds": float(len(scored)),
+        "seconds_total": sum(result.timings.get("total", 0.0) for result in results),
+        "peak_memory_mb": max(result.peak_memory_mb for result in results),
+    }
+    part = judged(verdict)
+    tags = {
+        **case_tags(case),
+        "bob.role": recorded[0].role,
+        "bob.level": "case",
+        "bob.verdict_name": name,
+        "bob.seeds": " ".join(str(result.case.seed) for result in results),
+        "bob.metrics": " ".join(means),
+        **part.tags,
+    }
+    files = {"verdict.json": (json.dumps(verdict_record(verdict), indent=1) + "\n").encode()}
+    if scored:
+        files["seeds.png"] = seeds_picture(case, scored, verdict)
+    return RunContent(
+        tags=tags,
+        params={**_params(case), "seed": " ".join(str(result.case.seed) for result in results)},
+        metrics=(*epoch(values, 0), *part.metrics),
+        dataset=_dataset(case),
+        files=files,
+    )
+
+
+def nested(parent: str) -> RunContent:
+    """What makes the run of a seed one of several."""
+    return RunContent(tags={"mlflow.parentRunId": parent, "bob.level": "seed"})
+
+
+def tried(case: Case, trial: Trial, *, parent: str) -> RunContent:
+    """The run of a setting of a grid that was tried, under its case's run."""
+    tags = {
+        **case_tags(case),
+        "bob.seed": str(case.seed),
+        "mlflow.parentRunId": parent,
+        "bob.role": "trial",
+        "bob.level": "trial",
+        "bob.chosen": str(trial.chosen).lower(),
+        **({"bob.group": trial.group} if trial.group else {}),
+        **({"bob.failure": trial.failure} if trial.failure else {}),
+    }
+    params = {name: f"{value:g}" for name, value in trial.params.items()}
+    params |= {"seed": str(case.seed)} | ({"group": trial.group} if trial.group else {})
+    values = {**trial.metrics, "seconds_total": trial.seconds}
+    return RunContent(tags=tags, params=params, metrics=epoch(values, 0))
+
+
+def trial_name(case: Case, trial: Trial) -> str:
+    """Name of the run of a tried setting."""
+    return f"{run_name(case)}: {', '.join(filter(None, (trial.group, trial.label)))}"
+
+
+def session_summary(
+    table: str,
+    rows: Sequence[Mapping[str, Any]],
+    counts: Mapping[str, int],
+    further: Mapping[str, bytes],
+) -> RunContent:
+    """What a session came to: tables as files and cases by verdict."""
+    values = {f"cases_{name.replace(' ', '_')}": float(count) for name, count in counts.items()}
+    files = {
+        "summary.md": table.encode(),
+        "summary.json": (json.dumps(list(rows), indent=1) + "\n").encode(),
+        **further,
+    }
+    return RunContent(metrics=epoch(values, 0), files=files)
+
+
+def case_tags(case: Case) -> dict[str, str]:
+    """The axes a run is searched and compared by."""
+    return {
+        "bob.backbone": case.backbone.key,
+        "bob.family": case.backbone.family,
+        "bob.pretraining": case.backbone.pretraining,
+        "bob.task": case.task,
+        "bob.dataset": case.dataset.key,
+        "bob.case": case.id,
+        "bob.protocol": case.protocol,
+        **({"bob.engine": case.engine} if case.engine else {}),
+        **({"bob.variant": case.variant} if case.variant else {}),
+    }
+
+
+def mean_and_spread(
+    metrics: Iterable[Mapping[str, float]],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and standard deviation over seeds of every metric that all of them have."""
+    rows = list(metrics)
+    names = [name for name in rows[0] if all(name in row for row in rows)] if rows else []
+    columns = {name: [row[name] for row in rows] for name in names}
+    spreads = {name: stdev(values) for name, values in columns.items() if len(values) > 1}
+    return {name: fmean(values) for name, values in columns.items()}, spreads
+
+
+def _params(case: Case) -> dict[str, str]:
+    return {
+        "backbone": case.backbone.key,
+        "source": case.backbone.source,
+        **{f"arg.{name}": str(value) for name, value in case.backbone.arguments.items()},
+        **{name: str(value) for name, value in case.recipe.model_dump().items()},
+        "dataset": case.dataset.key,
+    }
+
+
+def _dataset(case: Case) -> dict[str, str]:
+    sizes = {"classes": case.dataset.classes, "test_images": case.dataset.test_size}
+    return {
+        "name": case.dataset.key,
+        "digest": (case.dataset.sha256 or case.protocol)[:8],
+        "source": json.dumps(case.dataset.identity),
+        "profile": json.dumps(sizes),
+    }

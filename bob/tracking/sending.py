@@ -1,0 +1,104 @@
+"""Whole runs into a store: what the live record and ``bob sync`` do alike."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from bob import __version__
+from bob.case import Verdict
+from bob.gitinfo import git_state
+from bob.ledger.ledger import Recorded
+from bob.tracking import projection
+from bob.tracking.projection import RunContent, experiment_name
+from bob.tracking.writer import Writer
+
+Sent = tuple[str, Recorded]
+"""The id of a run and what came out of it."""
+
+
+def session_facts(root: Path, scale: str) -> dict[str, str]:
+    """What holds for every run of a session: scale, version, user, commit.
+
+    Args:
+        root: Folder whose repository is asked for its commit.
+        scale: Key of the scale.
+    """
+    facts = {
+        "bob.scale": scale,
+        "bob.version": __version__,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": root.name,
+    }
+    with suppress(OSError, KeyError):  # an account without a name, as in some containers
+        facts["mlflow.user"] = getpass.getuser()
+    git = git_state(root)
+    if git is not None:
+        facts["mlflow.source.git.commit"] = git.commit
+        facts["bob.git_dirty"] = str(git.dirty).lower()
+    return facts
+
+
+def common_tags(session: str, facts: Mapping[str, str]) -> dict[str, str]:
+    """Tags that every run of a session has."""
+    return {"bob.session": session, **facts}
+
+
+def send_trials(
+    writer: Writer, recorded: Recorded, parent: str, *, common: Mapping[str, str]
+) -> None:
+    """A nested run for every setting of a grid that was tried.
+
+    Args:
+        writer: Where to.
+        recorded: The result that they belong to.
+        parent: Id of its run.
+        common: Tags of the session.
+    """
+    case = recorded.result.case
+    for trial in recorded.result.trials:
+        content = projection.tried(case, trial, parent=parent)
+        run_id = writer.create(
+            experiment_name(case.scale, case.task),
+            projection.trial_name(case, trial),
+            {**common, **content.tags},
+        )
+        writer.add(run_id, RunContent(params=content.params, metrics=content.metrics))
+        writer.end(run_id, "FAILED" if trial.failure else "FINISHED")
+
+
+def send_verdict(
+    writer: Writer, sent: Sequence[Sent], verdict: Verdict, *, name: str, common: Mapping[str, str]
+) -> str:
+    """What runs mean: on the run itself, or on a parent of several, which become nested.
+
+    Args:
+        writer: Where to.
+        sent: The runs, in the order of their seeds; at least one.
+        verdict: What they mean together.
+        name: Of the verdict in the ledger.
+        common: Tags of the session.
+
+    Returns:
+        Id of the run that stands for the case.
+    """
+    part = projection.judged(verdict)
+    if len(sent) == 1:
+        run_id = sent[0][0]
+        writer.add(run_id, RunContent(metrics=part.metrics, tags=part.tags))
+        return run_id
+    recorded = [entry for _, entry in sent]
+    case = recorded[0].result.case
+    content = projection.parent_of(recorded, verdict, name=name)
+    parent = writer.create(
+        experiment_name(case.scale, case.task), case.name, {**common, "bob.verdict_name": name}
+    )
+    for run_id, _ in sent:
+        tags = {**projection.nested(parent).tags, **part.tags}
+        writer.add(run_id, RunContent(tags=tags))
+    writer.add(parent, content)
+    failed = any(entry.result.failure for entry in recorded)
+    writer.end(parent, "FAILED" if failed else "FINISHED")
+    return parent

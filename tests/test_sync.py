@@ -1,0 +1,205 @@
+"""``bob sync``: what a store missed is sent from the ledger, every case exactly once."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bob.ledger import Ledger, score_rows
+from bob.tracking import resolve_store
+from bob.tracking.read import scores_of_store
+from bob.tracking.sync import sync
+from bob.tracking.writer import Writer
+from tests.test_tracking import server
+
+__all__ = ["server"]
+
+TIMES = re.compile(r"^(seconds_|peak_memory|system/)")
+
+
+EmptyStore = Callable[[Path], str]
+
+
+def writer_of(folder: Path, name: str) -> Writer:
+    return Writer(resolve_store(folder, f"sqlite:///{folder / name}"))
+
+
+def facts_of(writer: Writer) -> dict[str, dict[str, Any]]:
+    """Everything a store says of every run, less ids and times, by what the run is of."""
+    client = writer.client
+    found: dict[str, dict[str, Any]] = {}
+    names: dict[str, str] = {}
+    runs = []
+    for experiment in client.search_experiments(filter_string="name LIKE 'bob/%'"):
+        for run in writer.search([experiment.experiment_id]):
+            names[run.info.run_id] = f"{experiment.name} {run.info.run_name}"
+            runs.append((experiment.name, run))
+    for experiment_name, run in runs:
+        key = f"{experiment_name} {run.info.run_name}"
+        assert key not in found, f"{key} is there twice"
+        tags = dict(run.data.tags)
+        parent = tags.pop("mlflow.parentRunId", None)
+        points = {
+            name: [
+                (point.step, str(point.value))
+                for point in client.get_metric_history(run.info.run_id, name)
+            ]
+            for name in run.data.metrics
+            if not TIMES.match(name)
+        }
+        found[key] = {
+            "status": run.info.status,
+            "tags": {k: v for k, v in tags.items() if "artifact" not in k},
+            "params": dict(run.data.params),
+            "metrics": points,
+            "timed": sorted(name for name in run.data.metrics if TIMES.match(name)),
+            "parent": names.get(parent) if parent else None,
+            "files": sorted(item.path for item in client.list_artifacts(run.info.run_id)),
+            "data": [str(given.dataset.to_dictionary()) for given in run.inputs.dataset_inputs],
+        }
+    return found
+
+
+@pytest.fixture
+def session(project: pytest.Pytester, empty_store: EmptyStore) -> Path:
+    """A project in which two seeds of two cases have run, undisturbed, and an empty store."""
+    uri = empty_store(project.path / "undisturbed.db")
+    empty_store(project.path / "later.db")
+    done = project.runpytest("--tracking-uri", uri, "--seeds", "2")
+    done.assert_outcomes(passed=2, warnings=2)
+    return project.path
+
+
+def test_an_empty_store_gets_what_an_undisturbed_one_has(session: Path) -> None:
+    ledger = Ledger(session / "mlruns" / "ledger")
+    writer = writer_of(session, "later.db")
+    report = sync(ledger, writer)
+    assert (report.sent, report.mended, report.verdicts, report.sessions) == (4, 0, 2, 1)
+    assert facts_of(writer) == facts_of(writer_of(session, "undisturbed.db"))
+    levels = [run["tags"]["bob.level"] for run in facts_of(writer).values()]
+    assert sorted(levels) == ["case", "case", "seed", "seed", "seed", "seed", "session"]
+
+
+def test_a_second_time_sends_nothing(session: Path) -> None:
+    ledger = Ledger(session / "mlruns" / "ledger")
+    for name in ("undisturbed.db", "later.db", "later.db"):
+        report = sync(ledger, writer_of(session, name))
+    assert (report.sent, report.mended, report.verdicts, report.sessions) == (0, 0, 0, 0)
+    assert report.present == 4
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_half_way_is_made_good(session: Path, empty_store: EmptyStore) -> None:
+    reference = facts_of(writer_of(session, "undisturbed.db"))
+    command = [sys.executable, "-m", "bob.cli", "sync", "--tracking-uri"]
+    for moment in (1, 2, 3, 5):
+        uri = empty_store(session / f"killed{moment}.db")
+        process = subprocess.Popen([*command, uri], cwd=session, stdout=subprocess.DEVNULL)
+        database = session / f"killed{moment}.db"
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if _rows(database, "runs") >= moment:
+                break
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        subprocess.run([*command, uri], cwd=session, check=True, capture_output=True)
+        assert facts_of(writer_of(session, database.name)) == reference
+
+
+def _rows(database: Path, table: str) -> int:
+    import sqlite3
+    from contextlib import closing
+
+    if not database.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            return int(connection.execute(f"select count(*) from {table}").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_the_three_readers_give_the_same_rows(session: Path) -> None:
+    ledger = Ledger(session / "mlruns" / "ledger")
+    ours = [row for entry in ledger.entries() for row in score_rows(entry)]
+    theirs = list(scores_of_store(writer_of(session, "undisturbed.db"), scale="tiny"))
+    assert len(ours) == len(theirs) > 0
+    ids = {row.mlflow_run for row in theirs}
+    assert len(ids) == 4
+
+    def facts(row: Any) -> tuple[Any, ...]:
+        return tuple(
+            value for name, value in sorted(vars(row).items()) if name not in ("mlflow_run", "time")
+        )
+
+    assert sorted(map(facts, ours), key=repr) == sorted(map(facts, theirs), key=repr)
+
+
+@pytest.mark.slow
+def test_a_server_that_was_away_gets_every_case_once(
+    project: pytest.Pytester,
+    server: tuple[str, subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    empty_store: EmptyStore,
+) -> None:
+    """The server dies under the session's first case; the rest is sent to another store."""
+    uri, process = server
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    project.makeconftest(
+        f"""
+        import os, signal
+
+        def pytest_bob_evaluated(config, evaluation):
+            try:
+                os.killpg({process.pid}, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        """
+    )
+    done = project.runpytest("--tracking-uri", uri, "--seeds", "2")
+    done.assert_outcomes(passed=2, warnings=2)
+    done.stdout.fnmatch_lines(["*not recorded in MLflow*", "*bob sync --tracking-uri*"])
+    again = project.runpytest(
+        "--tracking-uri", empty_store(project.path / "undisturbed.db"), "--seeds", "2",
+        "--noconftest",
+    )  # fmt: skip
+    again.assert_outcomes(passed=2, warnings=2)
+    ledger = Ledger(project.path / "mlruns" / "ledger")
+    disturbed, whole = ledger.sessions()
+    empty_store(project.path / "later.db")
+    writer = writer_of(project.path, "later.db")
+    report = sync(ledger, writer, sessions=[disturbed])
+    assert (report.sent, report.verdicts, report.sessions) == (4, 2, 1)
+
+    def less_session(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        text = repr(facts).replace(disturbed, "S").replace(whole, "S")
+        rewritten: dict[str, dict[str, Any]] = eval(text)
+        return rewritten
+
+    assert less_session(facts_of(writer)) == less_session(
+        facts_of(writer_of(project.path, "undisturbed.db"))
+    )
+
+
+def test_damage_is_named_and_the_rest_is_sent(session: Path) -> None:
+    ledger = Ledger(session / "mlruns" / "ledger")
+    (name,) = ledger.sessions()
+    entry = next(iter((session / "mlruns" / "ledger" / name).glob("finetune-*-s1-*")))
+    (entry / "result.json").write_text("{")
+    done = subprocess.run(
+        [sys.executable, "-m", "bob.cli", "sync", "--tracking-uri", "sqlite:///later.db"],
+        cwd=session, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "3 results" in done.stdout
+    assert f"{entry}: result.json is cut off or not JSON" in done.stderr
