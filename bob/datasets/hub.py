@@ -178,10 +178,10 @@ def _scored(path: str, splits: Any, train: str, target: str, split: str, *, draw
 
 
 def _read(path: str, config: str | None, revision: str | None) -> Any:
-    found = _attempt(path, config, revision)
-    if isinstance(found, BobError):
-        raise found
-    return found
+    splits = _attempt(path, config, revision)
+    if isinstance(splits, BobError):
+        raise splits
+    return splits
 
 
 @lru_cache(maxsize=8)

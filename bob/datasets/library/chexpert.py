@@ -56,7 +56,9 @@ def _split(file: Path, policy: Mapping[str, float]) -> ImageSplit:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
             absent = [
-                one for one in ("Path", _VIEW, *LABELS) if one not in (reader.fieldnames or ())
+                column
+                for column in ("Path", _VIEW, *LABELS)
+                if column not in (reader.fieldnames or ())
             ]
             if absent:
                 raise refused(
@@ -67,7 +69,9 @@ def _split(file: Path, policy: Mapping[str, float]) -> ImageSplit:
                 if row[_VIEW] == "Frontal":
                     # paths start with the name the archive's folder was published under
                     names.append(f"{place}/{row['Path'].split('/', 1)[-1]}")
-                    targets.append([_value(row[one], policy[one], file, reader) for one in LABELS])
+                    targets.append(
+                        [_value(row[label], policy[label], file, reader) for label in LABELS]
+                    )
     except (OSError, UnicodeDecodeError) as error:
         raise refused(f"Cannot read {file}: {error}.") from None
     if not names:
