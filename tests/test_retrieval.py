@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bob.errors import BobError
 from bob.retrieval.blocks import encode
-from bob.retrieval.search import TensorRows, normalised, ranks, search
+from bob.retrieval.search import TensorRows, ranks, search, unit_rows
 
 some = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -60,7 +60,7 @@ def test_equal_rows_are_exact_ties_wherever_they_lie(seed: int, n: int, width: i
     few = torch.tensor(rng.standard_normal((5, width)), dtype=torch.float32)
     kind = torch.tensor(rng.integers(0, 5, n))
     queries = torch.tensor(rng.standard_normal((3, width)), dtype=torch.float32)
-    by_kind = (normalised(queries) @ normalised(few).T).double()
+    by_kind = (unit_rows(queries) @ unit_rows(few).T).double()
     tops = by_kind.topk(2, dim=1)
     decided = tops.values[:, 0] - tops.values[:, 1] > 1e-5
     for block in (1, 1024):
@@ -133,7 +133,7 @@ def test_search_agrees_with_faiss() -> None:
 
 def test_cosine_of_extreme_and_zero_rows() -> None:
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30], [3e-30, 4e-30], [-3.0, -4.0]])
-    unit = normalised(rows)
+    unit = unit_rows(rows)
     expected = torch.tensor([[0.6, 0.8], [0, 0], [0.6, 0.8], [0.6, 0.8], [-0.6, -0.8]])
     assert torch.allclose(unit, expected)
     assert rows[0, 0] == 3.0

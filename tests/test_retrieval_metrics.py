@@ -28,7 +28,7 @@ from bob.retrieval.metrics import (
     split_relevance,
     summarise,
 )
-from bob.retrieval.search import normalised
+from bob.retrieval.search import unit_rows
 from tests.test_retrieval import full_ranking, integers, positions, seeds, some
 
 SETTINGS: tuple[Setting, ...] = ("easy", "medium", "hard")
@@ -89,7 +89,7 @@ def test_metrics_follow_their_definitions(seed: int, q: int, n: int, cosine: boo
     queries = torch.eye(3)[torch.tensor(rng.integers(0, 3, q))]
     database = integers(rng, n, 3, 3) if not cosine else torch.eye(3)[rng.integers(0, 3, n)] * 2
     orders = full_ranking(
-        (queries @ (normalised(database) if cosine else database).T).numpy()
+        (queries @ (unit_rows(database) if cosine else database).T).numpy()
     ).tolist()
     relevance, groups = [], []
     for _ in range(q):

@@ -7,9 +7,9 @@ from importlib.metadata import EntryPoint, entry_points
 
 from pydantic import TypeAdapter, ValidationError
 
+from bob.catalog.backbone_spec import family_of
 from bob.catalog.load import Catalog
 from bob.catalog.schema import BackboneEntry, Key
-from bob.catalog.spec import family_of
 from bob.errors import BobError
 from bob.objects import import_object
 

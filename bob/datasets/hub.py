@@ -34,7 +34,7 @@ _TEST_NAMES = ("test", "validation", "val", "valid")
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableImages:
     """Encoded images in a column of a table on disk.
 
     Attributes:
@@ -238,7 +238,7 @@ def _split(
 
     encoded = table.with_format(None).cast_column(column, datasets.Image(decode=False))
     return ImageSplit(
-        source=Rows(encoded, column, [row for row, _ in rows], what),
+        source=TableImages(encoded, column, [row for row, _ in rows], what),
         targets=torch.tensor([position[name] for _, name in rows], dtype=torch.int64),
     )
 

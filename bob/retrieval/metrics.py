@@ -19,7 +19,7 @@ import torch
 from bob.datasets.base import Relevance, Setting
 from bob.errors import BobError
 from bob.retrieval.blocks import Rows
-from bob.retrieval.ranking import ranks
+from bob.retrieval.ranks import ranks
 
 Integers = npt.NDArray[np.int64]
 

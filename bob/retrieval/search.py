@@ -13,16 +13,16 @@ from bob.retrieval.blocks import (
     TensorRows,
     as_rows,
     decode,
+    device_for,
     encode,
-    normalised,
-    place,
     products,
     query_blocks,
+    unit_rows,
     workers,
 )
-from bob.retrieval.ranking import ranks
+from bob.retrieval.ranks import ranks
 
-__all__ = ["Rows", "TensorRows", "normalised", "ranks", "search"]
+__all__ = ["Rows", "TensorRows", "ranks", "search", "unit_rows"]
 
 _QUERIES = 1024  # queries per product
 _FOLD = 16  # scores behind one maximum, which decides whether they are looked at
@@ -65,7 +65,7 @@ def search(
     k = min(k, len(rows))
     if k == 0 or len(queries) == 0:
         return torch.empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.int64)
-    device = place(queries, device)
+    device = device_for(queries, device)
     with workers(device) as (pool, threads):
         blocks = Blocks(rows, normalise=normalise, device=device, size=block)
         at_once = max(1, int(memory_mb * 2**20) // (_CANDIDATE_BYTES * (k + blocks.size)))

@@ -11,7 +11,7 @@ import torch
 from bob.catalog.data_root import data_root, located
 from bob.datasets.base import MultilabelData
 from bob.datasets.images import Files, ImageSplit
-from bob.datasets.library.common import content_digest, refused
+from bob.datasets.library.common import dataset_digest, refused
 from bob.errors import some, unknown
 
 LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -44,7 +44,7 @@ def load(*, policy: str = "paper") -> MultilabelData:
     folder = located(_FOLDER)
     train, test = (_split(folder / f"{part}.csv", POLICIES[policy]) for part in ("train", "valid"))
     return MultilabelData(
-        sha256=content_digest(LABELS, (train, test)), class_names=LABELS, train=train, test=test
+        sha256=dataset_digest(LABELS, (train, test)), class_names=LABELS, train=train, test=test
     )
 
 

@@ -12,7 +12,7 @@ from timm.data import ImageNetInfo
 from bob.catalog.data_root import data_root, located
 from bob.datasets.base import ClassificationData, Shift, ShiftData
 from bob.datasets.images import ImageSplit
-from bob.datasets.library.common import Listing, assembled, content_digest, lines, refused
+from bob.datasets.library.common import Listing, assembled, dataset_digest, lines, refused
 from bob.datasets.library.folders import class_folders, listing, same_folders
 from bob.errors import some, unknown
 
@@ -75,7 +75,7 @@ def _val_alone(wnids: Sequence[str], test: ImageSplit) -> ClassificationData:
     if not len(test):
         raise refused(f"{located(VAL)} holds no images. Unpack it again.")
     return ClassificationData(
-        sha256=content_digest(names, (test,)),
+        sha256=dataset_digest(names, (test,)),
         class_names=names,
         train=Listing([], []).split(),
         test=test,
@@ -105,7 +105,7 @@ def load_shifted(*, variants: str, complete: bool = True, learn: bool = True) ->
     shifts = tuple(_shift(key, folders[key], wnids, complete) for key in keys)
     splits = (source.train, source.test, *(shift.split for shift in shifts))
     return ShiftData(
-        sha256=content_digest(source.class_names, splits),
+        sha256=dataset_digest(source.class_names, splits),
         class_names=source.class_names,
         train=source.train,
         test=source.test,
