@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from bob.features import Features, FeatureStore
 from bob.features.store import Request
-from bob.retrieval.search import Rows, TensorRows, normalised, ranks, search
+from bob.retrieval.search import Rows, TensorRows, ranks, search, unit_rows
 from bob.training.environment import peak_memory_mb, reset_peak
 
 MEMORY_BOUND_MB = 512
@@ -39,7 +39,7 @@ PART = 100_000
 
 def vectors(count: int, width: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return normalised(torch.randn(count, width, generator=generator))
+    return unit_rows(torch.randn(count, width, generator=generator))
 
 
 def stored(folder: Path, rows: int, width: int) -> Features:

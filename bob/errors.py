@@ -63,11 +63,11 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Bo
     """
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
-    near += [other for other in names if name and name in other and other not in near][
-        : 3 - len(near)
-    ]
+    near += [
+        candidate for candidate in names if name and name in candidate and candidate not in near
+    ][: 3 - len(near)]
     if near:
-        offer = f"Did you mean {' or '.join(repr(other) for other in near)}?"
+        offer = f"Did you mean {' or '.join(repr(candidate) for candidate in near)}?"
     elif len(names) <= 12:
         offer = f"Known: {', '.join(names) or 'none'}."
     else:
@@ -77,6 +77,6 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Bo
 
 def some(things: Iterable[object]) -> str:
     """The first three of many things, and how many more there are."""
-    listed = [str(one) for one in things]
+    listed = [str(thing) for thing in things]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     return ", ".join(listed[:_SHOWN]) + more

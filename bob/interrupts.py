@@ -33,13 +33,13 @@ def install() -> Callable[[], None]:
     taken = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         taken.append(signal.SIGINT)
-    before = {one: signal.signal(one, _arrive) for one in taken}
+    before = {signum: signal.signal(signum, _arrive) for signum in taken}
 
     def restore() -> None:
         global _arrived
         _arrived = 0
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
     return restore
 

@@ -34,7 +34,7 @@ def import_object(reference: str, *, what: str) -> Any:
             kind="import",
         ) from error
     if not hasattr(module, name):
-        public = [other for other in vars(module) if not other.startswith("_")]
+        public = [attribute for attribute in vars(module) if not attribute.startswith("_")]
         hint = f"It was looked for in {module_name}, for {what}."
         raise BobError(str(unknown("name", name, public, hint=hint)), kind="import")
     return getattr(module, name)

@@ -33,12 +33,12 @@ def main() -> None:
             "dataset": key,
             "sha256": data.sha256,
             "labels": labels_digest(data.train.targets),
-            "draws": {name: [one.tolist() for one in many] for name, many in draws.items()},
+            "draws": {name: [rows.tolist() for rows in drawn] for name, drawn in draws.items()},
         }
         path = STORED / f"{key}.json"
         text = json.dumps(record)
         path.write_text(text + "\n")
-        sizes = ", ".join(f"{name} {len(many[0])}" for name, many in draws.items())
+        sizes = ", ".join(f"{name} {len(drawn[0])}" for name, drawn in draws.items())
         print(f"{path}: images a draw: {sizes}")
 
 

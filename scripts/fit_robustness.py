@@ -75,26 +75,27 @@ def points(case: Case, data: ShiftData) -> Iterator[tuple[float, float]]:
 
 def fit_line(catalog: Catalog, key: str) -> None:
     """Print the entry of one dataset."""
-    found: list[tuple[float, float]] = []
+    measured: list[tuple[float, float]] = []
     data = load_dataset(catalog.dataset(key))
     assert isinstance(data, ShiftData), f"{key} has no shifts"
     for case in Plan(catalog, Selection(backbones=SPECS)).cases("ood"):
         if case.dataset.key == key:
-            mine = list(points(case, data))
-            found += mine
+            case_points = list(points(case, data))
+            measured += case_points
             print(
-                f"# {case.name}: " + ", ".join(f"{a:.3f} -> {b:.3f}" for a, b in mine), flush=True
+                f"# {case.name}: " + ", ".join(f"{a:.3f} -> {b:.3f}" for a, b in case_points),
+                flush=True,
             )
     size = len(data.test)
-    x = np.array([logit(top1, size) for top1, _ in found])
-    y = np.array([logit(shifted, size) for _, shifted in found])
+    x = np.array([logit(top1, size) for top1, _ in measured])
+    y = np.array([logit(shifted, size) for _, shifted in measured])
     slope, intercept = np.polyfit(x, y, 1)
     spread = np.std(y - slope * x - intercept)
     print(f"{key}:")
     print("    baseline:")
     print(f"      slope: {slope:.4f}")
     print(f"      intercept: {intercept:.4f}")
-    print(f"# {len(found)} classifiers, residual {spread:.3f} on the logit scale")
+    print(f"# {len(measured)} classifiers, residual {spread:.3f} on the logit scale")
 
 
 def main() -> None:

@@ -57,8 +57,8 @@ class Trunk:
     def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Scenes ``(b, 3, 64, 64)`` to one map ``(b, channels, 64 / stride, 64 / stride)`` each."""
         self._fit(CANVAS)
-        found = self._maps(images)
-        return [found[index] for index in self._levels]
+        pyramid = self._maps(images)
+        return [pyramid[index] for index in self._levels]
 
     def settle(self) -> None:
         """Fix the statistics of batch norms: letters and scenes differ in them, and share these."""
@@ -67,8 +67,8 @@ class Trunk:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Its weights, named as in the factory's module."""
-        found: dict[str, torch.Tensor] = self.net.state_dict()
-        return {key.replace(".block.", "."): value for key, value in found.items()}
+        state: dict[str, torch.Tensor] = self.net.state_dict()
+        return {key.replace(".block.", "."): value for key, value in state.items()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take the weights of the factory's module."""

@@ -71,17 +71,17 @@ def jitter(images: torch.Tensor) -> torch.Tensor:
 
 def optimiser(modules: list[nn.Module], *, lr: float, steps: int) -> tuple[Any, Any]:
     """AdamW with warm-up and a cosine to almost nothing."""
-    parameters = [one for module in modules for one in module.parameters()]
-    made = torch.optim.AdamW(parameters, lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    adamw = torch.optim.AdamW(parameters, lr=lr, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.SequentialLR(
-        made,
+        adamw,
         [
-            torch.optim.lr_scheduler.LinearLR(made, 0.01, total_iters=WARMUP),
-            torch.optim.lr_scheduler.CosineAnnealingLR(made, steps - WARMUP, eta_min=1e-6),
+            torch.optim.lr_scheduler.LinearLR(adamw, 0.01, total_iters=WARMUP),
+            torch.optim.lr_scheduler.CosineAnnealingLR(adamw, steps - WARMUP, eta_min=1e-6),
         ],
         milestones=[WARMUP],
     )
-    return made, schedule
+    return adamw, schedule
 
 
 class Letters:
@@ -151,14 +151,14 @@ def pretrain_on_scenes(
             backbone.settle()
         images, targets = letters.batch(BOTH_BATCH)
         named = functional.cross_entropy(naming(backbone.pooled(images)), targets)
-        found = scene_losses(backbone, heads, scenes)
-        loss = named + sum(found.values())
+        losses = scene_losses(backbone, heads, scenes)
+        loss = named + sum(losses.values())
         adamw.zero_grad(set_to_none=True)
         loss.backward()
         adamw.step()
         schedule.step()
         if step % 250 == 249:
-            parts = {"named": named, **found}
+            parts = {"named": named, **losses}
             told = ", ".join(f"{key} {value.item():.3f}" for key, value in parts.items())
             print(f"{name} scenes {step + 1}/{steps} {told}", flush=True)
     backbone.net.eval()
@@ -178,8 +178,10 @@ def scene_losses(
     labels, ink, edges = scenes.labels[picks].long(), scenes.ink[picks], scenes.edges[picks].float()
     letter = box = inked = torch.zeros(())
     classes = len(CHARACTERS)
-    for one, head, stride in zip(backbone.maps(images), heads, backbone.strides, strict=True):
-        out = head(one)
+    for feature_map, head, stride in zip(
+        backbone.maps(images), heads, backbone.strides, strict=True
+    ):
+        out = head(feature_map)
         middle = np.s_[..., stride // 2 :: stride, stride // 2 :: stride]
         wanted = labels[middle]
         on = wanted < classes
@@ -223,16 +225,20 @@ def main() -> None:
     )
     for name in args.names:
         began = time.perf_counter()
-        alone, both = STEPS[name]
+        letter_steps, scene_steps = STEPS[name]
         state = None
-        if alone:
-            state, accuracy = pretrain(name, letters, steps=alone, seed=args.seed)
+        if letter_steps:
+            state, accuracy = pretrain(name, letters, steps=letter_steps, seed=args.seed)
             print(f"{name}: {accuracy:.3f} on held-out drawings before scenes", flush=True)
         state, accuracy = pretrain_on_scenes(
-            name, state, letters, scenes, steps=both, seed=args.seed
+            name, state, letters, scenes, steps=scene_steps, seed=args.seed
         )
         path = args.output / f"{name}_glyphs.safetensors"
-        about = {"steps": str(alone), "scene_steps": str(both), "seed": str(args.seed)}
+        about = {
+            "steps": str(letter_steps),
+            "scene_steps": str(scene_steps),
+            "seed": str(args.seed),
+        }
         save_file(state, path, metadata=about)
         digest = digest_of_file(path)
         print(

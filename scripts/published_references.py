@@ -83,12 +83,12 @@ class Score:
 def released(rows: Iterable[Row], keys: Mapping[str, str]) -> Iterator[Score]:
     """Timm's tables at the size, crop and interpolation the checkpoint asks for in tests."""
     for row in rows:
-        found = _EVALUATED.fullmatch(row["setting"])
+        evaluated = _EVALUATED.fullmatch(row["setting"])
         name = row["timm_name_or_checkpoint"]
-        if row["source_repo"] != TIMM or found is None or row["dataset"] not in _VARIANTS:
+        if row["source_repo"] != TIMM or evaluated is None or row["dataset"] not in _VARIANTS:
             continue
-        size = _test_size(name, crop=float(found[3]), interpolation=found[4])
-        if size != int(found[1]):
+        size = _test_size(name, crop=float(evaluated[3]), interpolation=evaluated[4])
+        if size != int(evaluated[1]):
             continue
         dataset, prefix = _VARIANTS[row["dataset"]]
         yield Score(
@@ -99,7 +99,7 @@ def released(rows: Iterable[Row], keys: Mapping[str, str]) -> Iterator[Score]:
             metric=prefix + row["metric"],
             value=_fraction(row),
             image_size=size,
-            setting=found[2],
+            setting=evaluated[2],
             source=_source(row),
         )
 
@@ -133,17 +133,17 @@ def retrieval(
 ) -> Iterator[Score]:
     """The authors' MRR of checkpoints whose pooled features they read as the suite does."""
     checkpoints = {
-        found[1]: row
+        matched[1]: row
         for row in rows
         if row["task"] == "retrieval"
-        and (found := re.search(r"notebook table, row ([\w.-]+),", row["setting"]))
+        and (matched := re.search(r"notebook table, row ([\w.-]+),", row["setting"]))
     }
     for row in authors:
-        found = re.search(r"run_key=([\w.-]+)", row["setting"])
-        if row["metric"] != "MRR" or found is None or row["dataset"] not in _RETRIEVAL:
+        matched = re.search(r"run_key=([\w.-]+)", row["setting"])
+        if row["metric"] != "MRR" or matched is None or row["dataset"] not in _RETRIEVAL:
             continue
-        listed = checkpoints.get(found[1])
-        if listed is None or found[1].startswith(_NOT_POOLED):
+        listed = checkpoints.get(matched[1])
+        if listed is None or matched[1].startswith(_NOT_POOLED):
             continue
         name = listed["timm_name_or_checkpoint"]
         config = _config(name)
@@ -151,7 +151,7 @@ def retrieval(
         if not (key if config is None else _imagenet_statistics(config)):
             continue
         # Larger images were cropped by other shares than this suite crops.
-        size = 384 if "384" in found[1] else 256 if "256" in found[1] else _SIDE
+        size = 384 if "384" in matched[1] else 256 if "256" in matched[1] else _SIDE
         if size != _SIDE or (config is not None and config.input_size[-1] != _SIDE):
             continue
         yield Score(
@@ -174,7 +174,7 @@ def spread(rows: Iterable[Row]) -> dict[tuple[str, str], list[float]]:
         Per dataset and metric the signed difference of every pair, as fractions: same checkpoint,
         same resolution; retrained weights and zero-shot classifiers are no reproduction.
     """
-    found: dict[tuple[str, str, str, str], list[tuple[str, float]]] = defaultdict(list)
+    reports: dict[tuple[str, str, str, str], list[tuple[str, float]]] = defaultdict(list)
     for row in rows:
         size = re.match(r"(\d+)px", row["setting"])
         strangers = re.search(r"zero-shot|retrain|seed trial|end-to-end fine-tune,", row["setting"])
@@ -185,9 +185,9 @@ def spread(rows: Iterable[Row]) -> dict[tuple[str, str], list[float]]:
             continue
         if dataset in _VARIANTS and not _VARIANTS[dataset][1]:
             where = (row["timm_name_or_checkpoint"], dataset, row["metric"], size[1])
-            found[where].append((row["source_repo"], _fraction(row)))
+            reports[where].append((row["source_repo"], _fraction(row)))
     pairs: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (_, dataset, metric, _), values in found.items():
+    for (_, dataset, metric, _), values in reports.items():
         tables = [value for repository, value in values if repository == TIMM]
         for repository, value in values:
             if repository != TIMM and tables:
@@ -201,20 +201,22 @@ def widths(
 ) -> list[tuple[str, ...]]:
     """One row per task, dataset and metric: width, pairs, spread and what the width rests on."""
     table = []
-    for task, dataset, metric in sorted({(one.task, one.dataset, one.metric) for one in scores}):
-        found = pairs.get((dataset, metric), []) if task == "eval_released" else []
-        observed = sqrt(fmean(value**2 for value in found)) if found else 0.0
+    for task, dataset, metric in sorted(
+        {(score.task, score.dataset, score.metric) for score in scores}
+    ):
+        differences = pairs.get((dataset, metric), []) if task == "eval_released" else []
+        observed = sqrt(fmean(value**2 for value in differences)) if differences else 0.0
         if task == "eval_released":
             width, basis = RELEASED_WIDTH, "least"
-            if len(found) >= MIN_PAIRS and observed > width:
+            if len(differences) >= MIN_PAIRS and observed > width:
                 width, basis = observed, "spread"
         elif task == "knn":
             width, basis = KNN_WIDTH, "fallback"
         else:
-            judged = {one.name: one.margin for one in PROTOCOLS[task].judged}
+            judged = {entry.name: entry.margin for entry in PROTOCOLS[task].judged}
             width, basis = judged[metric.removesuffix("_authors")], "fallback"
         table.append(
-            (task, dataset, metric, f"{width:.4f}", str(len(found)), f"{observed:.5f}", basis)
+            (task, dataset, metric, f"{width:.4f}", str(len(differences)), f"{observed:.5f}", basis)
         )
     return table
 
@@ -229,12 +231,12 @@ def main(folder: Path) -> None:
     ]  # fmt: skip
     doubles = [
         where
-        for where, count in Counter(replace(one, value=0.0) for one in scores).items()
+        for where, count in Counter(replace(score, value=0.0) for score in scores).items()
         if count > 1
     ]
     if doubles:
         raise SystemExit(f"given twice: {doubles[0]}")
-    sources = sorted({one.source for one in scores})
+    sources = sorted({score.source for score in scores})
     table = widths(scores, spread(rows))
     _write("sources.csv", ("source", "repository", "path", "commit"),
            ((str(index), *source) for index, source in enumerate(sources)))  # fmt: skip
@@ -244,14 +246,15 @@ def main(folder: Path) -> None:
         ("checkpoint", "backbone", "task", "dataset", "metric", "value", "image_size", "setting",
          "source"),
         sorted(
-            (one.checkpoint, one.backbone, one.task, one.dataset, one.metric,
-             f"{one.value:.6g}", str(one.image_size), one.setting, str(sources.index(one.source)))
-            for one in scores
+            (score.checkpoint, score.backbone, score.task, score.dataset, score.metric,
+             f"{score.value:.6g}", str(score.image_size), score.setting,
+             str(sources.index(score.source)))
+            for score in scores
         ),
     )  # fmt: skip
     print(f"{len(scores)} of {len(rows) + len(authors)} rows kept")
-    for task, count in sorted(Counter(one.task for one in scores).items()):
-        names = {one.checkpoint or one.backbone for one in scores if one.task == task}
+    for task, count in sorted(Counter(score.task for score in scores).items()):
+        names = {score.checkpoint or score.backbone for score in scores if score.task == task}
         print(f"  {task}: {count} scores of {len(names)} checkpoints")
     for task, dataset, metric, width, count, observed, basis in table:
         what = f"{task} {dataset} {metric}"

@@ -37,15 +37,15 @@ def parameters_m(architecture: str) -> str:
         return ""
     with torch.device("meta"):
         module = timm.create_model(architecture, pretrained=False, num_classes=0)
-    return f"{sum(one.numel() for one in module.parameters()) / 1e6:.2f}"
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.2f}"
 
 
 def row(source: dict[str, str]) -> dict[str, str] | None:
     """One row of the table, or none for a measurement that is not of a GPU."""
     architecture = source["timm_name_or_checkpoint"].split(".")[0]
-    found = _SETTING.fullmatch(source["setting"])
-    if found:
-        mode, size, batch, gpu, software = found.groups()
+    matched = _SETTING.fullmatch(source["setting"])
+    if matched:
+        mode, size, batch, gpu, software = matched.groups()
         if gpu.startswith("CPU"):
             return None
     elif _HIERA.fullmatch(source["setting"]):
@@ -70,13 +70,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collected", type=Path)
     with parser.parse_args().collected.open(encoding="utf-8", newline="") as file:
-        rows = [one for one in map(row, csv.DictReader(file)) if one is not None]
+        rows = [
+            measurement for measurement in map(row, csv.DictReader(file)) if measurement is not None
+        ]
     # One architecture may stand there once for each of its checkpoints.
-    unique = {(one["gpu"], one["mode"], one["architecture"], one["image_size"]): one
-              for one in reversed(rows)}  # fmt: skip
+    unique = {
+        (
+            measurement["gpu"],
+            measurement["mode"],
+            measurement["architecture"],
+            measurement["image_size"],
+        ): measurement
+        for measurement in reversed(rows)
+    }
     ordered = sorted(
         unique.values(),
-        key=lambda one: (one["gpu"], one["mode"], one["architecture"], int(one["image_size"])),
+        key=lambda measurement: (
+            measurement["gpu"],
+            measurement["mode"],
+            measurement["architecture"],
+            int(measurement["image_size"]),
+        ),
     )
     with OUT.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -71,8 +71,8 @@ def detect(
 ) -> list[Detections]:
     detector.eval()
     with torch.inference_mode():
-        found: list[Detections] = detector(images, sizes)
-    return found
+        detections: list[Detections] = detector(images, sizes)
+    return detections
 
 
 def stepper(
@@ -89,23 +89,25 @@ def stepper(
 
 
 def assert_well_formed(
-    found: Detections, size: tuple[int, int], recipe: DetectionRecipe = SMALL
+    detections: Detections, size: tuple[int, int], recipe: DetectionRecipe = SMALL
 ) -> None:
     height, width = size
-    assert len(found) <= recipe.max_detections
-    assert found.boxes.shape == (len(found), 4)
-    assert found.boxes.dtype == found.scores.dtype == torch.float32
-    assert found.labels.dtype == torch.int64
-    assert {one.device.type for one in (found.boxes, found.scores, found.labels)} == {"cpu"}
-    assert bool(((found.labels >= 0) & (found.labels < CLASSES)).all())
-    assert bool((found.scores >= recipe.score_threshold).all())
-    assert bool((found.boxes >= 0).all())
-    assert bool((found.boxes[:, 2:] <= torch.tensor([width, height])).all())
-    assert bool((found.boxes[:, 2:] > found.boxes[:, :2]).all())
+    assert len(detections) <= recipe.max_detections
+    assert detections.boxes.shape == (len(detections), 4)
+    assert detections.boxes.dtype == detections.scores.dtype == torch.float32
+    assert detections.labels.dtype == torch.int64
+    assert {
+        tensor.device.type for tensor in (detections.boxes, detections.scores, detections.labels)
+    } == {"cpu"}
+    assert bool(((detections.labels >= 0) & (detections.labels < CLASSES)).all())
+    assert bool((detections.scores >= recipe.score_threshold).all())
+    assert bool((detections.boxes >= 0).all())
+    assert bool((detections.boxes[:, 2:] <= torch.tensor([width, height])).all())
+    assert bool((detections.boxes[:, 2:] > detections.boxes[:, :2]).all())
     if not recipe.masks:
-        assert found.masks is None
+        assert detections.masks is None
         return
-    assert found.masks is not None
-    assert len(found.masks) == len(found)
-    for mask in json.loads(json.dumps(found.masks)):
+    assert detections.masks is not None
+    assert len(detections.masks) == len(detections)
+    for mask in json.loads(json.dumps(detections.masks)):
         assert coco_mask.decode(mask).shape == size

@@ -28,5 +28,5 @@ def loaded(entry: BackboneEntry, path: Path, saved: object, module: nn.Module) -
     return state
 
 
-def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return torch.equal(found.float().flatten(), expected.float().flatten())
+def same(converted: torch.Tensor, expected: torch.Tensor) -> bool:
+    return torch.equal(converted.float().flatten(), expected.float().flatten())

@@ -105,7 +105,9 @@ def cifar(root: Path, patch: pytest.MonkeyPatch, hundred: bool) -> Mini:
         files = [name for name, _ in getattr(owner, attribute)]
         sums = []
         for name in files:
-            rows = [np.full((32, 32, 3), 0, np.uint8) + pixels(one)[:1, :1] for one in labels[part]]
+            rows = [
+                np.full((32, 32, 3), 0, np.uint8) + pixels(label)[:1, :1] for label in labels[part]
+            ]
             planes = np.stack(rows).transpose(0, 3, 1, 2).reshape(len(rows), -1)
             key = "fine_labels" if hundred else "labels"
             sums.append([name, dump(name, {"data": planes, key: labels[part]})])
@@ -124,14 +126,14 @@ def flowers(root: Path, patch: pytest.MonkeyPatch, paper: bool) -> Mini:
         picture(folder / f"jpg/image_{number:05d}.jpg", label, number)
     ids = {"trnid": [3, 1, 2], "valid": [4, 5, 6], "tstid": [9, 8, 7]}
     savemat(folder / "imagelabels.mat", {"labels": np.array([labels], np.uint8) + 1})
-    savemat(folder / "setid.mat", {key: np.array([one]) for key, one in ids.items()})
+    savemat(folder / "setid.mat", {key: np.array([numbers]) for key, numbers in ids.items()})
     known = dict(datasets.Flowers102._file_dict)
     for key in ("label", "setid"):
         name = known[key][0]
         data = (folder / name).read_bytes()
         known[key] = (name, hashlib.md5(data, usedforsecurity=False).hexdigest())
     patch.setattr(datasets.Flowers102, "_file_dict", known)
-    own = {key: [labels[number - 1] for number in one] for key, one in ids.items()}
+    own = {key: [labels[number - 1] for number in numbers] for key, numbers in ids.items()}
     if paper:
         return Mini(102, own["trnid"], own["valid"])
     return Mini(102, own["trnid"] + own["valid"], own["tstid"])
@@ -143,9 +145,9 @@ def aircraft(root: Path) -> Mini:
     folder.mkdir(parents=True)
     (folder / "variants.txt").write_text("\n".join(names) + "\n")
     labels = {"trainval": [2, 1, 0, 1, 2, 0], "test": [0, 2, 1]}
-    for part, many in labels.items():
+    for part, part_labels in labels.items():
         lines = []
-        for index, label in enumerate(many):
+        for index, label in enumerate(part_labels):
             name = f"{len(part)}{index:06d}"
             picture(folder / f"images/{name}.jpg", label, index)
             lines.append(f"{name} {names[label]}")
@@ -195,9 +197,9 @@ def semi_inat(root: Path) -> Mini:
 def visda2017(root: Path) -> Mini:
     names = ["aeroplane", "bicycle", "bus"]
     labels = {"train": [1, 0, 2, 2, 0, 1], "validation": [2, 0, 1]}
-    for part, many in labels.items():
+    for part, part_labels in labels.items():
         lines = []
-        for index, label in enumerate(many):
+        for index, label in enumerate(part_labels):
             name = f"{names[label]}/image {index}.{'png' if part == 'train' else 'jpg'}"
             picture(root / "visda2017" / part / name, label, index)
             lines.append(f"{name} {label}")
@@ -223,9 +225,9 @@ def pets(root: Path) -> Mini:
     names = ["Abyssinian", "american_bulldog", "Bengal"]
     labels = {"trainval": [0, 0, 1, 1, 2], "test": [2, 0, 1]}
     (folder / "annotations").mkdir(parents=True)
-    for part, many in labels.items():
+    for part, part_labels in labels.items():
         lines = []
-        for index, label in enumerate(many):
+        for index, label in enumerate(part_labels):
             name = f"{names[label]}_{len(part)}{index}"
             picture(folder / f"images/{name}.jpg", label, index)
             lines.append(f"{name} {label + 1} {1 + (label == 1)} 1")
@@ -263,13 +265,13 @@ def pcam(root: Path) -> Mini:
     h5py = pytest.importorskip("h5py")
     labels = {"train": [1, 0, 0, 1], "test": [0, 1, 1]}
     (root / "pcam").mkdir()
-    for part, many in labels.items():
+    for part, part_labels in labels.items():
         start = root / f"pcam/camelyonpatch_level_2_split_{part}"
-        rows = [np.zeros((96, 96, 3), np.uint8) + pixels(label)[:1, :1] for label in many]
+        rows = [np.zeros((96, 96, 3), np.uint8) + pixels(label)[:1, :1] for label in part_labels]
         with h5py.File(f"{start}_x.h5", "w") as file:
             file["x"] = np.stack(rows)
         with h5py.File(f"{start}_y.h5", "w") as file:
-            file["y"] = np.array(many, np.uint8).reshape(-1, 1, 1, 1)
+            file["y"] = np.array(part_labels, np.uint8).reshape(-1, 1, 1, 1)
     return Mini(2, labels["train"], labels["test"])
 
 
@@ -281,9 +283,9 @@ def cars(root: Path) -> Mini:
     labels = {"train": [2, 0, 1, 1, 0, 2], "test": [1, 2, 0]}
     places = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
     form = [("bbox_x1", "O"), ("class", "O"), ("fname", "O")]
-    for part, many in labels.items():
+    for part, part_labels in labels.items():
         rows = []
-        for index, label in enumerate(many, start=1):
+        for index, label in enumerate(part_labels, start=1):
             picture(folder / f"cars_{part}/{index:05d}.jpg", label, index)
             rows.append((1, np.uint8(label + 1), f"{index:05d}.jpg"))
         savemat(folder / places[part], {"annotations": np.array([rows], form)})
@@ -325,8 +327,8 @@ BUILDERS: dict[str, Callable[[Path, pytest.MonkeyPatch], Mini]] = {
     "flowers102": lambda root, patch: flowers(root, patch, False),
     "flowers102_paper": lambda root, patch: flowers(root, patch, True),
     **{
-        one.__name__: lambda root, patch, one=one: one(root)  # type: ignore[misc]
-        for one in (
+        builder.__name__: lambda root, patch, builder=builder: builder(root)  # type: ignore[misc]
+        for builder in (
             imagenet, imagenet_1pct, imagenet_10pct, aircraft, eurosat, inat2019, inat2021,
             inat2021_mini, semi_inat, visda2017, dtd, pets, food101, sun397, pcam, cars,
         )

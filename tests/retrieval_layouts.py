@@ -111,7 +111,7 @@ def revisited(
         photograph(root / key / "jpg" / f"{name}.jpg", look, size=(300, 260), variant=9)
     file = root / key / f"gnd_{key}.pkl"
     file.write_bytes(pickle.dumps(content, protocol=protocol))
-    queries, database = ([f"{one}.jpg" for one in REVISITED[of]] for of in ("qimlist", "imlist"))
+    queries, database = ([f"{name}.jpg" for name in REVISITED[of]] for of in ("qimlist", "imlist"))
     return {"classes": 2, "test_size": 2}, (
         queries, database, [[0, 2], []], [[5], [1, 3]], [[7], []],
     )  # fmt: skip
@@ -132,16 +132,20 @@ SOLUTION = (
 
 
 def landmarks(root: Path, *, flat: bool = False) -> tuple[dict[str, Any], Expected]:
-    def path(one: str) -> str:
-        return f"{one}.jpg" if flat else f"{one[0]}/{one[1]}/{one[2]}/{one}.jpg"
+    def path(image_id: str) -> str:
+        return (
+            f"{image_id}.jpg"
+            if flat
+            else f"{image_id[0]}/{image_id[1]}/{image_id[2]}/{image_id}.jpg"
+        )
 
     query, database = ("query", "database") if flat else ("test", "index")
-    for look, one in zip((0, 1, 2, 0), INDEX, strict=True):
-        photograph(root / "gldv2" / database / path(one), look, variant=1)
-    for look, one in zip((2, 0), (ASKED[0], ASKED[2]), strict=True):
-        photograph(root / "gldv2" / query / path(one), look, variant=2)
+    for look, image_id in zip((0, 1, 2, 0), INDEX, strict=True):
+        photograph(root / "gldv2" / database / path(image_id), look, variant=1)
+    for look, image_id in zip((2, 0), (ASKED[0], ASKED[2]), strict=True):
+        photograph(root / "gldv2" / query / path(image_id), look, variant=2)
     (root / "gldv2" / "retrieval_solution_v2.1.csv").write_text(SOLUTION)
-    names = [path(ASKED[0]), path(ASKED[2])], [path(one) for one in INDEX]
+    names = [path(ASKED[0]), path(ASKED[2])], [path(image_id) for image_id in INDEX]
     return {"classes": 2, "test_size": 2}, (*names, [[2], [0, 3]], [[]] * 2, [[]] * 2)
 
 

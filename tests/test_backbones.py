@@ -20,9 +20,9 @@ def entry(**fields: object) -> BackboneEntry:
     return BackboneEntry.model_validate({**base, **fields})
 
 
-def problem(made: BackboneEntry) -> BobError:
+def problem(broken: BackboneEntry) -> BobError:
     with pytest.raises(BobError) as caught:
-        build_backbone(made, image_size=32)
+        build_backbone(broken, image_size=32)
     return caught.value
 
 
@@ -54,18 +54,18 @@ def test_random_backbones_follow_the_seed(catalog: Catalog) -> None:
     digests = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        made = build_backbone(catalog.backbone("swin_micro_random"), image_size=32)
-        digests.append(made.weights_digest)
+        backbone = build_backbone(catalog.backbone("swin_micro_random"), image_size=32)
+        digests.append(backbone.weights_digest)
     assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
 def test_timm_names(catalog: Catalog, name: str) -> None:
-    made = build_backbone(
+    backbone = build_backbone(
         parse_backbone(f"timm:{name},pretrained=false", catalog), image_size=32, drop_path=0.1
     )
-    assert made.image_size == 32
-    assert made.num_features > 0
+    assert backbone.image_size == 32
+    assert backbone.num_features > 0
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "module_prefix", "with_head"])
@@ -80,9 +80,9 @@ def test_usual_checkpoint_forms(catalog: Catalog, tmp_path: Path, wrap: str) -> 
     elif wrap == "with_head":
         saved = {**state, "fc.weight": torch.zeros(10, 128), "fc.bias": torch.zeros(10)}
     torch.save(saved, path)
-    made = build_backbone(entry(weights=Weights(file=str(path))), image_size=32)
-    assert torch.equal(made.module.conv1.weight, state["conv1.weight"].float())
-    assert made.weights_digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    backbone = build_backbone(entry(weights=Weights(file=str(path))), image_size=32)
+    assert torch.equal(backbone.module.conv1.weight, state["conv1.weight"].float())
+    assert backbone.weights_digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_another_digest_is_refused(catalog: Catalog, tmp_path: Path) -> None:
@@ -201,8 +201,10 @@ def test_bad_factories(factories: str, name: str, words: str) -> None:
 
 
 def test_good_factory_with_arguments(factories: str) -> None:
-    made = build_backbone(entry(source=f"{factories}:good", arguments={"width": 7}), image_size=32)
-    assert made.num_features == 7
+    backbone = build_backbone(
+        entry(source=f"{factories}:good", arguments={"width": 7}), image_size=32
+    )
+    assert backbone.num_features == 7
     assert "unexpected keyword" in str(
         problem(entry(source=f"{factories}:good", arguments={"depth": 7}))
     )

@@ -79,7 +79,9 @@ def test_unknown_names_offer_the_nearest(catalog: Catalog, ask: object, message:
 
 
 def test_shipped_weights_are_what_the_catalog_says(catalog: Catalog) -> None:
-    entries = [one for one in catalog.backbones.values() if one.weights and one.weights.file]
+    entries = [
+        entry for entry in catalog.backbones.values() if entry.weights and entry.weights.file
+    ]
     assert len(entries) == 4
     for entry in entries:
         assert entry.weights is not None

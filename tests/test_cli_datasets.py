@@ -115,17 +115,17 @@ def test_json_has_everything(
     capsys: pytest.CaptureFixture[str], catalog: Catalog, root: Path
 ) -> None:
     (root / "gldv2" / "database").mkdir(parents=True)
-    found = {one["key"]: one for one in json.loads(told(capsys, "--json"))}
-    assert found.keys() == catalog.datasets.keys()
-    for key, one in found.items():
+    printed = {row["key"]: row for row in json.loads(told(capsys, "--json"))}
+    assert printed.keys() == catalog.datasets.keys()
+    for key, row in printed.items():
         entry = catalog.dataset(key).model_dump(mode="json")
-        for field in (one.keys() & entry.keys()) - {"needs"}:
-            assert one[field] == entry[field], (key, field)
-        assert one["state"] in ("built in", "missing")
-    assert found["gldv2"]["needs"][2] == {
+        for field in (row.keys() & entry.keys()) - {"needs"}:
+            assert row[field] == entry[field], (key, field)
+        assert row["state"] in ("built in", "missing")
+    assert printed["gldv2"]["needs"][2] == {
         "any_of": ["gldv2/index", "gldv2/database"], "found": "gldv2/database",
     }  # fmt: skip
-    assert found["font_scenes"]["metrics"] == {"ood_detection": "shifted_box_ap"}
+    assert printed["font_scenes"]["metrics"] == {"ood_detection": "shifted_box_ap"}
     with pytest.raises(SystemExit):
         main(["datasets", "--json", "--markdown"])
 
@@ -162,7 +162,7 @@ def test_a_table_whose_classes_only_loading_tells(
 
 
 def test_built_in_datasets_have_the_sizes_their_entries_state(catalog: Catalog) -> None:
-    entries = [one for one in catalog.datasets.values() if state_of(one) == "built in"]
+    entries = [entry for entry in catalog.datasets.values() if state_of(entry) == "built in"]
     assert len(entries) >= 6
     for entry in entries:
         data = load_dataset(entry)

@@ -48,8 +48,8 @@ def write(folder: Path, data: dict[str, Any], *, file: str = "annotations/instan
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
     (folder / file).write_text(json.dumps(data))
     (folder / images).mkdir(parents=True, exist_ok=True)
-    for one in data["images"]:
-        Image.new("RGB", (20, 16), (10, 200, 30)).save(folder / images / one["file_name"])
+    for image in data["images"]:
+        Image.new("RGB", (20, 16), (10, 200, 30)).save(folder / images / image["file_name"])
     return folder / file
 
 
@@ -58,16 +58,16 @@ def split(tmp_path: Path, data: dict[str, Any], **options: Any) -> CocoSplit:
 
 
 def test_labels_follow_ids_with_gaps_and_images_their_ids(tmp_path: Path) -> None:
-    one = split(tmp_path, content())
-    assert one.class_names == ("plane", "toothbrush")
-    assert one.category_ids == (5, 90)
-    assert one.image_ids == (3, 7)
-    assert one.annotated == (0,)
-    sample = one.sample(0)
+    coco_split = split(tmp_path, content())
+    assert coco_split.class_names == ("plane", "toothbrush")
+    assert coco_split.category_ids == (5, 90)
+    assert coco_split.image_ids == (3, 7)
+    assert coco_split.annotated == (0,)
+    sample = coco_split.sample(0)
     assert sample.image.shape == (3, 16, 20)
     assert sample.target.labels.tolist() == [1, 0]
     assert sample.target.boxes.tolist() == [[4, 4, 12, 12], [0, 0, 5, 5]]
-    empty = one.sample(1).target
+    empty = coco_split.sample(1).target
     assert len(empty) == 0
     assert empty.masks is not None
     assert empty.masks.shape == (0, 16, 20)
@@ -95,9 +95,9 @@ def test_polygons_and_both_run_length_forms_give_the_same_mask(tmp_path: Path) -
 def test_crowds_are_kept_for_scoring_and_not_learnt(tmp_path: Path) -> None:
     data = content()
     data["annotations"][0]["iscrowd"] = 1
-    one = split(tmp_path, data)
-    assert one.sample(0).target.labels.tolist() == [0]
-    assert len(one.dataset["annotations"]) == 2
+    coco_split = split(tmp_path, data)
+    assert coco_split.sample(0).target.labels.tolist() == [0]
+    assert len(coco_split.dataset["annotations"]) == 2
 
 
 def test_boxes_that_stick_out_are_clipped(tmp_path: Path) -> None:
@@ -114,15 +114,15 @@ def test_boxes_without_area_or_outside(tmp_path: Path, box: list[int]) -> None:
         split(tmp_path, data)
     good = data["annotations"][1]
     data["annotations"] += [{**good, "id": 10 + i} for i in range(99)]
-    one = split(tmp_path, data)
-    assert "annotation 1; left out" in one.remarks[0]
-    assert len(one.sample(0).target) == 100
+    coco_split = split(tmp_path, data)
+    assert "annotation 1; left out" in coco_split.remarks[0]
+    assert len(coco_split.sample(0).target) == 100
 
 
 def read_all(file: Path) -> None:
-    one = CocoSplit.read(file, file.parents[1] / "train")
-    for index in range(len(one)):
-        one.sample(index)
+    coco_split = CocoSplit.read(file, file.parents[1] / "train")
+    for index in range(len(coco_split)):
+        coco_split.sample(index)
 
 
 def change(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
@@ -192,14 +192,14 @@ def test_missing_area_is_the_mask_s_else_the_box_s(tmp_path: Path) -> None:
     del data["annotations"][0]["area"]
     data["annotations"][0]["bbox"] = [3, 3, 10, 10]
     file = write(tmp_path, data)
-    one = CocoSplit(data, tmp_path / "train", source=file)
-    first, second = one.dataset["annotations"]
+    coco_split = CocoSplit(data, tmp_path / "train", source=file)
+    first, second = coco_split.dataset["annotations"]
     assert (first["area"], first["iscrowd"]) == (64, 0)
     assert 0 < second["area"] < 25
     assert second["iscrowd"] == 0
     # What was passed in is as it was, or a second split of it would have another digest.
     assert "area" not in data["annotations"][0]
-    assert CocoSplit(data, tmp_path / "train", source=file).digest == one.digest
+    assert CocoSplit(data, tmp_path / "train", source=file).digest == coco_split.digest
     data["annotations"][0]["segmentation"] = [[1, 2]]
     boxes = CocoSplit(data, tmp_path / "train", source=file, masks=False)
     assert boxes.dataset["annotations"][0]["area"] == 100
@@ -208,15 +208,15 @@ def test_missing_area_is_the_mask_s_else_the_box_s(tmp_path: Path) -> None:
 def test_small_splits_are_decoded_once_and_travel_without_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = split(tmp_path, content())
-    before = len(pickle.dumps(one))
-    assert one.sample(0) is one.sample(0)
-    assert len(pickle.dumps(one)) == before
-    other = pickle.loads(pickle.dumps(one)).sample(0)
-    assert torch.equal(other.image, one.sample(0).image)
+    coco_split = split(tmp_path, content())
+    before = len(pickle.dumps(coco_split))
+    assert coco_split.sample(0) is coco_split.sample(0)
+    assert len(pickle.dumps(coco_split)) == before
+    travelled = pickle.loads(pickle.dumps(coco_split)).sample(0)
+    assert torch.equal(travelled.image, coco_split.sample(0).image)
     monkeypatch.setattr(coco, "KEPT_BYTES", 0)
-    one = split(tmp_path, content())
-    assert one.sample(0) is not one.sample(0)
+    coco_split = split(tmp_path, content())
+    assert coco_split.sample(0) is not coco_split.sample(0)
 
 
 def test_missing_images_are_counted_and_the_first_named(tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_missing_images_are_counted_and_the_first_named(tmp_path: Path) -> None:
 
 def test_masks_are_not_asked_for_where_they_are_not_wanted(tmp_path: Path) -> None:
     data = content()
-    for one in data["annotations"]:
-        del one["segmentation"]
+    for annotation in data["annotations"]:
+        del annotation["segmentation"]
     assert split(tmp_path, data, masks=False).sample(0).target.masks is None
 
 
@@ -333,9 +333,9 @@ def test_folders_that_are_not_there_or_not_coco(tmp_path: Path) -> None:
     with pytest.raises(BobError, match=r"no train split.*_annotations\.coco\.json"):
         load_coco(path=str(tmp_path))
     write(tmp_path, content())
-    other = content()
-    other["categories"][0]["name"] = "comb"
-    write(tmp_path, other, file="annotations/instances_val.json", images="val")
+    combs = content()
+    combs["categories"][0]["name"] = "comb"
+    write(tmp_path, combs, file="annotations/instances_val.json", images="val")
     with pytest.raises(BobError, match=r"differ in their categories: \(90, 'comb'\)"):
         load_coco(path=str(tmp_path))
 

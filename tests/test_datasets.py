@@ -97,11 +97,11 @@ def test_corruption_grows_with_severity_and_repeats(name: str, images: torch.Ten
 def test_corruption_takes_one_image_of_any_size(
     name: str, size: tuple[int, int], images: torch.Tensor
 ) -> None:
-    one = functional.interpolate(images[:1].float(), size, mode="bilinear").to(torch.uint8)
+    image = functional.interpolate(images[:1].float(), size, mode="bilinear").to(torch.uint8)
     for severity in (1, 5):
-        spoilt = corrupt(one, name, severity)
-        assert spoilt.shape == one.shape
-        assert not torch.equal(spoilt, one)
+        spoilt = corrupt(image, name, severity)
+        assert spoilt.shape == image.shape
+        assert not torch.equal(spoilt, image)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,9 @@ def test_unseen_characters_are_unseen_and_unlike(unseen: RetrievalData) -> None:
         return ink / np.linalg.norm(ink)
 
     everything = UNSEEN + glyphs.CHARACTERS + DIGITS
-    ink = np.stack([[straight(one, face) for face in glyphs.FACES] for one in everything])
+    ink = np.stack(
+        [[straight(character, face) for face in glyphs.FACES] for character in everything]
+    )
     alike = np.einsum("afp,bfp->ab", ink[: len(UNSEEN)], ink) / len(glyphs.FACES)
     np.fill_diagonal(alike, 0)
     assert alike.max() < 0.9
@@ -166,9 +168,9 @@ def test_queries_are_the_first_fifth_of_each_class_by_name(unseen: RetrievalData
     for label in range(60):
         own = sorted(range(24 * label, 24 * label + 24), key=names.__getitem__)
         expected = {image.numpy().tobytes() for image in shipped.images[own[: 24 // 5]]}
-        found = unseen.queries.images[unseen.queries.targets == label]
-        assert len(found) == 4
-        assert {image.numpy().tobytes() for image in found} == expected
+        queries = unseen.queries.images[unseen.queries.targets == label]
+        assert len(queries) == 4
+        assert {image.numpy().tobytes() for image in queries} == expected
         assert int((unseen.database.targets == label).sum()) == 20
     first = sorted(name.split("/")[1] for name in names[:24])[:4]
     assert first == ["0-Bold-Sans", "0-Bold-SansMono", "0-Bold-Serif", "0-BoldItalic-Serif"]

@@ -147,12 +147,12 @@ def test_top_scores_of_a_shift_are_read_under_its_mask(
     assert (raw.argmax(dim=1) != among.argmax(dim=1)).any()
     # half of the labels are what the masked classifier says, half are one class off
     truth = among.argmax(dim=1)
-    wrong = torch.tensor([HELD[(HELD.index(int(one)) + 1) % len(HELD)] for one in truth])
+    wrong = torch.tensor([HELD[(HELD.index(int(label)) + 1) % len(HELD)] for label in truth])
     shift.split.targets[:] = torch.where(torch.arange(len(truth)) % 2 == 0, truth, wrong)
     monkeypatch.setattr("tests.test_eval_released.load", lambda shifted: data)
 
     case = make_case(f"{weights},model=test_vit", shifted=True)
-    assert [one.name for one in case.judged] == ["top1", "test_loss", "shifted_top1"]
+    assert [metric.name for metric in case.judged] == ["top1", "test_loss", "shifted_top1"]
     result = run(case)
     assert result.failure is None, result.failure
     metrics, targets = result.metrics, shift.split.targets

@@ -165,9 +165,9 @@ def test_every_case_of_the_scale_has_a_reference() -> None:
     catalog = load_catalog([EXAMPLE / "bob.yaml"])
     store = ReferenceStore(EXAMPLE / "references")
     for case in cases(catalog):
-        found = store.find(case)
-        assert found is not None, case.setting
-        reference, _ = found
+        stored = store.find(case)
+        assert stored is not None, case.setting
+        reference, _ = stored
         assert reference.protocol == case.protocol, case.setting
         assert reference.weights == case.backbone.identity["weights"], case.setting
         assert len(reference.values) == (case.reference_seeds if case.seeded else 1), case.setting
@@ -209,9 +209,9 @@ def test_commands_of_the_readme_select_cases(run: Run, repository: Path) -> None
 
 
 def test_other_commands_of_the_readme_exist(run: Run, repository: Path) -> None:
-    others = [shlex.split(line) for line in COMMANDS if not line.startswith("pytest")]
-    assert {words[0] for words in others} == {".", "bob", "git", "pip", "python", "python3"}
-    for program, *words in others:
+    further = [shlex.split(line) for line in COMMANDS if not line.startswith("pytest")]
+    assert {words[0] for words in further} == {".", "bob", "git", "pip", "python", "python3"}
+    for program, *words in further:
         if program == "bob":
             # The pages of `bob ui` stay until they are closed.
             done = run(

@@ -78,7 +78,7 @@ def test_everything_that_changes_features_changes_the_key(
     source: MakeSource, backbone: Backbone, split: Split, smoke_cases: dict[str, Case]
 ) -> None:
     base = source()._request(split, "train", None)
-    others = [
+    requests = [
         source()._request(Split(split.images.flip(0), split.targets), "train", None),
         source("bf16-mixed")._request(split, "train", None),
         source(module=replace(backbone, image_size=64))._request(split, "train", None),
@@ -92,8 +92,8 @@ def test_everything_that_changes_features_changes_the_key(
     other_source = source()
     entry = other_source.case.backbone.model_copy(update={"arguments": {"a": 1}})
     other_source.case = replace(other_source.case, backbone=entry)
-    others.append(other_source._request(split, "train", None))
-    keys = [request.key for request in (base, *others)]
+    requests.append(other_source._request(split, "train", None))
+    keys = [request.key for request in (base, *requests)]
     assert len(set(keys)) == len(keys)
     assert source()._request(Split(split.images, split.targets + 1), "test", None).key == base.key
 
@@ -144,8 +144,8 @@ def test_views_follow_seed_epoch_and_position_alone(split: Split) -> None:
     parts = [augmented(split.images[a:b], view, a, 32) for a, b in ((0, 7), (7, 20))]
     assert torch.equal(whole, torch.cat(parts))
     assert whole.dtype == torch.uint8
-    for other in (replace(view, seed=4), replace(view, epoch=2)):
-        assert not torch.equal(whole, augmented(split.images[:20], other, 0, 32))
+    for changed in (replace(view, seed=4), replace(view, epoch=2)):
+        assert not torch.equal(whole, augmented(split.images[:20], changed, 0, 32))
     plain = View(seed=3, epoch=1, crop_scale=1.0, hflip=0.0)
     assert torch.equal(split.images[:20], augmented(split.images[:20], plain, 0, 32))
     flipped = View(seed=3, epoch=1, crop_scale=1.0, hflip=1.0)

@@ -45,13 +45,13 @@ def test_maps_are_those_of_features_only(name: str, options: dict[str, Any]) -> 
     assert not [key for key in missing if "pos_embed" not in key]
     images = torch.randn(2, 3, side, side)
     with torch.inference_mode():
-        wanted, found = reference(images), maps(images)
+        wanted, outputs = reference(images), maps(images)
     if "swin" in name:  # channels come last there
-        wanted = [one.permute(0, 3, 1, 2) for one in wanted]
-    by_shape = {tuple(one.shape): one for one in wanted}
-    for one in found:
-        other = by_shape[tuple(one.shape)]
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        wanted = [feature_map.permute(0, 3, 1, 2) for feature_map in wanted]
+    by_shape = {tuple(feature_map.shape): feature_map for feature_map in wanted}
+    for feature_map in outputs:
+        expected = by_shape[tuple(feature_map.shape)]
+        torch.testing.assert_close(feature_map, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -59,8 +59,8 @@ def test_micro_maps_on_larger_images(catalog: Catalog, family: str) -> None:
     backbone = micro(catalog, family)
     maps = FeatureMaps(backbone, image_size=(64, 64))
     sizes = {
-        stride: one.shape[-1]
-        for stride, one in zip(maps.strides, maps(torch.zeros(1, 3, 64, 64)), strict=True)
+        stride: feature_map.shape[-1]
+        for stride, feature_map in zip(maps.strides, maps(torch.zeros(1, 3, 64, 64)), strict=True)
     }
     assert sizes == {stride: 64 // stride for stride in maps.strides}
     assert maps.plain == (family == "vit")
@@ -72,8 +72,8 @@ def test_windows_need_not_divide_the_image(name: str) -> None:
     maps = FeatureMaps(backbone, image_size=None if "v2" not in name else (256, 320)).eval()
     size = (160, 224) if "v2" not in name else (256, 320)
     with torch.inference_mode():
-        found = maps(torch.randn(1, 3, *size))
-    assert [tuple(one.shape[-2:]) for one in found] == [
+        outputs = maps(torch.randn(1, 3, *size))
+    assert [tuple(feature_map.shape[-2:]) for feature_map in outputs] == [
         (size[0] // stride, size[1] // stride) for stride in (4, 8, 16, 32)
     ]
 
@@ -130,15 +130,15 @@ def test_what_gives_no_maps_is_told_so(catalog: Catalog, cases: dict[str, Case])
     maps = FeatureMaps(micro(catalog, "swin"), image_size=(64, 64))
     with pytest.raises(BobError, match=r"maps of stride 4, 8; .* starts at 2"):
         Pyramid(maps, smoke_recipe(cases, strides=(2, 4, 8)))
-    one = FeatureMaps(micro(catalog, "vit"), image_size=(64, 64))
+    vit = FeatureMaps(micro(catalog, "vit"), image_size=(64, 64))
     with pytest.raises(BobError, match=r"levels of stride 1 to 16; the recipe asks for 8, 16, 32"):
-        Pyramid(one, smoke_recipe(cases, strides=(8, 16, 32)))
+        Pyramid(vit, smoke_recipe(cases, strides=(8, 16, 32)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pyramid_levels(catalog: Catalog, cases: dict[str, Case], family: str) -> None:
     maps = FeatureMaps(micro(catalog, family), image_size=(64, 64))
     levels = Pyramid(maps, smoke_recipe(cases))(torch.randn(2, 3, 64, 64))
-    assert {name: tuple(one.shape) for name, one in levels.items()} == {
+    assert {name: tuple(level.shape) for name, level in levels.items()} == {
         "s4": (2, 32, 16, 16), "s8": (2, 32, 8, 8), "s16": (2, 32, 4, 4), "extra": (2, 32, 2, 2),
     }  # fmt: skip

@@ -71,9 +71,9 @@ def test_a_key_is_extracted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (new, newer, batches.started) == (True, False, 1)
     assert np.array_equal(first.tensor().numpy(), matrix())
     assert np.array_equal(again.tensor().numpy(), matrix())
-    (found,) = FeatureStore(tmp_path).entries()
-    assert found.manifest is not None
-    assert [shard.rows for shard in found.manifest.shards] == [4, 4, 2]
+    (entry,) = FeatureStore(tmp_path).entries()
+    assert entry.manifest is not None
+    assert [shard.rows for shard in entry.manifest.shards] == [4, 4, 2]
 
 
 def damage_truncate(folder: Path) -> None:
@@ -126,9 +126,9 @@ def test_a_damaged_entry_is_never_read(
     store.get(request_for(), batches)
     damage(next(tmp_path.glob("??/*")))
     store = store if known else FeatureStore(tmp_path)
-    found, new = store.get(request_for(), batches, remark=remarks.append)
+    entry, new = store.get(request_for(), batches, remark=remarks.append)
     assert new
-    assert np.array_equal(found.tensor().numpy(), matrix())
+    assert np.array_equal(entry.tensor().numpy(), matrix())
     assert len(remarks) == 1
     assert "net on data train were extracted anew" in remarks[0]
     assert FeatureStore(tmp_path).get(request_for(), batches)[1] is False
@@ -149,14 +149,14 @@ def test_other_code_with_the_same_weights_is_told(tmp_path: Path) -> None:
 def test_half_precision_is_kept_where_it_fits(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     fits = replace(request_for(split="a"), half=True)
-    found, _ = store.get(fits, Batches())
-    assert np.allclose(found.tensor().numpy(), matrix(), atol=2e-3)
+    entry, _ = store.get(fits, Batches())
+    assert np.allclose(entry.tensor().numpy(), matrix(), atol=2e-3)
     huge = matrix()
     huge[7, 1] = 1e5
     batches = Batches(huge)
-    found, _ = store.get(replace(request_for(split="b"), half=True), batches)
-    assert np.array_equal(found.tensor().numpy(), huge)
-    kinds = {one.manifest.dtype for one in store.entries() if one.manifest}
+    entry, _ = store.get(replace(request_for(split="b"), half=True), batches)
+    assert np.array_equal(entry.tensor().numpy(), huge)
+    kinds = {entry.manifest.dtype for entry in store.entries() if entry.manifest}
     assert kinds == {"float16", "float32"}
 
 
@@ -181,8 +181,8 @@ def test_least_recently_used_goes_first(tmp_path: Path) -> None:
     store.get(request_for(split="a"), Batches())
     size = next(store.entries()).size
     removed = store.trim(2 * size)
-    assert [one.key for one in removed] == [request_for(split="b").key]
-    assert {one.key for one in store.entries()} == {
+    assert [entry.key for entry in removed] == [request_for(split="b").key]
+    assert {entry.key for entry in store.entries()} == {
         request_for(split="a").key, request_for(split="c").key,
     }  # fmt: skip
     assert store.trim() == []
@@ -194,10 +194,10 @@ def _place(request: Request) -> str:
 
 def test_an_entry_in_use_survives_its_removal(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
-    found, _ = store.get(request_for(), Batches())
+    entry, _ = store.get(request_for(), Batches())
     store.trim(0)
     assert list(store.entries()) == []
-    assert np.array_equal(found.tensor().numpy(), matrix())
+    assert np.array_equal(entry.tensor().numpy(), matrix())
 
 
 WORKER = """
@@ -232,22 +232,22 @@ def worker(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_two_processes_extract_a_key_once(tmp_path: Path) -> None:
-    both = [worker(tmp_path, 0.7) for _ in range(2)]
-    words = sorted(str(one.communicate(timeout=90)[0]).strip() for one in both)
-    assert [one.returncode for one in both] == [0, 0]
+    processes = [worker(tmp_path, 0.7) for _ in range(2)]
+    words = sorted(str(process.communicate(timeout=90)[0]).strip() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
     assert words == ["new", "reused"]
     assert (tmp_path / "log").read_text() == "started\n"
 
 
 @pytest.mark.slow
 def test_a_killed_extraction_is_done_again(tmp_path: Path) -> None:
-    one = worker(tmp_path, 30)
+    process = worker(tmp_path, 30)
     deadline = time.monotonic() + 60
     while not (tmp_path / "log").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
-    one.send_signal(signal.SIGKILL)
-    one.wait()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     store = FeatureStore(tmp_path)
     assert list((tmp_path / "tmp").iterdir()), "it died while writing"
     assert list(store.entries()) == []
@@ -272,7 +272,7 @@ def test_too_little_room_removes_old_entries_first(
         shutil, "disk_usage", lambda path: Usage(2**21 if not list(store.entries()) else 0)
     )
     assert store.get(request_for(split="new"), Batches())[1]
-    assert [one.key for one in store.entries()] == [request_for(split="new").key]
+    assert [entry.key for entry in store.entries()] == [request_for(split="new").key]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0))
     with pytest.raises(OSError, match="do not fit the disk"):
         store.get(request_for(split="newer"), Batches())

@@ -31,9 +31,9 @@ def test_one_level_is_split_the_same_whatever_the_order(tmp_path: Path) -> None:
     assert first == second
     assert first.sha256 == second.sha256
     assert first.class_names == ("cat", "dog", "élan")
-    assert [sum(one.label == label for one in first.test) for label in range(3)] == [5, 5, 5]
-    assert {one.path for one in (*first.train, *first.test)} == set(names)
-    assert not {one.path for one in first.train} & {one.path for one in first.test}
+    assert [sum(image.label == label for image in first.test) for label in range(3)] == [5, 5, 5]
+    assert {image.path for image in (*first.train, *first.test)} == set(names)
+    assert not {image.path for image in first.train} & {image.path for image in first.test}
 
 
 def test_the_split_is_the_one_every_machine_draws() -> None:
@@ -46,8 +46,8 @@ def test_the_split_is_the_one_every_machine_draws() -> None:
 
 @pytest.mark.parametrize(("count", "tested"), [(1, 0), (2, 1), (3, 1), (10, 2), (100, 20)])
 def test_every_class_keeps_an_image_to_learn_from(count: int, tested: int) -> None:
-    assert len(held_back([str(one) for one in range(count)], 0.2, 0)) == tested
-    assert len(held_back([str(one) for one in range(count)], 0.99, 0)) == max(0, count - 1)
+    assert len(held_back([str(number) for number in range(count)], 0.2, 0)) == tested
+    assert len(held_back([str(number) for number in range(count)], 0.99, 0)) == max(0, count - 1)
 
 
 def test_accents_composed_or_not_are_the_same_names(tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ def test_accents_composed_or_not_are_the_same_names(tmp_path: Path) -> None:
 def test_official_splits_are_kept(tmp_path: Path, test: str) -> None:
     touch(tmp_path, "train/a/1.png", "train/b/deep/er/2.JPG", f"{test}/a/3.png", f"{test}/b/4.tif")
     content = read_folder(tmp_path)
-    assert [(one.path, one.label) for one in content.train] == [
+    assert [(image.path, image.label) for image in content.train] == [
         ("train/a/1.png", 0), ("train/b/deep/er/2.JPG", 1),
     ]  # fmt: skip
-    assert [one.path for one in content.test] == [f"{test}/a/3.png", f"{test}/b/4.tif"]
+    assert [image.path for image in content.test] == [f"{test}/a/3.png", f"{test}/b/4.tif"]
     assert content.remarks == ()
 
 
@@ -73,12 +73,12 @@ def test_of_three_splits_val_is_left_alone(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         touch(tmp_path, f"{part}/a/{part}.png", f"{part}/b/{part}.png")
     content = read_folder(tmp_path)
-    assert {Path(one.path).stem for one in content.train} == {"train"}
-    assert {Path(one.path).stem for one in content.test} == {"test"}
+    assert {Path(image.path).stem for image in content.train} == {"train"}
+    assert {Path(image.path).stem for image in content.test} == {"test"}
     assert "'val' beside train/ and test/ is not used" in content.remarks
-    other = read_folder(tmp_path, split="val")
-    assert {Path(one.path).stem for one in other.test} == {"val"}
-    assert other.sha256 != content.sha256
+    validated = read_folder(tmp_path, split="val")
+    assert {Path(image.path).stem for image in validated.test} == {"val"}
+    assert validated.sha256 != content.sha256
 
 
 def test_a_train_folder_alone_is_split_and_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_clutter_is_ignored_and_odd_names_are_not(tmp_path: Path) -> None:
     touch(tmp_path, "a/x y.png", "a/ünï.png", "b\nc/1\n2.png", "b\nc/,=[].png", "readme.md")
     content = read_folder(tmp_path)
     assert content.class_names == ("a", "b_c")
-    assert {one.path for one in (*content.train, *content.test)} == {
+    assert {image.path for image in (*content.train, *content.test)} == {
         "a/x y.png", "a/ünï.png", "b\nc/1\n2.png", "b\nc/,=[].png",
     }  # fmt: skip
     assert content.remarks == ()
@@ -109,8 +109,8 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (data / "a/again").symlink_to(tmp_path / "else")
     (data / "b/gone.png").symlink_to(tmp_path / "nowhere.png")
     content = read_folder(data)
-    found = [one.path for one in (*content.train, *content.test) if one.label == 0]
-    assert sorted(found) == ["a/1.png", "a/again/far.png", "a/again/further/away.png"]
+    linked = [image.path for image in (*content.train, *content.test) if image.label == 0]
+    assert sorted(linked) == ["a/1.png", "a/again/far.png", "a/again/further/away.png"]
     assert content.remarks == ("'b/gone.png' leads nowhere and is left out",)
 
 
@@ -151,7 +151,7 @@ def test_no_folder_and_a_file(tmp_path: Path, catalog: Catalog) -> None:
 def test_classes_with_too_few_images_are_told(tmp_path: Path) -> None:
     touch(tmp_path / "one", "a/1.png", "a/2.png", "b/1.png", "stray.png")
     content = read_folder(tmp_path / "one")
-    assert [one.label for one in content.test] == [0]
+    assert [image.label for image in content.test] == [0]
     assert "'b' has one image, which is learnt from and not tested on" in content.remarks
     assert any("1 images directly in" in text for text in content.remarks)
     touch(tmp_path / "two", "train/a/1.png", "train/b/1.png", "test/a/2.png")

@@ -99,7 +99,7 @@ def test_shifted_imagenet_is_read_and_runs(key: str, root: Path, catalog: Catalo
     entry = small(catalog.dataset(key), mini, complete=False)
     data = load_dataset(entry)
     assert isinstance(data, ShiftData)
-    assert [(one.name, one.group) for one in data.shifts] == [(one, one) for one in held]
+    assert [(shift.name, shift.group) for shift in data.shifts] == [(name, name) for name in held]
     for shift in data.shifts:
         assert shift.classes == ((1, 4, 7) if shift.name[-2:] in ("_a", "_r") else ())
         assert agrees(shift.split)
@@ -107,7 +107,7 @@ def test_shifted_imagenet_is_read_and_runs(key: str, root: Path, catalog: Catalo
     result = run(catalog, entry, "ood", ProbeRecipe(image_size=32, c=(1e5,)))
     assert result.failure is None, result.failure
     assert {name for name in result.metrics if name.startswith("shift/")} == {
-        f"shift/{one}" for one in held
+        f"shift/{name}" for name in held
     }
     assert result.metrics["shifted_top1"] > 1 / len(WNIDS)
 
@@ -135,17 +135,17 @@ def test_a_fine_tuned_model_is_read_on_every_shift(root: Path, catalog: Catalog)
     recipe = FinetuneRecipe(**PLAIN, mixup=0, cutmix=0)  # type: ignore[arg-type]
     result = run(catalog, entry, "finetune", recipe)
     assert result.failure is None, result.failure
-    shifted = [result.metrics[f"shift/{one}"] for one in ("imagenet_a", "imagenet_v2")]
+    shifted = [result.metrics[f"shift/{name}"] for name in ("imagenet_a", "imagenet_v2")]
     assert result.metrics["shifted_top1"] == pytest.approx(sum(shifted) / 2)
     assert "shifts.csv" in result.files
-    assert [one.name for one in result.case.judged][-1] == "shifted_top1"
+    assert [metric.name for metric in result.case.judged][-1] == "shifted_top1"
     # the same model on the plain source: nothing of its training changes
     plain = small(catalog.dataset("imagenet"), mini)
     own = run(catalog, plain, "finetune", recipe)
-    for one, other in zip(own.history, result.history, strict=True):
-        assert one == pytest.approx(other)
+    for epoch, shifted_epoch in zip(own.history, result.history, strict=True):
+        assert epoch == pytest.approx(shifted_epoch)
     assert "shifted_top1" not in own.metrics
-    assert [one.name for one in own.case.judged] == ["top1", "test_loss", "train_loss"]
+    assert [metric.name for metric in own.case.judged] == ["top1", "test_loss", "train_loss"]
 
 
 def test_an_incomplete_variant_would_be_easier_and_is_refused(root: Path, catalog: Catalog) -> None:
@@ -305,11 +305,11 @@ def test_chexpert_runs_and_every_label_is_scored(root: Path, tmp_path: Path) -> 
     miniatures.chexpert(root)
     result = run_case(radiographs(tmp_path), CONTEXT)
     assert result.failure is None, result.failure
-    each = {name: value for name, value in result.metrics.items() if name.startswith("auroc/")}
-    assert sorted(each) == [
+    by_label = {name: value for name, value in result.metrics.items() if name.startswith("auroc/")}
+    assert sorted(by_label) == [
         "auroc/atelectasis", "auroc/cardiomegaly", "auroc/edema", "auroc/pleural_effusion",
     ]  # fmt: skip
-    assert result.score == pytest.approx(sum(each.values()) / 4)
+    assert result.score == pytest.approx(sum(by_label.values()) / 4)
     assert 0 <= result.metrics["mean_auroc"] <= 1
     assert 0.5 < result.metrics["chance_bound"] <= 1
     assert any("Consolidation" in text for text in result.remarks)

@@ -140,8 +140,8 @@ def test_absent_class_is_never_predicted_and_changes_nothing(
         fit(features, moved, classes=5, c=0.1),
         fit(features, targets, classes=4, c=0.1),
     )
-    others = torch.randn(200, 6, generator=torch.Generator().manual_seed(seed)) * 100 * scale
-    logits = head.logits(others)
+    far_features = torch.randn(200, 6, generator=torch.Generator().manual_seed(seed)) * 100 * scale
+    logits = head.logits(far_features)
     assert torch.isfinite(logits).all()
     assert not (logits.argmax(1) == absent).any()
     torch.testing.assert_close(head.weight[kept], plain.weight)

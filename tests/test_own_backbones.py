@@ -96,11 +96,11 @@ def test_checkpoint_of_another_architecture_is_told_by_keys(project: pytest.Pyte
     file = GLYPHS / "vit_micro_glyphs.safetensors"
     result = project.runpytest("--backbone", "resnet_micro_random", f"--checkpoint={file}")
     result.assert_outcomes(failed=1)
-    found = result.stdout.str()
-    assert "vit_micro_glyphs.safetensors does not fit bob.backbones.micro:resnet_micro:" in found
-    assert "missing keys (conv1.weight, bn1.weight, bn1.bias, ...)" in found
-    assert "unknown keys (" in found
-    assert "Traceback" not in found
+    output = result.stdout.str()
+    assert "vit_micro_glyphs.safetensors does not fit bob.backbones.micro:resnet_micro:" in output
+    assert "missing keys (conv1.weight, bn1.weight, bn1.bias, ...)" in output
+    assert "unknown keys (" in output
+    assert "Traceback" not in output
     result.stdout.fnmatch_lines(["  repeat *--backbone resnet_micro_random,checkpoint=*"])
 
 

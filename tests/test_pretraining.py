@@ -60,8 +60,10 @@ def test_a_trunk_reads_letters_as_the_backbone_does(script: ModuleType, name: st
         maps = trunk.maps(scenes)
         off = (trunk.pooled(letters) - plain(letters)).abs().max()
     assert off < (5e-3 if name == "swin_micro" else 1e-5)
-    assert [one.shape[-1] for one in maps] == [64 // stride for stride in trunk.strides]
-    assert [one.shape[1] for one in maps] == list(trunk.channels)
+    assert [feature_map.shape[-1] for feature_map in maps] == [
+        64 // stride for stride in trunk.strides
+    ]
+    assert [feature_map.shape[1] for feature_map in maps] == list(trunk.channels)
 
 
 @pytest.mark.parametrize("name", NAMES)

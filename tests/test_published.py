@@ -73,16 +73,23 @@ def gate(tmp_path: Path) -> Gate:
 
 def test_every_carried_score_is_a_fraction_of_a_known_task_with_its_source() -> None:
     scores = published_scores()
-    assert {one.task for one in scores} == {"eval_released", "knn", "retrieval"}
-    for one in scores:
-        assert 0 < one.value <= 1
-        assert 0.001 <= one.width <= 0.01
-        assert len(one.source_commit) == 40
-        assert "/" in one.source_repo
-        assert one.checkpoint or one.backbone
+    assert {score.task for score in scores} == {"eval_released", "knn", "retrieval"}
+    for score in scores:
+        assert 0 < score.value <= 1
+        assert 0.001 <= score.width <= 0.01
+        assert len(score.source_commit) == 40
+        assert "/" in score.source_repo
+        assert score.checkpoint or score.backbone
     places = {
-        (one.checkpoint, one.backbone, one.task, one.dataset, one.metric, one.image_size)
-        for one in scores
+        (
+            score.checkpoint,
+            score.backbone,
+            score.task,
+            score.dataset,
+            score.metric,
+            score.image_size,
+        )
+        for score in scores
     }
     assert len(places) == len(scores)
 
@@ -92,9 +99,9 @@ def test_carried_scores_are_at_the_size_timm_tests_at() -> None:
     from timm.data import resolve_data_config
 
     names = {
-        (one.checkpoint.removeprefix("timm:"), one.image_size)
-        for one in published_scores()
-        if one.task == "eval_released"
+        (score.checkpoint.removeprefix("timm:"), score.image_size)
+        for score in published_scores()
+        if score.task == "eval_released"
     }
     assert len(names) > 100
     for name, size in names:
@@ -115,50 +122,50 @@ def entry(spec: str, catalog: Catalog, **changes: object) -> BackboneEntry:
 
 
 def test_a_checkpoint_is_found_by_timm_name_and_by_key(catalog: Catalog) -> None:
-    one = score()
-    assert one.is_of(entry(f"timm:{NAME}", catalog))
-    assert one.is_of(entry(f"timm:hf-hub:timm/{NAME}", catalog))
-    assert one.is_of(entry(f"timm:{NAME},name=mine", catalog))
-    assert one.is_of(entry(f"timm:{NAME}", catalog, key="resnet50_a1_in1k"))
-    assert not one.is_of(entry("timm:resnet50.a2_in1k", catalog))
-    assert not one.is_of(entry(f"timm:{NAME},pretrained=false", catalog))
-    assert not one.is_of(entry(f"timm:{NAME},output_stride=16", catalog))
-    assert not one.is_of(entry(f"timm:{NAME}", catalog, mean=(0.5, 0.5, 0.5)))
+    by_timm_name = score()
+    assert by_timm_name.is_of(entry(f"timm:{NAME}", catalog))
+    assert by_timm_name.is_of(entry(f"timm:hf-hub:timm/{NAME}", catalog))
+    assert by_timm_name.is_of(entry(f"timm:{NAME},name=mine", catalog))
+    assert by_timm_name.is_of(entry(f"timm:{NAME}", catalog, key="resnet50_a1_in1k"))
+    assert not by_timm_name.is_of(entry("timm:resnet50.a2_in1k", catalog))
+    assert not by_timm_name.is_of(entry(f"timm:{NAME},pretrained=false", catalog))
+    assert not by_timm_name.is_of(entry(f"timm:{NAME},output_stride=16", catalog))
+    assert not by_timm_name.is_of(entry(f"timm:{NAME}", catalog, mean=(0.5, 0.5, 0.5)))
 
 
 def test_a_file_counts_under_the_catalogs_own_key_alone(catalog: Catalog, tmp_path: Path) -> None:
     file = tmp_path / "some.safetensors"
     file.write_bytes(b"")
-    other = entry(f"timm:{NAME},checkpoint={file}", catalog)
-    assert not score().is_of(other)
-    assert score().is_of(other.model_copy(update={"key": "resnet50_a1_in1k"}))
+    file_entry = entry(f"timm:{NAME},checkpoint={file}", catalog)
+    assert not score().is_of(file_entry)
+    assert score().is_of(file_entry.model_copy(update={"key": "resnet50_a1_in1k"}))
     foreign = score(checkpoint="", backbone="mocov3_vit_base")
-    assert not foreign.is_of(other)
-    assert foreign.is_of(other.model_copy(update={"key": "mocov3_vit_base"}))
+    assert not foreign.is_of(file_entry)
+    assert foreign.is_of(file_entry.model_copy(update={"key": "mocov3_vit_base"}))
 
 
 def test_another_size_dataset_task_or_recipe_does_not_match(case: Case) -> None:
-    def found(case: Case, one: Published, size: int = 288, **metrics: float) -> int:
-        return len(comparisons(case, [result(case, size, **metrics)], [one]))
+    def compared(case: Case, known: Published, size: int = 288, **metrics: float) -> int:
+        return len(comparisons(case, [result(case, size, **metrics)], [known]))
 
-    assert found(case, score(), top1=0.81) == 1
-    assert found(case, score(), 224, top1=0.81) == 0
-    assert found(case, score(dataset="imagenet_a"), top1=0.81) == 0
-    assert found(case, score(task="knn"), top1=0.81) == 0
-    assert found(case, score(metric="top5"), top1=0.81) == 0
-    assert found(case, score(), top1=float("nan")) == 0
+    assert compared(case, score(), top1=0.81) == 1
+    assert compared(case, score(), 224, top1=0.81) == 0
+    assert compared(case, score(dataset="imagenet_a"), top1=0.81) == 0
+    assert compared(case, score(task="knn"), top1=0.81) == 0
+    assert compared(case, score(metric="top5"), top1=0.81) == 0
+    assert compared(case, score(), top1=float("nan")) == 0
 
     knn = replace(case, task="knn", recipe=KnnRecipe())
-    assert found(knn, score(task="knn"), top1=0.7) == 1
-    assert found(replace(knn, recipe=KnnRecipe(k=10)), score(task="knn"), top1=0.7) == 0
+    assert compared(knn, score(task="knn"), top1=0.7) == 1
+    assert compared(replace(knn, recipe=KnnRecipe(k=10)), score(task="knn"), top1=0.7) == 0
     birds = score(task="retrieval", dataset="cub200", metric="mrr_authors")
     search = replace(
         case, task="retrieval", dataset=dataset("cub200", "retrieval"), recipe=RetrievalRecipe()
     )
-    assert found(search, birds, mrr_authors=0.6, mrr=0.7) == 1
-    assert found(search, birds, mrr=0.7) == 0
+    assert compared(search, birds, mrr_authors=0.6, mrr=0.7) == 1
+    assert compared(search, birds, mrr=0.7) == 0
     hard = replace(search, recipe=RetrievalRecipe(setting="hard"))
-    assert found(hard, birds, mrr_authors=0.6) == 0
+    assert compared(hard, birds, mrr_authors=0.6) == 0
 
 
 def test_shifted_targets_are_found_under_their_names(case: Case) -> None:
@@ -174,8 +181,10 @@ def test_shifted_targets_are_found_under_their_names(case: Case) -> None:
         "top1": 0.8, "shift/imagenet_a": 0.11, "shift_top5/imagenet_a": 0.22,
         "source_top1/imagenet_a": 0.33,
     }  # fmt: skip
-    found = comparisons(shifted, [result(shifted, **metrics)], scores)
-    assert [(one.metric, one.value, one.published) for one in found] == [
+    compared = comparisons(shifted, [result(shifted, **metrics)], scores)
+    assert [
+        (comparison.metric, comparison.value, comparison.published) for comparison in compared
+    ] == [
         ("top1", 0.8, 0.8124),
         ("shift/imagenet_a", 0.11, 0.1),
         ("shift_top5/imagenet_a", 0.22, 0.2),
@@ -183,8 +192,8 @@ def test_shifted_targets_are_found_under_their_names(case: Case) -> None:
     ]
     probe = replace(shifted, task="ood")
     assert not comparisons(probe, [result(probe, **metrics)], [score(task="ood")])
-    others = result(shifted, top1=0.8, **{"shift/cartoons": 0.4})
-    assert not comparisons(shifted, [others], scores)
+    plain = result(shifted, top1=0.8, **{"shift/cartoons": 0.4})
+    assert not comparisons(shifted, [plain], scores)
 
 
 # judging

@@ -61,13 +61,13 @@ def row(**facts: str) -> dict[str, str]:
 def test_released_keeps_what_the_task_measures(
     script: ModuleType, facts: dict[str, str], kept: tuple[str, str] | None
 ) -> None:
-    found = list(script.released([row(**facts)], {NAME: "resnet50_a1_in1k"}))
-    assert [(one.dataset, one.metric) for one in found] == ([kept] if kept else [])
-    for one in found:
-        assert one.checkpoint == f"timm:{NAME}"
-        assert one.backbone == "resnet50_a1_in1k"
-        assert one.image_size == 288
-        assert one.value == pytest.approx(0.81244)
+    scores = list(script.released([row(**facts)], {NAME: "resnet50_a1_in1k"}))
+    assert [(score.dataset, score.metric) for score in scores] == ([kept] if kept else [])
+    for score in scores:
+        assert score.checkpoint == f"timm:{NAME}"
+        assert score.backbone == "resnet50_a1_in1k"
+        assert score.image_size == 288
+        assert score.value == pytest.approx(0.81244)
 
 
 def test_neighbours_are_dinos_own(script: ModuleType) -> None:
@@ -75,13 +75,13 @@ def test_neighbours_are_dinos_own(script: ModuleType) -> None:
         timm_name_or_checkpoint="vit_small_patch16_224.dino", task="knn", value="74.5",
         setting="frozen, weighted k-NN, T=0.07", source_repo="facebookresearch/dino",
     )  # fmt: skip
-    others = [
+    strangers = [
         {**own, "setting": "vanilla 100ep 8-GPU reproduction run"},
         {**own, "source_repo": "bytedance/ibot", "setting": "frozen k-NN"},
         {**own, "timm_name_or_checkpoint": "vit_small_patch16_224.dino[100ep retrain]"},
     ]
-    (one,) = script.neighbours([own, *others], {})
-    assert (one.task, one.value, one.image_size) == ("knn", pytest.approx(0.745), 224)
+    (score,) = script.neighbours([own, *strangers], {})
+    assert (score.task, score.value, score.image_size) == ("knn", pytest.approx(0.745), 224)
 
 
 def test_retrieval_leaves_out_other_normalisation_other_features_and_other_crops(
@@ -123,12 +123,12 @@ def test_retrieval_leaves_out_other_normalisation_other_features_and_other_crops
         authors("timm-resnet50", metric="mAP(%)"),
         authors("timm-resnet50", dataset="all tasks"),
     ]
-    found = list(script.retrieval([*map(authors, names), *strange], rows, keys))
-    assert [(one.checkpoint or one.backbone, one.image_size) for one in found] == [
+    scores = list(script.retrieval([*map(authors, names), *strange], rows, keys))
+    assert [(score.checkpoint or score.backbone, score.image_size) for score in scores] == [
         (f"timm:{NAME}", 224),
         ("mocov3_vit_base", 224),
     ]
-    assert {(one.dataset, one.metric) for one in found} == {("cub200", "mrr_authors")}
+    assert {(score.dataset, score.metric) for score in scores} == {("cub200", "mrr_authors")}
 
 
 def test_widths_follow_the_spread_where_enough_pairs_tell_it(script: ModuleType) -> None:
@@ -136,8 +136,8 @@ def test_widths_follow_the_spread_where_enough_pairs_tell_it(script: ModuleType)
     for index in range(script.MIN_PAIRS):
         name = f"model{index}.tag"
         rows.append(row(timm_name_or_checkpoint=name, value="80.0"))
-        other = {"setting": "288px", "source_repo": "a/b", "value": f"{80 + 0.4 * (-1) ** index}"}
-        rows.append(row(timm_name_or_checkpoint=name, **other))
+        facts = {"setting": "288px", "source_repo": "a/b", "value": f"{80 + 0.4 * (-1) ** index}"}
+        rows.append(row(timm_name_or_checkpoint=name, **facts))
     rows.append(row(timm_name_or_checkpoint="model0.tag", setting="384px", source_repo="a/b"))
     rows.append(row(timm_name_or_checkpoint="model0.tag", setting="288px independent retrain",
                     source_repo="a/b", value="10"))  # fmt: skip
@@ -172,7 +172,7 @@ def test_the_script_writes_what_the_package_reads(
     assert "2 of 4 rows kept" in capsys.readouterr().out
     monkeypatch.setattr(published, "FOLDER", tmp_path)
     scores = published_scores.__wrapped__()
-    assert [(one.metric, one.value, one.backbone) for one in scores] == [
+    assert [(score.metric, score.value, score.backbone) for score in scores] == [
         ("top1", 0.81244, "mine"),
         ("top5", 0.951, "mine"),
     ]

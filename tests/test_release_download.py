@@ -51,11 +51,11 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    with Server(("127.0.0.1", 0), Handler) as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
+    with Server(("127.0.0.1", 0), Handler) as started:
+        thread = threading.Thread(target=started.serve_forever, daemon=True)
         thread.start()
-        yield made
-        made.shutdown()
+        yield started
+        started.shutdown()
         thread.join()
 
 
@@ -77,14 +77,14 @@ def test_a_release_is_fetched_once(server: Server, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{server.server_port}/vicreg/resnet50.pth"
     digest = digest_of_file(tmp_path / "local.pth")
     for _ in range(2):
-        made = build_backbone(released_entry(url), image_size=32)
-        assert torch.equal(made.module.conv1.weight, state["conv1.weight"])
-        assert made.weights_digest == digest
+        backbone = build_backbone(released_entry(url), image_size=32)
+        assert torch.equal(backbone.module.conv1.weight, state["conv1.weight"])
+        assert backbone.weights_digest == digest
     assert server.asked == 1
     assert weights_file(released_entry(url, digest)) == cache_path(url)
     assert cache_path(url).parts[-2:] == ("vicreg", "resnet50.pth")
-    other = f"http://127.0.0.1:{server.server_port}/barlow/resnet50.pth"
-    assert cache_path(other) != cache_path(url)
+    namesake = f"http://127.0.0.1:{server.server_port}/barlow/resnet50.pth"
+    assert cache_path(namesake) != cache_path(url)
 
 
 def unavailable(entry: BackboneEntry) -> str:

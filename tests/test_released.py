@@ -108,10 +108,10 @@ def test_positions_follow_the_size_images_are_fed_at(catalog: Catalog, tmp_path:
     for key in saved["state_dict"]:
         if "pos_embed" not in key:
             saved["state_dict"][key] *= 1e-6
-    made = build_backbone(with_file(entry, tmp_path / "vit.pth.tar", saved), image_size=96)
-    assert made.image_size == 96
-    assert made.module.pos_embed.shape == (1, 1 + 36, 384)
-    assert made.mean == (0.485, 0.456, 0.406)
+    backbone = build_backbone(with_file(entry, tmp_path / "vit.pth.tar", saved), image_size=96)
+    assert backbone.image_size == 96
+    assert backbone.module.pos_embed.shape == (1, 1 + 36, 384)
+    assert backbone.mean == (0.485, 0.456, 0.406)
 
 
 def test_what_was_trained_on_from_a_release_fits_the_same_entry(
@@ -126,9 +126,9 @@ def test_what_was_trained_on_from_a_release_fits_the_same_entry(
 
 def test_another_release_is_told_by_its_own_keys(catalog: Catalog, tmp_path: Path) -> None:
     entry = catalog.backbone("mocov3_vit_small")
-    made = with_file(entry, tmp_path / "resnet50.pth", official.resnet50())
+    resnet_entry = with_file(entry, tmp_path / "resnet50.pth", official.resnet50())
     with pytest.raises(BobError) as caught:
-        build_backbone(made, image_size=224)
+        build_backbone(resnet_entry, image_size=224)
     assert caught.value.kind == "weights"
     assert "150 missing keys (cls_token, " in str(caught.value)
     assert "318 unknown keys (conv1.weight, " in str(caught.value)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bob.errors import BobError
 from bob.retrieval.blocks import encode
-from bob.retrieval.search import TensorRows, normalised, ranks, search
+from bob.retrieval.search import TensorRows, ranks, search, unit_rows
 
 some = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -18,9 +18,9 @@ seeds = st.integers(0, 2**32 - 1)
 
 def integers(rng: np.random.Generator, count: int, width: int, high: int) -> torch.Tensor:
     """Features whose products are exact and often equal, zero rows among them."""
-    made = rng.integers(-high, high + 1, (count, width))
-    made[rng.random(count) < 0.1] = 0
-    return torch.tensor(made, dtype=torch.float32)
+    values = rng.integers(-high, high + 1, (count, width))
+    values[rng.random(count) < 0.1] = 0
+    return torch.tensor(values, dtype=torch.float32)
 
 
 def full_ranking(scores: np.ndarray) -> np.ndarray:
@@ -45,9 +45,9 @@ def test_search_is_the_head_of_the_stable_ranking(
     order = full_ranking(exact)
     for k in (1, int(rng.integers(1, n + 1)), n + 3):
         for block, memory in ((1, 1e-3), (128, 384), (1024, 384)):
-            scores, found = search(queries, database, k, block=block, memory_mb=memory)
-            assert (scores.dtype, found.dtype) == (torch.float32, torch.int64)
-            np.testing.assert_array_equal(found.numpy(), order[:, :k])
+            scores, nearest = search(queries, database, k, block=block, memory_mb=memory)
+            assert (scores.dtype, nearest.dtype) == (torch.float32, torch.int64)
+            np.testing.assert_array_equal(nearest.numpy(), order[:, :k])
             np.testing.assert_array_equal(
                 scores.numpy(), np.take_along_axis(exact, order[:, :k], axis=1)
             )
@@ -60,27 +60,27 @@ def test_equal_rows_are_exact_ties_wherever_they_lie(seed: int, n: int, width: i
     few = torch.tensor(rng.standard_normal((5, width)), dtype=torch.float32)
     kind = torch.tensor(rng.integers(0, 5, n))
     queries = torch.tensor(rng.standard_normal((3, width)), dtype=torch.float32)
-    by_kind = (normalised(queries) @ normalised(few).T).double()
+    by_kind = (unit_rows(queries) @ unit_rows(few).T).double()
     tops = by_kind.topk(2, dim=1)
     decided = tops.values[:, 0] - tops.values[:, 1] > 1e-5
     for block in (1, 1024):
-        _, found = search(queries, few[kind], n, normalise=True, block=block)
+        _, nearest = search(queries, few[kind], n, normalise=True, block=block)
         for line in range(3):
-            for one in range(5):
-                assert found[line][kind[found[line]] == one].diff().gt(0).all()
+            for row_kind in range(5):
+                assert nearest[line][kind[nearest[line]] == row_kind].diff().gt(0).all()
             best = (kind == tops.indices[line, 0]).nonzero().squeeze(1)
             if decided[line]:
-                assert torch.equal(found[line, : len(best)], best)
+                assert torch.equal(nearest[line, : len(best)], best)
 
 
 def test_ties_at_the_boundary_go_to_lower_positions() -> None:
     database = torch.ones(2500, 4)
     database[2000] = 2.0
-    _, found = search(torch.ones(1, 4), database, 5)
-    assert found.tolist() == [[2000, 0, 1, 2, 3]]
+    _, nearest = search(torch.ones(1, 4), database, 5)
+    assert nearest.tolist() == [[2000, 0, 1, 2, 3]]
     assert torch.equal(encode(torch.tensor([-0.0]), 3), encode(torch.tensor([0.0]), 3))
-    scores, found = search(torch.tensor([[0.0], [-0.0]]), torch.tensor([[-1.0], [1.0]]), 2)
-    assert found.tolist() == [[0, 1], [0, 1]]
+    scores, nearest = search(torch.tensor([[0.0], [-0.0]]), torch.tensor([[-1.0], [1.0]]), 2)
+    assert nearest.tolist() == [[0, 1], [0, 1]]
     assert torch.equal(scores, torch.zeros(2, 2))
 
 
@@ -88,9 +88,9 @@ def test_ties_at_the_boundary_go_to_lower_positions() -> None:
 def test_sorted_databases_overflow_no_memory(order: str) -> None:
     values = torch.arange(3000, dtype=torch.float32)
     database = (values if order == "ascending" else values.flip(0))[:, None]
-    _, found = search(torch.tensor([[1.0], [-1.0]]), database, 70, block=64)
+    _, nearest = search(torch.tensor([[1.0], [-1.0]]), database, 70, block=64)
     np.testing.assert_array_equal(
-        found.numpy(), full_ranking(np.array([[1.0], [-1.0]]) @ database.numpy().T)[:, :70]
+        nearest.numpy(), full_ranking(np.array([[1.0], [-1.0]]) @ database.numpy().T)[:, :70]
     )
 
 
@@ -113,8 +113,8 @@ def test_blocks_and_threads_change_no_bit() -> None:
             assert torch.get_num_threads() == count
         finally:
             torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
 
 
 def test_search_agrees_with_faiss() -> None:
@@ -125,21 +125,21 @@ def test_search_agrees_with_faiss() -> None:
     index = faiss.IndexFlatIP(24)
     index.add(database.numpy())
     theirs, _ = index.search(queries.numpy(), 100)
-    scores, found = search(queries, database, 100)
+    scores, nearest = search(queries, database, 100)
     np.testing.assert_allclose(scores.numpy(), theirs, rtol=1e-5, atol=1e-5)
-    exact = (queries.double() @ database.double().T).gather(1, found)
+    exact = (queries.double() @ database.double().T).gather(1, nearest)
     np.testing.assert_allclose(exact.numpy(), theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_cosine_of_extreme_and_zero_rows() -> None:
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30], [3e-30, 4e-30], [-3.0, -4.0]])
-    made = normalised(rows)
+    unit = unit_rows(rows)
     expected = torch.tensor([[0.6, 0.8], [0, 0], [0.6, 0.8], [0.6, 0.8], [-0.6, -0.8]])
-    assert torch.allclose(made, expected)
+    assert torch.allclose(unit, expected)
     assert rows[0, 0] == 3.0
-    scores, found = search(rows[:2], rows, 5, normalise=True)
-    assert found[0, -2:].tolist() == [1, 4]
-    assert found[1].tolist() == [0, 1, 2, 3, 4]
+    scores, nearest = search(rows[:2], rows, 5, normalise=True)
+    assert nearest[0, -2:].tolist() == [1, 4]
+    assert nearest[1].tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(scores[1], torch.zeros(5))
 
 
@@ -203,9 +203,9 @@ class Streamed(TensorRows):
     def rows(self, start: int, stop: int) -> torch.Tensor:
         assert self.lock.acquire(blocking=False)
         self.read += stop - start
-        made = super().rows(start, stop)
+        block = super().rows(start, stop)
         self.lock.release()
-        return made
+        return block
 
 
 def test_database_is_read_once_or_twice() -> None:
@@ -232,8 +232,8 @@ def test_ranks_are_those_of_the_stable_ranking(
     sizes = rng.choice([0, 1, n // 2, n], q)
     wanted = [torch.tensor(rng.permutation(n)[:size]) for size in sizes]
     for memory, block in ((1e-4, 1), (0.1, 64), (384, 1024)):
-        found = ranks(queries, database, wanted, memory_mb=memory, block=block)
-        for line, (mine, of) in enumerate(zip(found, wanted, strict=True)):
+        ranked = ranks(queries, database, wanted, memory_mb=memory, block=block)
+        for line, (mine, of) in enumerate(zip(ranked, wanted, strict=True)):
             assert mine.dtype == torch.int64
             np.testing.assert_array_equal(mine.numpy(), inverse[line][of.numpy()])
 
@@ -250,11 +250,13 @@ def test_ranks_of_everything_are_a_permutation_and_agree_with_search(
     ]
     _, order = search(queries, database, n, normalise=True)
     for memory, block in ((1e-4, 1), (384, 1024)):
-        found = ranks(queries, database, list(order), normalise=True, memory_mb=memory, block=block)
-        for mine in found:
+        ranked = ranks(
+            queries, database, list(order), normalise=True, memory_mb=memory, block=block
+        )
+        for mine in ranked:
             assert torch.equal(mine, torch.arange(n))
 
 
 def test_wanted_may_repeat() -> None:
-    found = ranks(torch.ones(1, 1), torch.tensor([[1.0], [2.0], [1.0]]), [positions(2, 1, 2, 0)])
-    assert found[0].tolist() == [2, 0, 2, 1]
+    ranked = ranks(torch.ones(1, 1), torch.tensor([[1.0], [2.0], [1.0]]), [positions(2, 1, 2, 0)])
+    assert ranked[0].tolist() == [2, 0, 2, 1]

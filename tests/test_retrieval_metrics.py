@@ -17,19 +17,18 @@ from torchmetrics.retrieval import (
 )
 
 from bob.datasets.base import Relevance, Setting
+from bob.datasets.relevance import class_relevance, first_fifth
 from bob.errors import BobError
 from bob.retrieval.metrics import (
     Ranked,
     average_precision,
     chance_bound,
-    class_relevance,
     evaluate,
-    first_fifth,
     marks,
     split_relevance,
     summarise,
 )
-from bob.retrieval.search import normalised
+from bob.retrieval.search import unit_rows
 from tests.test_retrieval import full_ranking, integers, positions, seeds, some
 
 SETTINGS: tuple[Setting, ...] = ("easy", "medium", "hard")
@@ -90,14 +89,14 @@ def test_metrics_follow_their_definitions(seed: int, q: int, n: int, cosine: boo
     queries = torch.eye(3)[torch.tensor(rng.integers(0, 3, q))]
     database = integers(rng, n, 3, 3) if not cosine else torch.eye(3)[rng.integers(0, 3, n)] * 2
     orders = full_ranking(
-        (queries @ (normalised(database) if cosine else database).T).numpy()
+        (queries @ (unit_rows(database) if cosine else database).T).numpy()
     ).tolist()
     relevance, groups = [], []
     for _ in range(q):
         part = rng.choice(4, n, p=rng.dirichlet((1, 0.5, 0.5, 1)))
         sets = [np.flatnonzero(part == kind) for kind in range(3)]
-        relevance.append(Relevance(*(torch.tensor(each) for each in sets)))
-        groups.append([set(each.tolist()) for each in sets])
+        relevance.append(Relevance(*(torch.tensor(indices) for indices in sets)))
+        groups.append([set(indices.tolist()) for indices in sets])
     for setting in SETTINGS:
         pick = {"easy": ((0,), (1, 2)), "medium": ((0, 1), (2,)), "hard": ((1,), (0, 2))}[setting]
         yes, junk = ([set().union(*(g[i] for i in pick[s])) for g in groups] for s in (0, 1))
@@ -106,10 +105,10 @@ def test_metrics_follow_their_definitions(seed: int, q: int, n: int, cosine: boo
             with pytest.raises(BobError, match="has a positive"):
                 evaluate(queries, database, relevance, setting, ks=ks, normalise=cosine)
             continue
-        found = evaluate(queries, database, relevance, setting, ks=ks, normalise=cosine)
+        metrics = evaluate(queries, database, relevance, setting, ks=ks, normalise=cosine)
         expected = by_definition(orders, yes, junk, ks)
-        assert found.keys() == expected.keys()
-        assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        assert metrics.keys() == expected.keys()
+        assert metrics == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 @some
@@ -121,7 +120,7 @@ def test_metrics_agree_with_torchmetrics_and_sklearn(seed: int, q: int, n: int) 
     target[0, 0] = True
     order = full_ranking(preds.numpy())
     none = np.empty(0, dtype=np.int64)
-    found = summarise(
+    summary = summarise(
         [Ranked(np.flatnonzero(target.numpy()[i][order[i]]), none) for i in range(q)], ks=(1, 5)
     )
     indexes = torch.arange(q)[:, None].expand(q, n)
@@ -135,10 +134,10 @@ def test_metrics_agree_with_torchmetrics_and_sklearn(seed: int, q: int, n: int) 
     }
     for name, metric in metrics.items():
         metric.update(preds.flatten(), target.flatten(), indexes=indexes.flatten())
-        assert found[name] == pytest.approx(float(metric.compute()), abs=1e-6), name
+        assert summary[name] == pytest.approx(float(metric.compute()), abs=1e-6), name
     full = [i for i in range(q) if target[i].any()]
     mine = np.mean([average_precision_score(target[i], preds[i]) for i in full])
-    assert found["map_noninterpolated"] == pytest.approx(mine, abs=1e-12)
+    assert summary["map_noninterpolated"] == pytest.approx(mine, abs=1e-12)
 
 
 def test_a_worked_example() -> None:
@@ -147,9 +146,9 @@ def test_a_worked_example() -> None:
         Ranked(np.array([1, 4]), np.array([0, 3])),
         Ranked(np.empty(0, dtype=np.int64), np.array([0])),
     ]
-    found = summarise(ranked, ks=(1, 10))
+    metrics = summarise(ranked, ks=(1, 10))
     # Clean: positive, wrong, positive. Trapezoids (1 + 1)/2 and (1/2 + 2/3)/2, each half as wide.
-    assert found == pytest.approx(
+    assert metrics == pytest.approx(
         {
             "map": (1 + (1 / 2 + 2 / 3) / 2) / 2,
             "map_noninterpolated": (1 + 2 / 3) / 2,
@@ -244,9 +243,9 @@ def test_chance_bound_counts_junk_out() -> None:
 
 
 def test_class_relevance() -> None:
-    made = class_relevance(torch.tensor([1, 0, 7]), torch.tensor([0, 1, 0, 1, 2]))
-    assert [each.easy.tolist() for each in made] == [[1, 3], [0, 2], []]
-    assert all(len(each.hard) == len(each.junk) == 0 for each in made)
+    relevance = class_relevance(torch.tensor([1, 0, 7]), torch.tensor([0, 1, 0, 1, 2]))
+    assert [entry.easy.tolist() for entry in relevance] == [[1, 3], [0, 2], []]
+    assert all(len(entry.hard) == len(entry.junk) == 0 for entry in relevance)
 
 
 def test_first_fifth_takes_the_first_by_name() -> None:

@@ -71,7 +71,7 @@ def test_the_official_layout_gives_the_papers_queries(
     assert names_of(data.queries) == queries
     assert names_of(data.database) == database
     for grade, positions in zip(("easy", "hard", "junk"), grades, strict=True):
-        assert [getattr(one, grade).tolist() for one in data.relevance] == positions, grade
+        assert [getattr(entry, grade).tolist() for entry in data.relevance] == positions, grade
     assert data.graded == (key in ("roxford5k", "rparis6k"))
     assert loaded(entry).sha256 == data.sha256
 
@@ -86,10 +86,12 @@ def test_the_official_layout_gives_the_papers_queries(
 
 
 def test_the_catalog_covers_the_paper(catalog: Catalog) -> None:
-    entries = [one for one in catalog.datasets.values() if one.kind == "retrieval" and one.needs]
-    assert {one.key for one in entries} == MINIATURES.keys()
-    for one in entries:
-        assert all((one.obtain, one.licence, one.note)), one.key
+    entries = [
+        entry for entry in catalog.datasets.values() if entry.kind == "retrieval" and entry.needs
+    ]
+    assert {entry.key for entry in entries} == MINIATURES.keys()
+    for entry in entries:
+        assert all((entry.obtain, entry.licence, entry.note)), entry.key
 
 
 @pytest.mark.parametrize("key", MINIATURES)
@@ -152,11 +154,11 @@ def test_a_reference_counts_queries_that_the_entry_does_not(
     root: Path, tmp_path: Path, catalog: Catalog, case: Case, context: Context
 ) -> None:
     update, _ = cub(root)
-    one = replace(case, dataset=small(catalog, "cub200", **update))
-    results = [run_case(one.with_seed(seed), context) for seed in (1000, 1001)]
+    small_case = replace(case, dataset=small(catalog, "cub200", **update))
+    results = [run_case(small_case.with_seed(seed), context) for seed in (1000, 1001)]
     store = ReferenceStore(tmp_path / "references")
-    assert "beats chance" in Gate(store).judge(one, results[:1]).reason
-    _, reference = store.write(one, results)
+    assert "beats chance" in Gate(store).judge(small_case, results[:1]).reason
+    _, reference = store.write(small_case, results)
     assert reference.test_size == 3
 
 
@@ -179,7 +181,7 @@ def test_images_are_reduced_as_the_papers_authors_do(root: Path, catalog: Catalo
     )
     assert cropped.queries.pil(0).size == (26, 24)
     assert cropped.database.pil(0).size == (300, 260)
-    assert len({one.queries.digest for one in (plain, whole, cropped)}) == 3
+    assert len({data.queries.digest for data in (plain, whole, cropped)}) == 3
 
 
 def test_a_thumbnail_of_any_mode_and_size(tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_the_authors_flat_folders_are_the_same_data(root: Path, catalog: Catalog
     update, (queries, database, easy, *_) = landmarks(root, flat=True)
     data = loaded(small(catalog, "gldv2", **update))
     assert (names_of(data.queries), names_of(data.database)) == (queries, database)
-    assert [one.easy.tolist() for one in data.relevance] == easy
+    assert [entry.easy.tolist() for entry in data.relevance] == easy
     assert data.class_names == (ASKED[0], ASKED[2])
 
 
@@ -258,9 +260,9 @@ def test_a_solution_that_does_not_fit(text: str, told: str, root: Path, catalog:
 def test_long_answers_are_read_whole(root: Path, catalog: Catalog) -> None:
     """The csv module refuses fields of more than 131,072 characters."""
     update, _ = landmarks(root)
-    many = " ".join([INDEX[2]] * 10_000)
+    answer = " ".join([INDEX[2]] * 10_000)
     file = root / "gldv2" / "retrieval_solution_v2.1.csv"
-    file.write_text(SOLUTION.replace(INDEX[2], many))
+    file.write_text(SOLUTION.replace(INDEX[2], answer))
     data = loaded(small(catalog, "gldv2", **update))
     assert data.relevance[0].easy.tolist() == [2]
 
@@ -274,7 +276,7 @@ def test_other_copies_are_an_option(root: Path, catalog: Catalog) -> None:
         options = {"folder": "copydays", "queries": queries}
         entry = small(catalog, "copydays", **{**update, "test_size": count}, options=options)
         data = loaded(entry)
-        assert [one.easy.tolist() for one in data.relevance] == [[0], [1], [2]] * (count // 3)
+        assert [entry.easy.tolist() for entry in data.relevance] == [[0], [1], [2]] * (count // 3)
         assert data.sha256 != loaded(small(catalog, "copydays", **update)).sha256
     with pytest.raises(BobError, match="holds no copydays/crops") as caught:
         load_dataset(entry.model_copy(update={"options": {**options, "queries": "crops"}}))

@@ -132,7 +132,7 @@ def test_a_cut_pickle_is_no_ground_truth(root: Path, catalog: Catalog) -> None:
 
 
 def test_crop_needs_boxes(root: Path, catalog: Catalog) -> None:
-    bare = [{key: one[key] for key in ("easy", "hard", "junk")} for one in REVISITED["gnd"]]
+    bare = [{key: entry[key] for key in ("easy", "hard", "junk")} for entry in REVISITED["gnd"]]
     update, _ = revisited(root, key="roxford5k", content={**REVISITED, "gnd": bare})
     load_dataset(small(catalog, "roxford5k", **update))
     options = {**catalog.dataset("roxford5k").options, "crop": True}

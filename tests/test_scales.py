@@ -30,7 +30,7 @@ def test_full_is_the_papers_matrix(catalog: Catalog) -> None:
     assert ran == zoo
     assert {key for key, entry in catalog.backbones.items() if entry.paper} <= ran
     per_backbone = Counter(case.backbone.key for case in cases)
-    settings = sum(len(one.datasets) for one in plan.scale.tasks.values())
+    settings = sum(len(task.datasets) for task in plan.scale.tasks.values())
     assert per_backbone["convnext_base_in21k"] == settings
     assert {case.task for case in cases if case.backbone.key == "sam_vit_base"} == {
         "detection",
@@ -43,11 +43,11 @@ def test_full_is_the_papers_matrix(catalog: Catalog) -> None:
 def test_full_collects_quickly_without_anything_heavy() -> None:
     command = [sys.executable, "-m", "pytest", "--pyargs", "suites", "--collect-only", "-q"]
     done = subprocess.run([*command, "--scale", "full"], capture_output=True, text=True, check=True)
-    found = re.search(r"(\d+) tests collected in ([\d.]+)s", done.stdout)
-    assert found is not None, done.stdout[-500:]
-    assert int(found.group(1)) > 3000
+    matched = re.search(r"(\d+) tests collected in ([\d.]+)s", done.stdout)
+    assert matched is not None, done.stdout[-500:]
+    assert int(matched.group(1)) > 3000
     # 2 s on two idle cores; a busy machine may take a few times as long
-    assert float(found.group(2)) < 15
+    assert float(matched.group(2)) < 15
 
 
 def recipe(catalog: Catalog, scale: str, task: str, name: str, dataset: str) -> object:
@@ -72,7 +72,11 @@ def test_full_recipes_are_the_papers(catalog: Catalog) -> None:
         recipe(catalog, "full", "finetune_multilabel", name, "chexpert")
         for name in ("mae_vit_base", "convnext_base_in1k")
     ]
-    assert [one.layer_decay for one in chest if isinstance(one, MultilabelRecipe)] == [0.75, 1.0]
+    assert [
+        chest_recipe.layer_decay
+        for chest_recipe in chest
+        if isinstance(chest_recipe, MultilabelRecipe)
+    ] == [0.75, 1.0]
     plain = recipe(catalog, "full", "detection", "mae_vit_base", "coco")
     assert isinstance(plain, DetectionRecipe)
     assert (plain.augmentation, plain.head_norm, plain.drop_path) == ("lsj", "LN", 0.1)

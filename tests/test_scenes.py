@@ -42,10 +42,10 @@ def test_scenes_are_photographs_where_no_digit_is() -> None:
     for seed in range(20):
         stream = scenes.Stream(seed)
         ground = scenes._cut(backgrounds[stream.below(len(backgrounds))], stream)
-        picture, found = scenes.draw_scene(glyphs, backgrounds, scenes.Stream(seed))
-        inked = np.any([mask for _, mask in found], axis=0)
+        picture, digits = scenes.draw_scene(glyphs, backgrounds, scenes.Stream(seed))
+        inked = np.any([mask for _, mask in digits], axis=0)
         assert (picture == ground)[~inked].all()
-        for label, mask in found:
+        for label, mask in digits:
             assert label == 7
             (level,) = set(picture[mask].tolist())
             assert abs(level - ground[mask].mean()) >= scenes.CONTRAST[0] - 1

@@ -65,7 +65,7 @@ class TestStableDiffusion:
             maps = module.forward_intermediates(images)
         assert features.shape == (2, 96)
         assert torch.isfinite(features).all()
-        assert [one.shape[1:] for one in maps] == [
+        assert [feature_map.shape[1:] for feature_map in maps] == [
             (32, 16, 16), (32, 8, 8), (64, 4, 4), (64, 2, 2), (96, 1, 1),
         ]  # fmt: skip
 
@@ -110,9 +110,9 @@ class TestStableDiffusion:
         assert not torch.allclose(contexts[0, 2], contexts[1, 2])
         word = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
         released[word][14115] += 1.0  # "object": only the prompt of detection has it
-        other = loaded(entry, tmp_path / "b.ckpt", released, module)["contexts"]
-        assert torch.equal(other[0], contexts[0])
-        assert not torch.allclose(other[1], contexts[1])
+        trained = loaded(entry, tmp_path / "b.ckpt", released, module)["contexts"]
+        assert torch.equal(trained[0], contexts[0])
+        assert not torch.allclose(trained[1], contexts[1])
 
     def test_layers_below_the_head_learn_slower(self) -> None:
         from timm.optim._param_groups import param_groups_layer_decay

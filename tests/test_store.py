@@ -24,11 +24,11 @@ def test_raw_values_survive_on_disk(
     tmp_path: Path, tiny_case: Case, make_result: MakeResult
 ) -> None:
     path = write(ReferenceStore(tmp_path), tiny_case, make_result, 0.9)
-    found = ReferenceStore(tmp_path).find(tiny_case)
-    assert found is not None
-    assert found[1] == path
-    assert found[0].metric("top1") == [0.9, 0.91, 0.92]
-    assert found[0].protocol == tiny_case.protocol
+    stored = ReferenceStore(tmp_path).find(tiny_case)
+    assert stored is not None
+    assert stored[1] == path
+    assert stored[0].metric("top1") == [0.9, 0.91, 0.92]
+    assert stored[0].protocol == tiny_case.protocol
     assert not list(path.parent.glob("*.tmp"))
 
 
@@ -38,10 +38,10 @@ def test_the_first_accepted_values_stay_as_anchor(
     store = ReferenceStore(tmp_path)
     write(store, tiny_case, make_result, 0.9)
     write(store, tiny_case, make_result, 0.8)
-    found = ReferenceStore(tmp_path).find(tiny_case)
-    assert found is not None
-    assert found[0].metric("top1") == [0.8, 0.81, 0.82]
-    assert found[0].anchored("top1") == [0.9, 0.91, 0.92]
+    stored = ReferenceStore(tmp_path).find(tiny_case)
+    assert stored is not None
+    assert stored[0].metric("top1") == [0.8, 0.81, 0.82]
+    assert stored[0].anchored("top1") == [0.9, 0.91, 0.92]
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_a_repository_s_own_references_come_first(
 ) -> None:
     write(ReferenceStore(tmp_path / "packaged"), tiny_case, make_result, 0.5)
     store = ReferenceStore(tmp_path / "own", builtin=tmp_path / "packaged")
-    found = store.find(tiny_case)
-    assert found is not None
-    assert found[0].metric("top1")[0] == 0.5
+    stored = store.find(tiny_case)
+    assert stored is not None
+    assert stored[0].metric("top1")[0] == 0.5
     write(store, tiny_case, make_result, 0.9)
-    found = store.find(tiny_case)
-    assert found is not None
-    assert found[0].metric("top1")[0] == 0.9
-    assert len(list(store.groups(tiny_case, found[0], "top1"))) == 1
+    stored = store.find(tiny_case)
+    assert stored is not None
+    assert stored[0].metric("top1")[0] == 0.9
+    assert len(list(store.groups(tiny_case, stored[0], "top1"))) == 1
 
 
 def test_spread_is_pooled_over_like_references(
@@ -95,13 +95,13 @@ def test_spread_is_pooled_over_like_references(
         random,
         [make_result(random.with_seed(i), 0.3 + i / 10, weights=str(i)) for i in range(3)],
     )
-    found = store.find(fine)
-    assert found is not None
-    assert sorted(group[0] for group in store.groups(fine, found[0], "top1")) == [0.5, 0.9]
-    found = store.find(random)
-    assert found is not None
-    assert found[0].weights == ""
-    assert [group[0] for group in store.groups(random, found[0], "top1")] == [0.3]
+    stored = store.find(fine)
+    assert stored is not None
+    assert sorted(group[0] for group in store.groups(fine, stored[0], "top1")) == [0.5, 0.9]
+    stored = store.find(random)
+    assert stored is not None
+    assert stored[0].weights == ""
+    assert [group[0] for group in store.groups(random, stored[0], "top1")] == [0.3]
 
 
 def test_two_sessions_keep_each_others_entries(
@@ -143,12 +143,12 @@ def test_every_smoke_case_ships_a_comparable_reference(catalog: Catalog) -> None
     store = ReferenceStore(BUILTIN)
     cases = Plan(catalog, Selection()).all_cases()
     for case in cases:
-        found = store.find(case)
-        assert found is not None, f"{case.task} {case.name} has no reference"
-        assert found[0].protocol == case.protocol
+        stored = store.find(case)
+        assert stored is not None, f"{case.task} {case.name} has no reference"
+        assert stored[0].protocol == case.protocol
         seeds = 5 if "detection" in case.task else 8
-        assert len(found[0].values) >= (seeds if case.seeded else 1)
-        assert found[0].origin == "measured"
+        assert len(stored[0].values) >= (seeds if case.seeded else 1)
+        assert stored[0].origin == "measured"
     every = [
         case for engine in ENGINES for case in Plan(catalog, Selection(engine=engine)).all_cases()
     ]

@@ -91,10 +91,10 @@ def test_shipped_draws_belong_to_the_shipped_digits(catalog: Catalog) -> None:
     assert stored["labels"] == labels_digest(data.train.targets)
     asked = {"shots": (1, 5, 10), "fractions": (0.01, 0.1), "draws": 5}
     drawn = low_shot_draws(data.train.targets, data.class_names, **asked)
-    assert {k: [one.tolist() for one in v] for k, v in drawn.items()} == stored["draws"]
+    assert {k: [rows.tolist() for rows in v] for k, v in drawn.items()} == stored["draws"]
     more = low_shot_draws(data.train.targets, data.class_names, **{**asked, "draws": 7})
-    assert [one.tolist() for one in more["1pct"][:5]] == stored["draws"]["1pct"]
-    assert len({tuple(one.tolist()) for one in more["1pct"]}) == 7
+    assert [rows.tolist() for rows in more["1pct"][:5]] == stored["draws"]["1pct"]
+    assert len({tuple(rows.tolist()) for rows in more["1pct"]}) == 7
 
 
 def test_stored_draws_come_before_computed_ones(
@@ -125,7 +125,9 @@ def test_a_stratified_split_takes_its_share_of_every_class(labels: list[int]) ->
         tested = int((targets[score] == label).sum())
         assert abs(tested - count * 0.2) <= 0.5 or tested == (count > 1)
     again = stratified(targets.clone(), 0.2)
-    assert all((one == other).all() for one, other in zip(again, (learn, score), strict=True))
+    assert all(
+        (rows == expected).all() for rows, expected in zip(again, (learn, score), strict=True)
+    )
 
 
 def test_a_stratified_split_never_changes() -> None:

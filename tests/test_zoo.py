@@ -48,11 +48,11 @@ def of(entry: BackboneEntry) -> Architecture:
 @pytest.mark.parametrize("key", sorted(CATALOG.backbones))
 def test_every_entry_says_what_its_module_is(key: str) -> None:
     entry = CATALOG.backbone(key)
-    found = of(entry)
-    assert entry.parameters_m == pytest.approx(found.parameters / 1e6, rel=0.005, abs=0.005)
-    assert entry.num_features == found.num_features
-    assert entry.strides == found.strides
-    assert entry.image_size == found.image_size
+    built = of(entry)
+    assert entry.parameters_m == pytest.approx(built.parameters / 1e6, rel=0.005, abs=0.005)
+    assert entry.num_features == built.num_features
+    assert entry.strides == built.strides
+    assert entry.image_size == built.image_size
 
 
 def one_of_each() -> list[str]:
@@ -130,9 +130,9 @@ def test_the_document_is_what_the_command_prints(capsys: pytest.CaptureFixture[s
     assert main(["list", "backbones", "--markdown"]) == 0
     printed = capsys.readouterr().out.strip()
     text = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
-    found = re.search(r"<!-- table -->\n(.*)\n<!-- end of table -->", text, re.DOTALL)
-    assert found is not None
-    assert found.group(1).strip() == printed
+    matched = re.search(r"<!-- table -->\n(.*)\n<!-- end of table -->", text, re.DOTALL)
+    assert matched is not None
+    assert matched.group(1).strip() == printed
 
 
 def test_only_backbones_have_a_markdown_form(capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,7 +141,9 @@ def shift_picture(case: Case, cells: Sequence[tuple[str, int, float]], source: f
         colour = "white" if value < 0.6 else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
     axes.set_yticks(range(len(groups)), groups, fontsize=8)
-    axes.set_xticks(range(len(severities)), [str(one) if one else "" for one in severities])
+    axes.set_xticks(
+        range(len(severities)), [str(severity) if severity else "" for severity in severities]
+    )
     if len(severities) > 1:
         axes.set_xlabel("severity")
     axes.set_title(f"{title(case)}\ntop-1 under shift; source {source:.3f}", fontsize=9)

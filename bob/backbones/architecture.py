@@ -46,7 +46,7 @@ def build_architecture(entry: BackboneEntry) -> Architecture:
     strides = {int(stage["reduction"]) for stage in getattr(info, "info", info)}
     return Architecture(
         module=module,
-        parameters=sum(one.numel() for one in module.parameters()),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
         num_features=int(features.shape[1]),
         strides=tuple(sorted(strides)),
         image_size=size,

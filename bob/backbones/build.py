@@ -152,11 +152,11 @@ def data_config(module: nn.Module) -> dict[str, Any]:
     """Normalisation and native size that a timm module carries; empty for other modules."""
     config = getattr(module, "pretrained_cfg", None) or {}
     wanted = ("mean", "std", "input_size", "crop_pct")
-    found = {key: config[key] for key in wanted if config.get(key)}
+    settings = {key: config[key] for key in wanted if config.get(key)}
     built_for = getattr(getattr(module, "patch_embed", None), "img_size", None)
     if built_for is not None:
-        found["input_size"] = (3, *built_for)
-    return found
+        settings["input_size"] = (3, *built_for)
+    return settings
 
 
 def _probe(
@@ -205,14 +205,14 @@ def _checked(entry: BackboneEntry, features: Any) -> torch.Tensor:
     if isinstance(features, torch.Tensor) and features.ndim == 2 and features.shape[1] > 0:
         if torch.isfinite(features).all():
             return features
-        found = "values that are not finite"
+        description = "values that are not finite"
     elif isinstance(features, torch.Tensor):
-        found = f"a tensor of shape {tuple(features.shape)}"
+        description = f"a tensor of shape {tuple(features.shape)}"
     else:
-        found = type(features).__name__
+        description = type(features).__name__
     raise BobError(
-        f"Backbone {entry.key!r} gives no features: two images came out as {found}; expected a "
-        "finite tensor of shape (2, channels). Pool inside the module; timm has num_classes=0.",
+        f"Backbone {entry.key!r} gives no features: two images came out as {description}; expected "
+        "a finite tensor of shape (2, channels). Pool inside the module; timm has num_classes=0.",
         kind="backbone",
     )
 

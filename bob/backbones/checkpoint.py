@@ -45,10 +45,10 @@ def load_checkpoint(module: nn.Module, entry: BackboneEntry, *, classifier: bool
     if not path.is_file():
         raise _error(entry, f"no checkpoint file at {path}")
     expected = entry.weights.sha256
-    if expected and (found := digest_of_file(path)) != expected:
+    if expected and (digest := digest_of_file(path)) != expected:
         raise _error(
             entry,
-            f"{path.name} has SHA-256 {found[:12]}..., the catalog says {expected[:12]}.... The "
+            f"{path.name} has SHA-256 {digest[:12]}..., the catalog says {expected[:12]}.... The "
             "file was changed or damaged: restore it, or name the new digest in the catalog",
         )
     wanted = module.state_dict()
@@ -160,11 +160,11 @@ def _compare(
         if key in state and state[key].shape != wanted[key].shape
     ]
     problems = [
-        f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-        for what, found in (
+        f"{len(details)} {what} ({', '.join(details[:3])}{', ...' if len(details) > 3 else ''})"
+        for what, details in (
             ("missing keys", missing), ("unknown keys", left_over), ("wrong shapes", shapes),
         )
-        if found
+        if details
     ]  # fmt: skip
     if problems:
         raise _error(
@@ -183,10 +183,10 @@ def _check_head(
     differ = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if differ and all(key.split(".", 1)[0] in _HEADS for key in differ):
         key = differ[-1]
-        found = f"of shape {tuple(state[key].shape)}" if key in state else "missing"
+        shape = f"of shape {tuple(state[key].shape)}" if key in state else "missing"
         raise BobError(
             f"Backbone {entry.key!r}: {path.name} holds no classifier to evaluate: {key} is "
-            f"{found}, expected {tuple(wanted[key].shape)}. Name a checkpoint that was trained to "
+            f"{shape}, expected {tuple(wanted[key].shape)}. Name a checkpoint that was trained to "
             "classify ImageNet.",
             kind="unavailable",
         )

@@ -34,12 +34,12 @@ def _under(prefix: str) -> Callable[[State, nn.Module], State]:
     """What lies under a prefix, without it."""
 
     def convert(state: State, module: nn.Module) -> State:
-        found = {
+        inner = {
             key.removeprefix(prefix): value
             for key, value in state.items()
             if key.startswith(prefix)
         }
-        return found or state
+        return inner or state
 
     return convert
 

@@ -57,9 +57,9 @@ def _download(entry: BackboneEntry, weights: Weights, path: Path) -> None:
             expected = stream.headers.get("Content-Length")
         if expected and part.stat().st_size != int(expected):
             raise ConnectionError(f"{part.stat().st_size} of {expected} bytes came")
-        if weights.sha256 and (found := digest_of_file(part)) != weights.sha256:
+        if weights.sha256 and (digest := digest_of_file(part)) != weights.sha256:
             raise BobError(
-                f"Backbone {entry.key!r}: {weights.url} came with SHA-256 {found[:12]}..., the "
+                f"Backbone {entry.key!r}: {weights.url} came with SHA-256 {digest[:12]}..., the "
                 f"catalog says {weights.sha256[:12]}.... The release has changed; name a file of "
                 f"your own with --backbone {entry.key},checkpoint=FILE.",
                 kind="weights",

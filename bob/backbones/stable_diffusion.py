@@ -179,8 +179,8 @@ def from_release(state: dict[str, torch.Tensor], module: nn.Module) -> dict[str,
     }
     converted = {
         f"{part}.{key}": value
-        for part, found in parts.items()
-        for key, value in found.items()
+        for part, tensors in parts.items()
+        for key, value in tensors.items()
         if f"{part}.{key}" in wanted
     }
     contexts = _contexts(state, module.text_config)
@@ -199,13 +199,13 @@ def _contexts(
     wanted = encoder.state_dict()
     # transformers had the prefix `text_model.` until version 5
     own = "text_model." if any(key.startswith("text_model.") for key in wanted) else ""
-    found = {
+    text_state = {
         own + key.removeprefix(_TEXT_PREFIX).removeprefix("text_model."): value
         for key, value in state.items()
         if key.startswith(_TEXT_PREFIX)
     }
-    found = {key: value.float() for key, value in found.items() if key in wanted}
-    missing, _ = encoder.load_state_dict(found, strict=False)
+    text_state = {key: value.float() for key, value in text_state.items() if key in wanted}
+    missing, _ = encoder.load_state_dict(text_state, strict=False)
     if [key for key in missing if not key.endswith("position_ids")]:
         return None
     length = text_config["max_position_embeddings"]

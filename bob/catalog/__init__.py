@@ -1,5 +1,6 @@
 """The catalog: which backbones, datasets and scales there are, read from YAML."""
 
+from bob.catalog.backbone_spec import family_of, parse_backbone, with_checkpoint
 from bob.catalog.dataset_spec import parse_dataset
 from bob.catalog.entry_points import installed_backbones
 from bob.catalog.load import Catalog, load_catalog
@@ -10,7 +11,6 @@ from bob.catalog.schema import (
     TaskPlan,
     Weights,
 )
-from bob.catalog.spec import family_of, parse_backbone, with_checkpoint
 
 __all__ = [
     "BackboneEntry",

@@ -48,8 +48,8 @@ def find_parts(folder: Path) -> tuple[Part, Part]:
         )
     train = _find(folder, "train")
     test = _find(folder, "val") or _find(folder, "test")
-    for what, found in (("train", train), ("val or test", test)):
-        if found is None:
+    for what, part in (("train", train), ("val or test", test)):
+        if part is None:
             looked = ", ".join(
                 ("annotations/instances_train2017.json", "annotations/instances_train.json",
                  "annotations/train.json", "train.json", "train/_annotations.coco.json")
@@ -102,21 +102,21 @@ def read_annotations(file: Path) -> dict[str, Any]:
                 "annotations and categories.",
                 kind="dataset",
             )
-        odd = [one for one in content[key] if not isinstance(one, dict)]
+        odd = [entry for entry in content[key] if not isinstance(entry, dict)]
         if odd:
             raise BobError(
                 f"{file}: an entry of {key} is not an object but {str(odd[0])[:80]}. Write it as "
                 "COCO's format does.",
                 kind="dataset",
             )
-    found: dict[str, Any] = content
-    return found
+    typed: dict[str, Any] = content
+    return typed
 
 
 def content_digest(content: dict[str, Any]) -> str:
     """Hex SHA-256 of images, categories and annotations, whatever their layout in the file."""
     keys = ("images", "annotations", "categories")
-    parts = {key: sorted(content[key], key=lambda one: str(one.get("id"))) for key in keys}
+    parts = {key: sorted(content[key], key=lambda entry: str(entry.get("id"))) for key in keys}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -134,9 +134,9 @@ def coco_facts(folder: Path) -> tuple[str, int, int, int, bool]:
     """
     train, test = (read_annotations(part.annotations) for part in find_parts(folder))
     masks = all(
-        one.get("segmentation") or one.get("iscrowd")
+        annotation.get("segmentation") or annotation.get("iscrowd")
         for content in (train, test)
-        for one in content["annotations"]
+        for annotation in content["annotations"]
     )
     digest = joint_digest(content_digest(train), content_digest(test))
     return digest, len(train["categories"]), len(train["images"]), len(test["images"]), masks

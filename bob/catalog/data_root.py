@@ -14,7 +14,7 @@ __all__ = ["data_root", "located", "missing", "place"]
 def place(ways: str) -> Path | None:
     """The first of ``a|b`` that is under the data root, if any is."""
     root = data_root()
-    return next((root / one for one in ways.split("|") if (root / one).exists()), None)
+    return next((root / way for way in ways.split("|") if (root / way).exists()), None)
 
 
 def located(ways: str) -> Path:
@@ -23,14 +23,14 @@ def located(ways: str) -> Path:
     Raises:
         BobError: None is; ``kind`` is ``unavailable``.
     """
-    found = place(ways)
-    if found is None:
+    path = place(ways)
+    if path is None:
         raise BobError(
             f"{data_root()} holds no {ways.replace('|', ' or ')}. `bob datasets` tells what each "
             "dataset needs and how to get it; another data root is named in BOB_DATA.",
             kind="unavailable",
         )
-    return found
+    return path
 
 
 def missing(entry: DatasetEntry) -> list[str]:

@@ -112,8 +112,8 @@ def _folder(place: str, name: str, settings: dict[str, Scalar]) -> DatasetEntry:
 
 
 def _hub(place: str, name: str, settings: dict[str, Scalar]) -> DatasetEntry:
-    found = find_spec("datasets")
-    if found is None or found.origin is None:  # a folder of this name is not the library
+    library = find_spec("datasets")
+    if library is None or library.origin is None:  # a folder of this name is not the library
         raise BobError(f"hf:{place} is read by the library `datasets`: {HF_INSTALL}.")
     local = Path(place).expanduser()
     if not local.exists() and re.match(r"[/.~]", place):
@@ -135,9 +135,9 @@ def files_digest(path: Path) -> str:
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
     for folder, folders, files in os.walk(path):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        for one in sorted(one for one in files if not one.startswith(".")):
-            file = Path(folder, one)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            file = Path(folder, name)
             size = file.stat().st_size if file.exists() else -1
             line = f"{file.relative_to(path).as_posix()}\0{size}\0"
             digest.update(line.encode("utf-8", "surrogateescape"))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bob.catalog.backbone_spec import family_of
 from bob.catalog.load import Catalog
 from bob.catalog.schema import BackboneEntry, Key
-from bob.catalog.spec import family_of
 from bob.errors import BobError
 from bob.objects import import_object
 
@@ -29,9 +28,9 @@ def installed_backbones(catalog: Catalog) -> Catalog:
     Raises:
         BobError: An entry point cannot be imported or used, or a key is taken.
     """
-    for point in sorted(entry_points(group=FACTORIES), key=lambda one: one.name):
+    for point in sorted(entry_points(group=FACTORIES), key=lambda point: point.name):
         catalog = _joined(catalog, [_factory(point)], point)
-    for point in sorted(entry_points(group=ENTRIES), key=lambda one: one.name):
+    for point in sorted(entry_points(group=ENTRIES), key=lambda point: point.name):
         catalog = _joined(catalog, _entries(point), point)
     return catalog
 
@@ -53,17 +52,17 @@ def _factory(point: EntryPoint) -> BackboneEntry:
 
 
 def _entries(point: EntryPoint) -> list[BackboneEntry]:
-    made: Any = import_object(point.value, what=f"{ENTRIES} {point.name!r}")
+    function = import_object(point.value, what=f"{ENTRIES} {point.name!r}")
     try:
-        made = made()
+        answer = function()
     except Exception as error:
         raise BobError(f"{_told(point)} raised {type(error).__name__}: {error}") from error
-    entries = list(made) if isinstance(made, list | tuple) else [made]
-    for one in entries:
-        if not isinstance(one, BackboneEntry):
+    entries = list(answer) if isinstance(answer, list | tuple) else [answer]
+    for entry in entries:
+        if not isinstance(entry, BackboneEntry):
             raise BobError(
-                f"{_told(point)} gave {type(one).__name__}; expected a BackboneEntry or a list of "
-                f"them. A factory of modules belongs in the group {FACTORIES}."
+                f"{_told(point)} gave {type(entry).__name__}; expected a BackboneEntry or a list "
+                f"of them. A factory of modules belongs in the group {FACTORIES}."
             )
     return entries
 

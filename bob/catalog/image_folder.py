@@ -67,8 +67,8 @@ class FolderContent:
         """Digest of classes, names and sizes of both splits; not of where the folder lies."""
         digest = hashlib.sha256()
         for part, images in (("train", self.train), ("test", self.test)):
-            for one in images:
-                line = f"{part}\0{one.label}\0{_plain(one.path)}\0{one.size}\0"
+            for image in images:
+                line = f"{part}\0{image.label}\0{_plain(image.path)}\0{image.size}\0"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -81,7 +81,7 @@ class _Tree:
     classes: dict[str, list[tuple[str, int]]]
     stray: int
     broken: tuple[str, ...]
-    other: Counter[str]
+    not_images: Counter[str]
 
 
 def read_folder(
@@ -104,7 +104,7 @@ def read_folder(
             from. The message says what to change.
     """
     _check_folder(folder)
-    top = {one.name: one for one in _folders(folder)}
+    top = {entry.name: entry for entry in _folders(folder)}
     lower = {name.lower(): name for name in sorted(top, reverse=True)}
     scored = [lower[name] for name in _TEST_NAMES if name in lower]
     if "train" in lower and scored:
@@ -135,15 +135,15 @@ def _check_folder(folder: Path) -> None:
 def _chosen(folder: Path, scored: Sequence[str], split: str) -> str:
     if not split:
         return scored[0]
-    found = [name for name in scored if name.lower() == split.lower()]
-    if not found:
+    matching = [name for name in scored if name.lower() == split.lower()]
+    if not matching:
         raise BobError(
             f"{folder} has no folder {split!r} to score on; there is {' and '.join(scored)}."
         )
-    return found[0]
+    return matching[0]
 
 
-def _from_two(folder: Path, train: str, test: str, others: Sequence[str]) -> FolderContent:
+def _from_two(folder: Path, train: str, test: str, siblings: Sequence[str]) -> FolderContent:
     learnt, scored = _tree(folder / train, folder), _tree(folder / test, folder)
     names = sorted({*learnt.classes, *scored.classes})
     _check_classes(learnt, names, folder)
@@ -160,7 +160,7 @@ def _from_two(folder: Path, train: str, test: str, others: Sequence[str]) -> Fol
     if not any(scored.classes.values()):
         raise BobError(f"{folder / test} holds no images{_instead(scored)}.", kind="dataset")
     untested = [name for name in names if not scored.classes.get(name)]
-    ignored = [name for name in others if name != test]
+    ignored = [name for name in siblings if name != test]
     remarks = [
         *_tree_remarks(learnt),
         *_tree_remarks(scored),
@@ -185,8 +185,8 @@ def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderConten
     for name in names:
         held = held_back([_plain(path) for path, _ in tree.classes[name]], share, seed)
         rows = list(enumerate(tree.classes[name]))
-        learnt[name] = [one for row, one in rows if row not in held]
-        scored[name] = [one for row, one in rows if row in held]
+        learnt[name] = [image for row, image in rows if row not in held]
+        scored[name] = [image for row, image in rows if row in held]
     single = [name for name in names if not scored[name]]
     if len(single) == len(names):
         raise BobError(
@@ -226,9 +226,9 @@ def _content(
     scored: dict[str, list[tuple[str, int]]],
     remarks: Iterable[str],
 ) -> FolderContent:
-    def images(found: dict[str, list[tuple[str, int]]]) -> Iterator[ImageFile]:
+    def images(by_class: dict[str, list[tuple[str, int]]]) -> Iterator[ImageFile]:
         for label, name in enumerate(names):
-            for path, size in found.get(name, ()):
+            for path, size in by_class.get(name, ()):
                 yield ImageFile(path, size, label)
 
     return FolderContent(
@@ -240,19 +240,23 @@ def _tree(root: Path, folder: Path) -> _Tree:
     """Images below each class folder of ``root``, as paths below ``folder``."""
     classes: dict[str, list[tuple[str, int]]] = {}
     broken: list[str] = []
-    other: Counter[str] = Counter()
+    not_images: Counter[str] = Counter()
     prefix = PurePosixPath(root.relative_to(folder).as_posix())
     for entry in _folders(root):
         images = classes.setdefault(_plain(entry.name), [])
-        _walk(root / entry.name, str(prefix / entry.name), images, broken, other)
-        images.sort(key=lambda one: (_plain(one[0]), one[0]))
-    files = [one for one in _entries(root) if not _is_folder(one)]
-    stray = sum(_is_image(one.name) for one in files)
-    return _Tree(root, classes, stray, tuple(broken), other)
+        _walk(root / entry.name, str(prefix / entry.name), images, broken, not_images)
+        images.sort(key=lambda image: (_plain(image[0]), image[0]))
+    files = [entry for entry in _entries(root) if not _is_folder(entry)]
+    stray = sum(_is_image(file.name) for file in files)
+    return _Tree(root, classes, stray, tuple(broken), not_images)
 
 
 def _walk(
-    start: Path, name: str, images: list[tuple[str, int]], broken: list[str], other: Counter[str]
+    start: Path,
+    name: str,
+    images: list[tuple[str, int]],
+    broken: list[str],
+    not_images: Counter[str],
 ) -> None:
     seen: set[tuple[int, int]] = set()
     pending = [(start, name)]
@@ -268,7 +272,7 @@ def _walk(
             if _is_folder(entry):
                 (linked if entry.is_symlink() else pending).append((folder / entry.name, path))
             elif not _is_image(entry.name):
-                other[PurePosixPath(entry.name).suffix.lower() or entry.name] += 1
+                not_images[PurePosixPath(entry.name).suffix.lower() or entry.name] += 1
             elif os.path.isfile(entry):
                 images.append((path, entry.stat().st_size))
             else:
@@ -279,20 +283,21 @@ def _walk(
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What a folder holds that may count, sorted."""
     try:
-        with os.scandir(folder) as found:
-            kept = [one for one in found if not one.name.startswith(".")]
+        with os.scandir(folder) as listing:
+            kept = [entry for entry in listing if not entry.name.startswith(".")]
     except OSError as error:
         raise BobError(
             f"Cannot read {folder}: {error.strerror or error}. Give yourself the right to read it.",
             kind="dataset",
         ) from None
     return sorted(
-        (one for one in kept if one.name.lower() not in _NO_CLASS), key=lambda one: one.name
+        (entry for entry in kept if entry.name.lower() not in _NO_CLASS),
+        key=lambda entry: entry.name,
     )
 
 
 def _folders(folder: Path) -> list[os.DirEntry[str]]:
-    return [one for one in _entries(folder) if _is_folder(one)]
+    return [entry for entry in _entries(folder) if _is_folder(entry)]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -313,7 +318,7 @@ def _plain(text: str) -> str:
 
 def printable(text: str) -> str:
     """A name without characters that would break a line or cannot be encoded."""
-    return "".join(one if one.isprintable() else "_" for one in _plain(text))
+    return "".join(character if character.isprintable() else "_" for character in _plain(text))
 
 
 def _check_classes(tree: _Tree, names: Sequence[str], folder: Path) -> None:
@@ -342,8 +347,8 @@ def _empty(names: Sequence[str], tree: _Tree) -> BobError:
 
 
 def _instead(tree: _Tree) -> str:
-    found = ", ".join(f"{count} {name}" for name, count in tree.other.most_common(_SHOWN))
-    return f" (but {found})" if found else ""
+    contents = ", ".join(f"{count} {name}" for name, count in tree.not_images.most_common(_SHOWN))
+    return f" (but {contents})" if contents else ""
 
 
 def _tree_remarks(tree: _Tree) -> list[str]:

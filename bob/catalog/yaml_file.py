@@ -50,10 +50,10 @@ class YamlFile:
         """Line of the deepest node on the path ``keys`` that exists, counted from 1."""
         node, line = self._root, 1
         for key in keys:
-            found = _child(node, key)
-            if found is None:
+            child = _child(node, key)
+            if child is None:
                 break
-            line, node = found
+            line, node = child
         return line
 
     def error(self, keys: Sequence[str | int], message: str) -> BobError:

@@ -210,12 +210,12 @@ def load_dataset(entry: DatasetEntry) -> Data:
             "or give the new version an entry of its own.",
             kind="dataset",
         )
-    found = (len(data.class_names), data.test_size)
-    said = (entry.classes or found[0], entry.test_size or found[1])
-    if found != said:
+    measured = (len(data.class_names), data.test_size)
+    said = (entry.classes or measured[0], entry.test_size or measured[1])
+    if measured != said:
         raise BobError(
-            f"Dataset {entry.key!r} has {found[0]} classes and {found[1]} test images; its entry "
-            f"says {said[0]} and {said[1]}.",
+            f"Dataset {entry.key!r} has {measured[0]} classes and {measured[1]} test images; its "
+            f"entry says {said[0]} and {said[1]}.",
             kind="dataset",
         )
     if entry.train_size and isinstance(data, ClassificationData | MultilabelData):

@@ -57,19 +57,21 @@ class CocoSplit:
         for kind in ("images", "annotations", "categories"):
             self._unique(kind)
         self.digest = content_digest(content)
-        categories = sorted(content["categories"], key=lambda one: int(one["id"]))
-        self.category_ids = tuple(int(one["id"]) for one in categories)
-        self.class_names = tuple(str(one.get("name", one["id"])) for one in categories)
+        categories = sorted(content["categories"], key=lambda category: int(category["id"]))
+        self.category_ids = tuple(int(category["id"]) for category in categories)
+        self.class_names = tuple(
+            str(category.get("name", category["id"])) for category in categories
+        )
         self._labels = {key: label for label, key in enumerate(self.category_ids)}
-        self._images = sorted(content["images"], key=lambda one: int(one["id"]))
-        self.image_ids = tuple(int(one["id"]) for one in self._images)
+        self._images = sorted(content["images"], key=lambda image: int(image["id"]))
+        self.image_ids = tuple(int(image["id"]) for image in self._images)
         self._need_files()
         self._instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.remarks = self._sort_annotations()
         self.annotated = tuple(
             index for index, key in enumerate(self.image_ids) if self._instances.get(key)
         )
-        pixels = sum(int(one["height"]) * int(one["width"]) for one in self._images)
+        pixels = sum(int(image["height"]) * int(image["width"]) for image in self._images)
         self._kept: dict[int, Sample] | None = {} if pixels * 3 <= KEPT_BYTES else None
 
     @classmethod
@@ -83,11 +85,15 @@ class CocoSplit:
     def part(self, positions: Iterable[int]) -> CocoSplit:
         """A split of some of the images."""
         images = [self._images[index] for index in positions]
-        kept = {one["id"] for one in images}
+        kept = {image["id"] for image in images}
         content = {
             **self.dataset,
             "images": images,
-            "annotations": [one for one in self.dataset["annotations"] if one["image_id"] in kept],
+            "annotations": [
+                annotation
+                for annotation in self.dataset["annotations"]
+                if annotation["image_id"] in kept
+            ],
         }
         return CocoSplit(content, self.folder, source=self.source, masks=self.masks)
 
@@ -98,13 +104,13 @@ class CocoSplit:
             int64, ``(len(self),)``.
         """
         labels = [
-            {self._labels[one["category_id"]] for one in self._instances.get(key, [])}
+            {self._labels[annotation["category_id"]] for annotation in self._instances.get(key, [])}
             for key in self.image_ids
         ]
-        counts = Counter(label for one in labels for label in one)
+        counts = Counter(label for shown in labels for label in shown)
         rarest = [
-            min(one, key=lambda label: (counts[label], label), default=len(self.class_names))
-            for one in labels
+            min(shown, key=lambda label: (counts[label], label), default=len(self.class_names))
+            for shown in labels
         ]
         return torch.tensor(rarest, dtype=torch.int64)
 
@@ -130,11 +136,11 @@ class CocoSplit:
         if self._kept is not None and index in self._kept:
             return self._kept[index]
         height, width = self.size(index)
-        found = self._instances.get(self.image_ids[index], [])
-        corners = [_clipped(one["bbox"], height, width) for one in found]
+        instances = self._instances.get(self.image_ids[index], [])
+        corners = [_clipped(annotation["bbox"], height, width) for annotation in instances]
         masks = None
         if self.masks:
-            planes = [self._mask(one, height, width) for one in found]
+            planes = [self._mask(annotation, height, width) for annotation in instances]
             masks = torch.from_numpy(np.stack(planes) if planes else np.zeros((0, height, width)))
             masks = masks.bool()
         sample = Sample(
@@ -142,7 +148,8 @@ class CocoSplit:
             target=Target(
                 boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
                 labels=torch.tensor(
-                    [self._labels[one["category_id"]] for one in found], dtype=torch.int64
+                    [self._labels[annotation["category_id"]] for annotation in instances],
+                    dtype=torch.int64,
                 ),
                 masks=masks,
             ),
@@ -195,7 +202,7 @@ class CocoSplit:
             )
         try:
             if not isinstance(shape, dict):
-                points = np.concatenate([np.asarray(one, np.float64) for one in shape])
+                points = np.concatenate([np.asarray(polygon, np.float64) for polygon in shape])
                 if not (np.abs(points) < _FARTHEST).all():
                     raise ValueError("a point is not finite or far outside the image")
                 encoded = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))
@@ -218,37 +225,37 @@ class CocoSplit:
     def _unique(self, kind: str) -> None:
         rows = self.dataset[kind]
         bad = [
-            one for one in rows if not isinstance(one, dict) or not isinstance(one.get("id"), int)
+            row for row in rows if not isinstance(row, dict) or not isinstance(row.get("id"), int)
         ]
         if bad:
             raise self._error(
                 f"an entry of {kind} has no whole number as id: {str(bad[0])[:80]}. Give it one"
             )
-        twice = [key for key, count in Counter(one["id"] for one in rows).items() if count > 1]
+        twice = [key for key, count in Counter(row["id"] for row in rows).items() if count > 1]
         if twice:
             raise self._error(f"{kind} id {twice[0]} is given more than once. Number them anew")
 
     def _need_files(self) -> None:
         listed: dict[Path, set[str]] = {}
         missing = []
-        for one in self._images:
-            if not {"file_name", "height", "width"} <= one.keys():
-                raise self._error(f"image {one['id']} lacks file_name, height or width. Add it")
-            size = (one["height"], one["width"])
+        for image in self._images:
+            if not {"file_name", "height", "width"} <= image.keys():
+                raise self._error(f"image {image['id']} lacks file_name, height or width. Add it")
+            size = (image["height"], image["width"])
             if not all(
                 isinstance(side, int | float) and float(side).is_integer() and side > 0
                 for side in size
             ):
                 raise self._error(
-                    f"image {one['id']}: height and width are {size}. Write whole pixels"
+                    f"image {image['id']}: height and width are {size}. Write whole pixels"
                 )
-            path = self.folder / str(one["file_name"])
+            path = self.folder / str(image["file_name"])
             if path.parent not in listed:
                 listed[path.parent] = (
                     set(os.listdir(path.parent)) if path.parent.is_dir() else set()
                 )
             if path.name not in listed[path.parent]:
-                missing.append(f"{one['file_name']} (id {one['id']})")
+                missing.append(f"{image['file_name']} (id {image['id']})")
         if missing:
             raise self._error(
                 f"{len(missing)} of {len(self._images)} images are not in {self.folder}: "
@@ -256,22 +263,22 @@ class CocoSplit:
             )
 
     def _sort_annotations(self) -> tuple[str, ...]:
-        sizes = {one["id"]: (int(one["height"]), int(one["width"])) for one in self._images}
+        sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in self._images}
         empty = []
         for place, given in enumerate(self.dataset["annotations"]):
             self._check(given, sizes)
             height, width = sizes[given["image_id"]]
-            one = self._filled(given, height, width)
-            self.dataset["annotations"][place] = one
-            x0, y0, x1, y1 = _clipped(one["bbox"], height, width)
-            if one["iscrowd"]:
+            annotation = self._filled(given, height, width)
+            self.dataset["annotations"][place] = annotation
+            x0, y0, x1, y1 = _clipped(annotation["bbox"], height, width)
+            if annotation["iscrowd"]:
                 continue
             if x1 <= x0 or y1 <= y0:
-                empty.append(one["id"])
+                empty.append(annotation["id"])
                 continue
             if self.masks:
-                self._check_mask(one)
-            self._instances[one["image_id"]].append(one)
+                self._check_mask(annotation)
+            self._instances[annotation["image_id"]].append(annotation)
         if not empty:
             return ()
         text = (
@@ -282,59 +289,61 @@ class CocoSplit:
             raise self._error(f"{text}. Correct them or take them out")
         return (f"{self.source.name}: {text}; left out",)
 
-    def _filled(self, one: dict[str, Any], height: int, width: int) -> dict[str, Any]:
-        if one.get("area") is not None and one.get("iscrowd") is not None:
-            return one
-        filled = {**one, "iscrowd": one.get("iscrowd") or 0}
-        if one.get("area") is None:
-            filled["area"] = float(one["bbox"][2] * one["bbox"][3])
+    def _filled(self, annotation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+        if annotation.get("area") is not None and annotation.get("iscrowd") is not None:
+            return annotation
+        filled = {**annotation, "iscrowd": annotation.get("iscrowd") or 0}
+        if annotation.get("area") is None:
+            filled["area"] = float(annotation["bbox"][2] * annotation["bbox"][3])
             try:
-                if one.get("segmentation"):
-                    self._check_mask(one)
-                    filled["area"] = float(self._mask(one, height, width, area=True))
+                if annotation.get("segmentation"):
+                    self._check_mask(annotation)
+                    filled["area"] = float(self._mask(annotation, height, width, area=True))
             except BobError:
                 # Nobody asked for masks: the box will do.
                 if self.masks:
                     raise
         return filled
 
-    def _check(self, one: dict[str, Any], sizes: dict[int, tuple[int, int]]) -> None:
-        image, category = one.get("image_id"), one.get("category_id")
+    def _check(self, annotation: dict[str, Any], sizes: dict[int, tuple[int, int]]) -> None:
+        image, category = annotation.get("image_id"), annotation.get("category_id")
         if not isinstance(image, int | float) or image not in sizes:
             raise self._error(
-                f"annotation {one['id']} is of an unknown image {image}. Add the image's entry, "
-                "or take the annotation out"
+                f"annotation {annotation['id']} is of an unknown image {image}. Add the image's "
+                "entry, or take the annotation out"
             )
         if not isinstance(category, int | float) or category not in self._labels:
             raise self._error(
-                f"annotation {one['id']} is of an unknown category {category}; known: "
+                f"annotation {annotation['id']} is of an unknown category {category}; known: "
                 f"{some(self.category_ids)}. Add it to categories, or take the annotation out"
             )
-        box: Any = one.get("bbox")
+        box: Any = annotation.get("bbox")
         four = isinstance(box, list) and len(box) == 4
         if not four or not all(isinstance(v, int | float) and math.isfinite(v) for v in box):
             raise self._error(
-                f"annotation {one['id']}: bbox {str(box)[:80]} is not four finite numbers. Write "
-                "x, y, width, height"
+                f"annotation {annotation['id']}: bbox {str(box)[:80]} is not four finite numbers. "
+                "Write x, y, width, height"
             )
 
-    def _check_mask(self, one: dict[str, Any]) -> None:
-        shape = one.get("segmentation")
+    def _check_mask(self, annotation: dict[str, Any]) -> None:
+        shape = annotation.get("segmentation")
         if not shape:
             raise self._error(
-                f"annotation {one['id']} has no segmentation. For boxes alone set `masks: false` "
-                "in the recipe and the dataset's options"
+                f"annotation {annotation['id']} has no segmentation. For boxes alone set "
+                "`masks: false` in the recipe and the dataset's options"
             )
         if isinstance(shape, dict):
             if "counts" not in shape or not isinstance(shape.get("size"), list | tuple):
                 raise self._error(
-                    f"annotation {one['id']}: its run-length mask lacks counts or size. Add them"
+                    f"annotation {annotation['id']}: its run-length mask lacks counts or size. Add "
+                    "them"
                 )
         elif not isinstance(shape, list) or not all(
             isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in shape
         ):
             raise self._error(
-                f"annotation {one['id']}: a polygon needs at least three points, as x, y, x, y, ..."
+                f"annotation {annotation['id']}: a polygon needs at least three points, as x, y, "
+                "x, y, ..."
             )
 
     def _error(self, text: str) -> BobError:

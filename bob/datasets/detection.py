@@ -56,7 +56,7 @@ class DetectionShiftData:
     @property
     def test_size(self) -> int:
         """Images of all targets."""
-        return sum(len(one.split) for one in self.shifts)
+        return sum(len(shift.split) for shift in self.shifts)
 
 
 def load_coco(*, path: str, masks: bool = True) -> DetectionData:
@@ -73,11 +73,11 @@ def load_coco(*, path: str, masks: bool = True) -> DetectionData:
     first, second = find_parts(Path(path))
     train = CocoSplit.read(first.annotations, first.images, masks=masks)
     test = CocoSplit.read(second.annotations, second.images, masks=masks)
-    own, other = (
-        dict(zip(one.category_ids, one.class_names, strict=True)) for one in (train, test)
+    train_names, test_names = (
+        dict(zip(split.category_ids, split.class_names, strict=True)) for split in (train, test)
     )
-    if own != other:
-        differing = sorted(set(own.items()) ^ set(other.items()))
+    if train_names != test_names:
+        differing = sorted(set(train_names.items()) ^ set(test_names.items()))
         raise BobError(
             f"{test.source} and {train.source} differ in their categories: {some(differing)}. "
             "Give both files the same list.",

@@ -45,11 +45,11 @@ def voc_to_coco(folder: Path, *, classes: Sequence[str]) -> dict[str, Any]:
             root = ElementTree.parse(file).getroot()
             name = root.findtext("filename") or f"{file.stem}.jpg"
             size = {side: int(_text(root, f"size/{side}")) for side in ("height", "width")}
-            for thing in root.iter("object"):
-                label = _text(thing, "name")
+            for element in root.iter("object"):
+                label = _text(element, "name")
                 if label in classes:
                     x0, y0, x1, y1 = (
-                        float(_text(thing, f"bndbox/{corner}"))
+                        float(_text(element, f"bndbox/{corner}"))
                         for corner in ("xmin", "ymin", "xmax", "ymax")
                     )
                     annotations.append(
@@ -69,10 +69,10 @@ def voc_to_coco(folder: Path, *, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _text(element: ElementTree.Element, path: str) -> str:
-    found = element.findtext(path)
-    if found is None:
+    text = element.findtext(path)
+    if text is None:
         raise ValueError(f"no {path}")
-    return found.strip()
+    return text.strip()
 
 
 def cityscapes_to_coco(root: Path, split: str) -> dict[str, Any]:
@@ -96,10 +96,10 @@ def cityscapes_to_coco(root: Path, split: str) -> dict[str, Any]:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             height, width = int(content["imgHeight"]), int(content["imgWidth"])
-            things = [
-                (one["label"], _points(one["polygon"]))
-                for one in content["objects"]
-                if one["label"] in ("car", "cargroup")
+            cars = [
+                (instance["label"], _points(instance["polygon"]))
+                for instance in content["objects"]
+                if instance["label"] in ("car", "cargroup")
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise BobError(
@@ -109,9 +109,9 @@ def cityscapes_to_coco(root: Path, split: str) -> dict[str, Any]:
         stem = file.name.removesuffix("_gtFine_polygons.json")
         name = f"{file.parent.name}/{stem}_leftImg8bit.png"
         images.append({"id": number, "file_name": name, "height": height, "width": width})
-        for label, points in things:
-            one = _outlined(points, height, width, label == "cargroup")
-            annotations.append({"id": len(annotations) + 1, "image_id": number, **one})
+        for label, points in cars:
+            outline = _outlined(points, height, width, label == "cargroup")
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **outline})
     return {"images": images, "annotations": annotations, "categories": CAR}
 
 

@@ -42,8 +42,8 @@ def load(
 
 def _split(root: Path, images: Sequence[ImageFile]) -> ImageSplit:
     return ImageSplit(
-        source=Files(root, [one.path for one in images]),
-        targets=torch.tensor([one.label for one in images], dtype=torch.int64),
+        source=Files(root, [image.path for image in images]),
+        targets=torch.tensor([image.label for image in images], dtype=torch.int64),
     )
 
 
@@ -65,14 +65,14 @@ def duplicates(root: Path, content: FolderContent) -> int:
     Only files whose size occurs in both splits are read.
     """
     by_size: dict[int, list[str]] = defaultdict(list)
-    for one in content.train:
-        by_size[one.size].append(one.path)
-    alike = [one for one in content.test if one.size in by_size]
+    for image in content.train:
+        by_size[image.size].append(image.path)
+    alike = [image for image in content.test if image.size in by_size]
     known = {
         size: {_digest(root / path) for path in by_size[size]}
-        for size in {one.size for one in alike}
+        for size in {image.size for image in alike}
     }
-    digests = ((one.size, _digest(root / one.path)) for one in alike)
+    digests = ((image.size, _digest(root / image.path)) for image in alike)
     return sum(bool(digest) and digest in known[size] for size, digest in digests)
 
 

@@ -34,7 +34,7 @@ _TEST_NAMES = ("test", "validation", "val", "valid")
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableImages:
     """Encoded images in a column of a table on disk.
 
     Attributes:
@@ -178,10 +178,10 @@ def _scored(path: str, splits: Any, train: str, target: str, split: str, *, draw
 
 
 def _read(path: str, config: str | None, revision: str | None) -> Any:
-    found = _attempt(path, config, revision)
-    if isinstance(found, BobError):
-        raise found
-    return found
+    splits = _attempt(path, config, revision)
+    if isinstance(splits, BobError):
+        raise splits
+    return splits
 
 
 @lru_cache(maxsize=8)
@@ -238,7 +238,7 @@ def _split(
 
     encoded = table.with_format(None).cast_column(column, datasets.Image(decode=False))
     return ImageSplit(
-        source=Rows(encoded, column, [row for row, _ in rows], what),
+        source=TableImages(encoded, column, [row for row, _ in rows], what),
         targets=torch.tensor([position[name] for _, name in rows], dtype=torch.int64),
     )
 

@@ -33,13 +33,15 @@ def column_of(
                 f"{path} has no column {given!r}; there is {named(features)}.", kind="dataset"
             )
         return given
-    fitting: list[str] = [name for name, one in features.items() if type(one).__name__ == kind]
+    fitting: list[str] = [
+        name for name, feature in features.items() if type(feature).__name__ == kind
+    ]
     fitting = fitting or [name for name in usual if name in features]
     if len(fitting) != 1:
-        found = f"several {what} columns ({named(fitting)})" if fitting else f"no {what} column"
+        problem = f"several {what} columns ({named(fitting)})" if fitting else f"no {what} column"
         raise BobError(
-            f"{path} has {found} of type {kind}; its columns are {named(features)}. Name one with "
-            f"{what}=.",
+            f"{path} has {problem} of type {kind}; its columns are {named(features)}. Name one "
+            f"with {what}=.",
             kind="dataset",
         )
     return fitting[0]
@@ -56,7 +58,7 @@ def _values(table: Any, target: str) -> list[Any]:
 
 def labelled(table: Any, target: str) -> bool:
     """Whether any row of a split has a label."""
-    return target in table.features and any(one is not None for one in _values(table, target))
+    return target in table.features and any(value is not None for value in _values(table, target))
 
 
 def labels_of(path: str, name: str, table: Any, target: str) -> list[Any]:
@@ -68,14 +70,14 @@ def labels_of(path: str, name: str, table: Any, target: str) -> list[Any]:
     if target not in table.features:
         raise BobError(f"{path}: split {name!r} has no column {target!r}.", kind="dataset")
     values = _values(table, target)
-    unknown = sum(one is None for one in values)
+    unknown = sum(value is None for value in values)
     if unknown or not values:
         raise BobError(
             f"{path}: {unknown} of {len(values)} rows of split {name!r} have no label. Name "
             "another split, or label them.",
             kind="dataset",
         )
-    odd = next((one for one in values if not isinstance(one, str | int)), None)
+    odd = next((value for value in values if not isinstance(value, str | int)), None)
     if odd is not None:
         raise BobError(
             f"{path}: column {target!r} holds {type(odd).__name__} values, one class an image is "
@@ -96,7 +98,9 @@ def divided(labels: Sequence[Any], share: float, seed: int) -> tuple[Labelled, L
         for position in held_back([f"{name}/{row}" for row in rows], share, seed)
     }
     rows = list(enumerate(labels))
-    return [one for one in rows if one[0] not in held], [one for one in rows if one[0] in held]
+    return [pair for pair in rows if pair[0] not in held], [
+        pair for pair in rows if pair[0] in held
+    ]
 
 
 def class_names_of(path: str, feature: Any, learnt: Labelled, held: Labelled) -> list[Any]:

@@ -140,7 +140,7 @@ class Picked:
 class Damage:
     """Unreadable images of one split, by position."""
 
-    found: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +202,8 @@ class ImageSplit:
         Raises:
             BobError: They are more than ``DAMAGED_SHARE`` of the split; ``kind`` is ``dataset``.
         """
-        self.damage.found[index] = problem
-        if len(self.damage.found) > max(1, DAMAGED_SHARE * len(self)):
+        self.damage.problems[index] = problem
+        if len(self.damage.problems) > max(1, DAMAGED_SHARE * len(self)):
             raise BobError(
                 f"{self._damaged()}. More than {DAMAGED_SHARE:.0%} of a split unreadable is not a "
                 "score worth having: restore the files, or take them out.",
@@ -214,13 +214,13 @@ class ImageSplit:
     def remarks(self) -> tuple[str, ...]:
         """What was unreadable, in a sentence; empty when nothing was."""
         text = f"{self._damaged()}; grey images took their place"
-        return (text,) if self.damage.found else ()
+        return (text,) if self.damage.problems else ()
 
     def _damaged(self) -> str:
-        found = self.damage.found
-        told = some(found[index] for index in sorted(found))
+        problems = self.damage.problems
+        told = some(problems[index] for index in sorted(problems))
         images = "image" if len(self) == 1 else "images"
-        return f"{len(found)} of {len(self)} {images} cannot be read: {told}"
+        return f"{len(problems)} of {len(self)} {images} cannot be read: {told}"
 
 
 def opened(file: Path | BinaryIO) -> Image.Image:

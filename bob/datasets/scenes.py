@@ -93,7 +93,7 @@ def draw_scene(
         three, whose boxes do not overlap.
     """
     canvas = _cut(backgrounds[stream.below(len(backgrounds))], stream)
-    found: list[tuple[int, NDArray[np.bool_]]] = []
+    digits: list[tuple[int, NDArray[np.bool_]]] = []
     taken = np.zeros((CANVAS, CANVAS), bool)
     for _ in range(1 + stream.below(MOST)):
         pick = stream.below(len(glyphs.labels))
@@ -108,8 +108,8 @@ def draw_scene(
         canvas[place] += (level - canvas[place]) * ink // _INK
         mask = np.zeros((CANVAS, CANVAS), bool)
         mask[place] = ink >= _MASK_FROM
-        found.append((int(glyphs.labels[pick]), mask))
-    return canvas.astype(np.uint8), found
+        digits.append((int(glyphs.labels[pick]), mask))
+    return canvas.astype(np.uint8), digits
 
 
 def free_place(
@@ -167,11 +167,11 @@ def write_split(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(1, count + 1):
-        canvas, found = draw_scene(glyphs, backgrounds, stream)
+        canvas, digits = draw_scene(glyphs, backgrounds, stream)
         name = f"{number:06d}.png"
         Image.fromarray(canvas).convert("RGB").save(pictures / name)
         images.append({"id": number, "file_name": name, "height": CANVAS, "width": CANVAS})
-        for label, mask in found:
+        for label, mask in digits:
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             x, y = int(columns[0]), int(rows[0])
             box = [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
@@ -204,7 +204,7 @@ def load(*, glyphs: str = "handwritten", train: int = TRAIN, test: int = TEST) -
         BobError: The cache folder cannot be written.
     """
     parts = _handwritten() if glyphs == "handwritten" else _printed()
-    sources = [[one.counts.tobytes().hex(), one.labels.tolist()] for one in parts]
+    sources = [[part.counts.tobytes().hex(), part.labels.tolist()] for part in parts]
     key = digest_of([RECIPE_VERSION, CANVAS, SIZES, CONTRAST, MOST, train, test, sources])
     folder = scenes_root() / f"{glyphs}-{key}"
     _drawn(folder, parts, (train, test))

@@ -141,10 +141,10 @@ class Descent:
             converged = -slope / 2 <= tolerance * value + 0.1 * noise
             if converged:
                 break
-            found = self._search(direction, penalty, value, slope, noise)
-            if found is None:
+            accepted = self._search(direction, penalty, value, slope, noise)
+            if accepted is None:
                 break
-            step, cross_entropy = found
+            step, cross_entropy = accepted
             direction.mul_(step)
             after = problem.gradient()
             if self._remember(direction, after - gradient):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from bob.retrieval.search import normalised, search
+from bob.retrieval.search import search, unit_rows
 
 
 def votes(
@@ -35,11 +35,11 @@ def votes(
     Returns:
         By ``k``, shares ``(m, classes)`` that add up to 1 in each row.
     """
-    scores, found = search(normalised(test), normalised(train), min(max(ks), len(train)))
-    scores, found = scores.cpu(), found.cpu()
+    scores, nearest = search(unit_rows(test), unit_rows(train), min(max(ks), len(train)))
+    scores, nearest = scores.cpu(), nearest.cpu()
     # Only ratios matter; the largest weight of a row is 1, so that none overflows.
     weights = ((scores - scores[:, :1]) / temperature).double().exp()
-    labels = targets.cpu()[found]
+    labels = targets.cpu()[nearest]
     result = {}
     for k in ks:
         tally = torch.zeros(len(test), classes, dtype=torch.float64)

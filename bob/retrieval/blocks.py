@@ -150,7 +150,7 @@ def workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
         torch.set_num_threads(threads)
 
 
-def place(queries: torch.Tensor, device: torch.device | str | None) -> torch.device:
+def device_for(queries: torch.Tensor, device: torch.device | str | None) -> torch.device:
     """The device with its number, the queries' own by default."""
     return queries.device if device is None else torch.empty(0, device=device).device
 
@@ -169,7 +169,7 @@ def _packed(block: torch.Tensor) -> torch.Tensor:
     return block.clone()
 
 
-def normalised(features: torch.Tensor) -> torch.Tensor:
+def unit_rows(features: torch.Tensor) -> torch.Tensor:
     """Rows of length 1, float32; a row of zeros stays zero and has cosine 0 with everything.
 
     Args:

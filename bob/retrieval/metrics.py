@@ -21,7 +21,7 @@ from bob.case import QueryOutcomes
 from bob.datasets.base import Relevance, Setting
 from bob.errors import BobError
 from bob.retrieval.blocks import Rows
-from bob.retrieval.ranking import ranks
+from bob.retrieval.ranks import ranks
 
 Integers = npt.NDArray[np.int64]
 
@@ -56,9 +56,9 @@ def average_precision(clean: Integers) -> float:
     Args:
         clean: Ranks of the positives after junk is removed, ascending; at least one.
     """
-    found = np.arange(len(clean))
-    before = np.where(clean == 0, 1.0, found / np.maximum(clean, 1))
-    return float(np.mean((before + (found + 1) / (clean + 1)) / 2))
+    earlier = np.arange(len(clean))
+    before = np.where(clean == 0, 1.0, earlier / np.maximum(clean, 1))
+    return float(np.mean((before + (earlier + 1) / (clean + 1)) / 2))
 
 
 def average_precision_noninterpolated(clean: Integers) -> float:
@@ -88,14 +88,14 @@ def summarise(ranked: Sequence[Ranked], ks: Sequence[int] = (1, 5, 10)) -> dict[
     """
     if any(k < 1 for k in ks):
         raise ValueError(f"Cut-offs are {tuple(ks)}; none may be below 1.")
-    scored = [each for each in ranked if len(each.positives)]
+    scored = [query for query in ranked if len(query.positives)]
     if not scored:
         raise BobError(
             f"None of the {len(ranked)} queries has a positive in the database, so there is "
             "nothing to find: check the ground truth, or the setting it is read in.",
             kind="dataset",
         )
-    clean = [each.clean for each in scored]
+    clean = [query.clean for query in scored]
 
     def mean(score: Callable[[Integers], float]) -> float:
         return math.fsum(map(score, clean)) / len(clean)
@@ -107,13 +107,13 @@ def summarise(ranked: Sequence[Ranked], ks: Sequence[int] = (1, 5, 10)) -> dict[
         "mrr_authors": math.fsum(1 / (1 + int(of.positives[0])) for of in scored) / len(ranked),
     }
     for k in ks:
-        found = [int(np.searchsorted(of, k)) for of in clean]
+        hits = [int(np.searchsorted(of, k)) for of in clean]
         caps = [min(k, int(of[-1]) + 1) for of in clean]
         totals = [len(of) for of in clean]
-        metrics[f"recall_{k}"] = _mean_ratio(found, totals)
-        metrics[f"hit_{k}"] = sum(count > 0 for count in found) / len(found)
-        metrics[f"precision_{k}"] = _mean_ratio(found, [k] * len(found))
-        metrics[f"precision_{k}_authors"] = _mean_ratio(found, caps)
+        metrics[f"recall_{k}"] = _mean_ratio(hits, totals)
+        metrics[f"hit_{k}"] = sum(count > 0 for count in hits) / len(hits)
+        metrics[f"precision_{k}"] = _mean_ratio(hits, [k] * len(hits))
+        metrics[f"precision_{k}_authors"] = _mean_ratio(hits, caps)
     metrics["queries"] = float(len(ranked))
     metrics["queries_without_positives"] = float(len(ranked) - len(scored))
     return metrics
@@ -148,19 +148,19 @@ def ranked_queries(
     """
     if len(relevance) != len(queries):
         raise ValueError(f"{len(relevance)} relevance entries for {len(queries)} queries.")
-    split = [split_relevance(each, setting) for each in relevance]
-    found = ranks(
+    split = [split_relevance(entry, setting) for entry in relevance]
+    ranks_by_query = ranks(
         queries,
         database,
-        [torch.cat(both) for both in split],
+        [torch.cat(pair) for pair in split],
         normalise=normalise,
         device=device,
         memory_mb=memory_mb,
     )
     ranked = []
-    for query, (mine, (positives, _)) in enumerate(zip(found, split, strict=True)):
-        _check_distinct(query, mine, relevance[query])
-        of = mine.numpy()
+    for query, (query_ranks, (positives, _)) in enumerate(zip(ranks_by_query, split, strict=True)):
+        _check_distinct(query, query_ranks, relevance[query])
+        of = query_ranks.numpy()
         ranked.append(Ranked(np.sort(of[: len(positives)]), np.sort(of[len(positives) :])))
     return ranked
 
@@ -254,7 +254,7 @@ def chance_bound(
     Raises:
         BobError: No query has a positive.
     """
-    pairs = [split_relevance(each, setting) for each in relevance]
+    pairs = [split_relevance(entry, setting) for entry in relevance]
     kinds = Counter((len(yes), size - len(junk)) for yes, junk in pairs if len(yes))
     if not kinds:
         raise BobError(
@@ -280,8 +280,8 @@ def _mean_ratio(counts: Sequence[int], totals: Sequence[int]) -> float:
     return math.fsum(ratios) / len(ratios)
 
 
-def _check_distinct(query: int, found: torch.Tensor, relevance: Relevance) -> None:
-    if len(found.unique()) == len(found):
+def _check_distinct(query: int, query_ranks: torch.Tensor, relevance: Relevance) -> None:
+    if len(query_ranks.unique()) == len(query_ranks):
         return
     positions = torch.cat((relevance.easy, relevance.hard, relevance.junk))
     values, counts = positions.unique(return_counts=True)

@@ -13,16 +13,16 @@ from bob.retrieval.blocks import (
     TensorRows,
     as_rows,
     decode,
+    device_for,
     encode,
-    normalised,
-    place,
     products,
     query_blocks,
+    unit_rows,
     workers,
 )
-from bob.retrieval.ranking import ranks
+from bob.retrieval.ranks import ranks
 
-__all__ = ["Rows", "TensorRows", "normalised", "ranks", "search"]
+__all__ = ["Rows", "TensorRows", "ranks", "search", "unit_rows"]
 
 _QUERIES = 1024  # queries per product
 _FOLD = 16  # scores behind one maximum, which decides whether they are looked at
@@ -65,7 +65,7 @@ def search(
     k = min(k, len(rows))
     if k == 0 or len(queries) == 0:
         return torch.empty(len(queries), k), torch.empty(len(queries), k, dtype=torch.int64)
-    device = place(queries, device)
+    device = device_for(queries, device)
     with workers(device) as (pool, threads):
         blocks = Blocks(rows, normalise=normalise, device=device, size=block)
         at_once = max(1, int(memory_mb * 2**20) // (_CANDIDATE_BYTES * (k + blocks.size)))
@@ -104,9 +104,11 @@ def _search(
             coming = pool.submit(blocks.load, stop)
         grown = stop >= min(2 * merged, count)
         merged = stop if grown else merged
-        for done in [pool.submit(each.visit, block, start, stop, grown) for each in best]:
+        for done in [
+            pool.submit(group_best.visit, block, start, stop, grown) for group_best in best
+        ]:
             done.result()
-    return torch.cat([each.keys[:, :k] for each in best])[: len(queries)].cpu()
+    return torch.cat([group_best.keys[:, :k] for group_best in best])[: len(queries)].cpu()
 
 
 class _Best:
@@ -139,15 +141,15 @@ class _Best:
         if start == 0 and scores.shape[1] > self.k:
             least = scores.topk(self.k, dim=1).values[:, -1:]
             self.threshold = least.nextafter(self.threshold)
-        lines, columns, found = self._above(scores)
+        lines, columns, above = self._above(scores)
         counts = torch.bincount(lines, minlength=len(self.used))
         if int((self.used + counts).max()) > self.keys.shape[1]:
             self.merge()
-            lines, columns, found = self._above(scores)
+            lines, columns, above = self._above(scores)
             counts = torch.bincount(lines, minlength=len(self.used))
         slots = torch.arange(len(lines), device=lines.device)
         slots += (self.used - counts.cumsum(0) + counts)[lines]
-        self.keys[lines, slots] = encode(found, columns + start)
+        self.keys[lines, slots] = encode(above, columns + start)
         self.used += counts
 
     def merge(self) -> None:
@@ -164,6 +166,6 @@ class _Best:
         folded = scores.view(len(scores), _FOLD, -1)
         hot = (folded.amax(dim=1) > self.threshold).nonzero()
         lines, columns = hot[:, 0], hot[:, 1]
-        found = folded[lines, :, columns]
-        which, fold = (found > self.threshold[lines]).nonzero(as_tuple=True)
-        return lines[which], columns[which] + fold * folded.shape[2], found[which, fold]
+        candidates = folded[lines, :, columns]
+        which, fold = (candidates > self.threshold[lines]).nonzero(as_tuple=True)
+        return lines[which], columns[which] + fold * folded.shape[2], candidates[which, fold]

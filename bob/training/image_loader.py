@@ -96,9 +96,9 @@ class TrainLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        found: Any
-        for found in self._loader:
-            images, indices, bad = found
+        loaded: Any
+        for loaded in self._loader:
+            images, indices, bad = loaded
             _noted(self.split, bad)
             yield images, self.split.targets[indices]
 
@@ -154,8 +154,8 @@ def transformed(
         pin_memory=pinned,
         collate_fn=_joined,
     )
-    found: Any
-    for found in loader:
-        images, _, bad = found
+    loaded: Any
+    for loaded in loader:
+        images, _, bad = loaded
         _noted(split, bad)
         yield images

@@ -11,7 +11,7 @@ import torch
 from bob.catalog.data_root import data_root, located
 from bob.datasets.base import MultilabelData
 from bob.datasets.images import Files, ImageSplit
-from bob.datasets.library.common import content_digest, refused
+from bob.datasets.library.common import dataset_digest, refused
 from bob.errors import some, unknown
 
 LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -44,7 +44,7 @@ def load(*, policy: str = "paper") -> MultilabelData:
     folder = located(_FOLDER)
     train, test = (_split(folder / f"{part}.csv", POLICIES[policy]) for part in ("train", "valid"))
     return MultilabelData(
-        sha256=content_digest(LABELS, (train, test)), class_names=LABELS, train=train, test=test
+        sha256=dataset_digest(LABELS, (train, test)), class_names=LABELS, train=train, test=test
     )
 
 
@@ -56,7 +56,9 @@ def _split(file: Path, policy: Mapping[str, float]) -> ImageSplit:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
             absent = [
-                one for one in ("Path", _VIEW, *LABELS) if one not in (reader.fieldnames or ())
+                column
+                for column in ("Path", _VIEW, *LABELS)
+                if column not in (reader.fieldnames or ())
             ]
             if absent:
                 raise refused(
@@ -67,7 +69,9 @@ def _split(file: Path, policy: Mapping[str, float]) -> ImageSplit:
                 if row[_VIEW] == "Frontal":
                     # paths start with the name the archive's folder was published under
                     names.append(f"{place}/{row['Path'].split('/', 1)[-1]}")
-                    targets.append([_value(row[one], policy[one], file, reader) for one in LABELS])
+                    targets.append(
+                        [_value(row[label], policy[label], file, reader) for label in LABELS]
+                    )
     except (OSError, UnicodeDecodeError) as error:
         raise refused(f"Cannot read {file}: {error}.") from None
     if not names:

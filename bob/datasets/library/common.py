@@ -58,7 +58,7 @@ class Listing:
         )
 
 
-def content_digest(class_names: Sequence[str], splits: Sequence[AnySplit]) -> str:
+def dataset_digest(class_names: Sequence[str], splits: Sequence[AnySplit]) -> str:
     """Hex SHA-256 of class names, lists of images and targets."""
     digest = hashlib.sha256("\n".join(class_names).encode())
     for split in splits:
@@ -103,7 +103,7 @@ def assembled(
             "test split holds. Unpack the whole dataset."
         )
     return ClassificationData(
-        sha256=content_digest(class_names, (train, test)),
+        sha256=dataset_digest(class_names, (train, test)),
         class_names=tuple(class_names),
         train=train,
         test=test,

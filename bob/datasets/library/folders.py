@@ -22,12 +22,12 @@ def class_folders(folder: Path) -> list[str]:
         BobError: There is none.
     """
     try:
-        found = [name for name in find_classes(folder)[0] if not name.startswith((".", "__"))]
+        names = [name for name in find_classes(folder)[0] if not name.startswith((".", "__"))]
     except OSError:
-        found = []
-    if not found:
+        names = []
+    if not names:
         raise refused(f"{folder} holds no class folders, where {folder}/<class>/<image> is wanted.")
-    return sorted(found, key=int) if all(name.isdecimal() for name in found) else found
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
 
 
 def listing(folder: Path, classes: Mapping[str, int]) -> Listing:
@@ -42,8 +42,8 @@ def listing(folder: Path, classes: Mapping[str, int]) -> Listing:
     """
     samples = make_dataset(folder, dict(classes), tuple(EXTENSIONS), allow_empty=True)
     samples.sort(key=lambda sample: sample[1])  # torchvision counts 1, 10, 2
-    found = {label for _, label in samples}
-    empty = [str(folder / name) for name, index in classes.items() if index not in found]
+    present = {label for _, label in samples}
+    empty = [str(folder / name) for name, index in classes.items() if index not in present]
     if empty:
         raise refused(
             f"No image in {some(empty)}. Unpack the dataset again, or take the class out of every "
@@ -77,16 +77,18 @@ def load(*, train: str, test: str) -> ClassificationData:
     )
 
 
-def same_folders(first: Sequence[str], second: Sequence[str], one: Path, other: Path) -> None:
+def same_folders(
+    first: Sequence[str], second: Sequence[str], first_folder: Path, second_folder: Path
+) -> None:
     """Check that two folders hold the same class folders.
 
     Raises:
         BobError: They do not.
     """
     if set(first) != set(second):
-        lone = [f"{one / name}" for name in first if name not in set(second)]
-        lone += [f"{other / name}" for name in second if name not in set(first)]
+        lone = [f"{first_folder / name}" for name in first if name not in set(second)]
+        lone += [f"{second_folder / name}" for name in second if name not in set(first)]
         raise refused(
-            f"{one} and {other} hold different classes; only one of them has {some(lone)}. Unpack "
-            "the dataset again."
+            f"{first_folder} and {second_folder} hold different classes; only one of them has "
+            f"{some(lone)}. Unpack the dataset again."
         )

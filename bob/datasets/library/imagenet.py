@@ -12,7 +12,7 @@ from timm.data import ImageNetInfo
 from bob.catalog.data_root import data_root, located
 from bob.datasets.base import ClassificationData, Shift, ShiftData
 from bob.datasets.images import ImageSplit
-from bob.datasets.library.common import Listing, assembled, content_digest, lines, refused
+from bob.datasets.library.common import Listing, assembled, dataset_digest, lines, refused
 from bob.datasets.library.folders import class_folders, listing, same_folders
 from bob.errors import some, unknown
 
@@ -75,7 +75,7 @@ def _val_alone(wnids: Sequence[str], test: ImageSplit) -> ClassificationData:
     if not len(test):
         raise refused(f"{located(VAL)} holds no images. Unpack it again.")
     return ClassificationData(
-        sha256=content_digest(names, (test,)),
+        sha256=dataset_digest(names, (test,)),
         class_names=names,
         train=Listing([], []).split(),
         test=test,
@@ -103,9 +103,9 @@ def load_shifted(*, variants: str, complete: bool = True, learn: bool = True) ->
     source = load(learn=learn)
     wnids = class_folders(located(VAL))
     shifts = tuple(_shift(key, folders[key], wnids, complete) for key in keys)
-    splits = (source.train, source.test, *(one.split for one in shifts))
+    splits = (source.train, source.test, *(shift.split for shift in shifts))
     return ShiftData(
-        sha256=content_digest(source.class_names, splits),
+        sha256=dataset_digest(source.class_names, splits),
         class_names=source.class_names,
         train=source.train,
         test=source.test,
@@ -158,16 +158,16 @@ def _shift(key: str, folder: Path, wnids: Sequence[str], complete: bool) -> Shif
     strange = [name for name in held if name not in known]
     if strange:
         raise refused(f"{folder} has class folders that ImageNet's val has not: {some(strange)}.")
-    found = listing(folder, {name: known[name] for name in held})
-    if complete and (len(held), len(found.names)) != (variant.classes, variant.images):
+    listed = listing(folder, {name: known[name] for name in held})
+    if complete and (len(held), len(listed.names)) != (variant.classes, variant.images):
         raise refused(
-            f"{folder} holds {len(held):,} classes and {len(found.names):,} images, published are "
+            f"{folder} holds {len(held):,} classes and {len(listed.names):,} images, published are "
             f"{variant.classes:,} and {variant.images:,}. Unpack it again."
         )
     classes = tuple(sorted(known[name] for name in held))
     return Shift(
         name=key,
         group=key,
-        split=found.split(),
+        split=listed.split(),
         classes=() if len(classes) == len(wnids) else classes,
     )

@@ -19,11 +19,11 @@ def load_visda() -> ClassificationData:
         BobError: It is not there (``kind`` is ``unavailable``), or a list is malformed.
     """
     train, names = _image_list(located("visda2017/train/image_list.txt"))
-    test, others = _image_list(located("visda2017/validation/image_list.txt"))
-    if names != others:
+    test, test_names = _image_list(located("visda2017/validation/image_list.txt"))
+    if names != test_names:
         raise refused(
             f"The image_list.txt of VisDA-2017's train and validation differ in their classes: "
-            f"{sorted(names.items())} and {sorted(others.items())}. Unpack both again."
+            f"{sorted(names.items())} and {sorted(test_names.items())}. Unpack both again."
         )
     if sorted(names) != list(range(len(names))):
         raise refused(f"VisDA-2017 has classes {sorted(names)}; they should count from 0.")
@@ -33,7 +33,7 @@ def load_visda() -> ClassificationData:
 
 def _image_list(file: Path) -> tuple[Listing, dict[int, str]]:
     folder = file.parent.relative_to(data_root()).as_posix()
-    found: list[str] = []
+    paths: list[str] = []
     labels: list[int] = []
     names: dict[int, str] = {}
     for number, line in enumerate(lines(file), start=1):
@@ -43,9 +43,9 @@ def _image_list(file: Path) -> tuple[Listing, dict[int, str]]:
         kind = path.split("/", 1)[0]
         if not label.isdecimal() or "/" not in path or names.setdefault(int(label), kind) != kind:
             raise refused(f"{file}:{number}: {line!r} is not '<class>/<image> <class number>'.")
-        found.append(f"{folder}/{path}")
+        paths.append(f"{folder}/{path}")
         labels.append(int(label))
-    return Listing(found, labels), names
+    return Listing(paths, labels), names
 
 
 def load_sun397(*, partition: int = 1) -> ClassificationData:
@@ -86,14 +86,16 @@ def load_inat2019() -> ClassificationData:
     files = {part: located(f"inat2019/{part}2019.json") for part in ("train", "val")}
     content = {part: read_annotations(file) for part, file in files.items()}
     try:
-        names = {one["id"]: str(one["name"]) for one in content["train"]["categories"]}
+        names = {
+            category["id"]: str(category["name"]) for category in content["train"]["categories"]
+        }
         order = sorted(names)
         index = {category: place for place, category in enumerate(order)}
         parts = {}
         for part, data in content.items():
-            paths = {one["id"]: f"inat2019/{one['file_name']}" for one in data["images"]}
-            rows = sorted((paths[one["image_id"]], index[one["category_id"]])
-                          for one in data["annotations"])  # fmt: skip
+            paths = {image["id"]: f"inat2019/{image['file_name']}" for image in data["images"]}
+            rows = sorted((paths[annotation["image_id"]], index[annotation["category_id"]])
+                          for annotation in data["annotations"])  # fmt: skip
             parts[part] = Listing([path for path, _ in rows], [label for _, label in rows])
     except KeyError as error:
         raise refused(

@@ -41,19 +41,19 @@ def load(*, name: str, train: str, test: str) -> ClassificationData:
         BobError: The dataset is not there (``kind`` is ``unavailable``) or not as published.
     """
     parts = {part: _read(name, split=part) for part in (*train.split("+"), test)}
-    lists = {part: _listed(name, found) for part, found in parts.items()}
-    classes = {part: _classes(found, lists[part].labels) for part, found in parts.items()}
+    lists = {part: _listed(name, dataset) for part, dataset in parts.items()}
+    classes = {part: _classes(dataset, lists[part].labels) for part, dataset in parts.items()}
     names = classes[test]
-    for part, other in classes.items():
-        if other != names:
-            odd = sorted(set(names) ^ set(other)) or ["their order"]
+    for part, part_names in classes.items():
+        if part_names != names:
+            odd = sorted(set(names) ^ set(part_names)) or ["their order"]
             raise refused(
                 f"{name}: splits {part} and {test} differ in their classes ({odd[0]}). Restore the "
                 "owners' lists."
             )
     learn = Listing(
-        [one for part in train.split("+") for one in lists[part].names],
-        [one for part in train.split("+") for one in lists[part].labels],
+        [path for part in train.split("+") for path in lists[part].names],
+        [label for part in train.split("+") for label in lists[part].labels],
     )
     return assembled(name, names, learn.split(), lists[test].split())
 
@@ -68,10 +68,10 @@ def load_unsplit(*, name: str, test_share: float) -> ClassificationData:
     Raises:
         BobError: The dataset is not there (``kind`` is ``unavailable``) or not as published.
     """
-    found = _read(name)
-    every = _listed(name, found)
+    dataset = _read(name)
+    every = _listed(name, dataset)
     learn, score = stratified(torch.tensor(every.labels), test_share)
-    return assembled(name, found.classes, every.part(learn).split(), every.part(score).split())
+    return assembled(name, dataset.classes, every.part(learn).split(), every.part(score).split())
 
 
 def load_cifar(*, name: str) -> ClassificationData:
@@ -85,11 +85,11 @@ def load_cifar(*, name: str) -> ClassificationData:
     """
     splits = {}
     for part in ("train", "test"):
-        found = _read(name, train=part == "train")
+        dataset = _read(name, train=part == "train")
         splits[part] = ImageSplit(
-            source=Arrays(found.data, f"{name} {part}"), targets=torch.tensor(found.targets)
+            source=Arrays(dataset.data, f"{name} {part}"), targets=torch.tensor(dataset.targets)
         )
-        names = found.classes
+        names = dataset.classes
     return assembled(name, names, splits["train"], splits["test"])
 
 
@@ -110,9 +110,9 @@ def _read(name: str, **options: object) -> Any:
         ) from error
 
 
-def _listed(name: str, found: Any) -> Listing:
+def _listed(name: str, dataset: Any) -> Listing:
     try:
-        values = [getattr(found, attribute) for attribute in _LISTS[name]]
+        values = [getattr(dataset, attribute) for attribute in _LISTS[name]]
     except AttributeError as error:
         raise BobError(
             f"torchvision {torchvision.__version__} keeps the files of {name} elsewhere than this "
@@ -125,7 +125,7 @@ def _listed(name: str, found: Any) -> Listing:
     return Listing(names, [int(label) for _, label in pairs])
 
 
-def _classes(found: Any, labels: Sequence[int]) -> list[str]:
+def _classes(dataset: Any, labels: Sequence[int]) -> list[str]:
     """Names of the classes; numbers where torchvision gives none."""
-    names: Sequence[str] | None = getattr(found, "classes", None)
+    names: Sequence[str] | None = getattr(dataset, "classes", None)
     return list(names or (f"class {index}" for index in range(max(labels, default=0) + 1)))

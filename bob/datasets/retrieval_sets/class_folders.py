@@ -61,7 +61,9 @@ def class_folders(root: Path) -> list[str]:
     Raises:
         BobError: There is none.
     """
-    names = sorted(one.name for one in root.iterdir() if one.is_dir() and one.name[0] != ".")
+    names = sorted(
+        entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."
+    )
     if not names:
         raise BobError(f"{root} holds no class folders.", kind="dataset")
     return names

@@ -39,23 +39,23 @@ def load(*, solution: str, queries: str, database: str) -> RetrievalData:
     asked, shelf = located(queries), located(database)
     wanted = dict(sorted(read_solution(file)))
     names = sorted(_listed(shelf), key=_id)
-    positions = _positions_of({one for ids in wanted.values() for one in ids}, names)
+    positions = _positions_of({image_id for ids in wanted.values() for image_id in ids}, names)
     none = torch.empty(0, dtype=torch.int64)
     relevance: list[Relevance] = []
     for query, ids in wanted.items():
-        absent = [one for one in ids if one not in positions]
+        absent = [image_id for image_id in ids if image_id not in positions]
         if absent:
             raise BobError(
-                f"{shelf} lacks {some(f'{one}.jpg' for one in absent)}, which {file.name} names "
-                f"for query {query}. Unpack every archive of the index.",
+                f"{shelf} lacks {some(f'{image_id}.jpg' for image_id in absent)}, which "
+                f"{file.name} names for query {query}. Unpack every archive of the index.",
                 kind="dataset",
             )
-        right = torch.tensor(sorted({positions[one] for one in ids}), dtype=torch.int64)
+        right = torch.tensor(sorted({positions[image_id] for image_id in ids}), dtype=torch.int64)
         relevance.append(Relevance(right, none, none))
     return retrieval_data(
         class_names=wanted,
         queries=ImageSplit(
-            source=Files(asked, [_query_path(asked, one, file) for one in wanted]),
+            source=Files(asked, [_query_path(asked, query_id, file) for query_id in wanted]),
             targets=torch.arange(len(wanted)),
         ),
         database=ImageSplit(source=Files(shelf, names), targets=torch.full((len(names),), -1)),
@@ -107,16 +107,16 @@ def _id(name: str) -> str:
 
 def _positions_of(wanted: set[str], names: list[str]) -> dict[str, int]:
     ids = ((_id(name), place) for place, name in enumerate(names))
-    return {one: place for one, place in ids if one in wanted}
+    return {image_id: place for image_id, place in ids if image_id in wanted}
 
 
-def _query_path(root: Path, one: str, file: Path) -> str:
-    nested = "/".join((*one[:3], f"{one}.jpg"))
-    for path in (nested, f"{one}.jpg"):
+def _query_path(root: Path, query_id: str, file: Path) -> str:
+    nested = "/".join((*query_id[:3], f"{query_id}.jpg"))
+    for path in (nested, f"{query_id}.jpg"):
         if (root / path).is_file():
             return path
     raise BobError(
-        f"No file {root / nested} of query {one}, which {file.name} names. Unpack every archive of "
-        "the test set.",
+        f"No file {root / nested} of query {query_id}, which {file.name} names. Unpack every "
+        "archive of the test set.",
         kind="dataset",
     )

@@ -94,8 +94,8 @@ def retrieval_data(
 ) -> RetrievalData:
     """The parts of a dataset, with the digest of them all."""
     digest = hashlib.sha256((queries.digest + database.digest).encode())
-    for one in relevance:
-        for positions in (one.easy, one.hard, one.junk):
+    for entry in relevance:
+        for positions in (entry.easy, entry.hard, entry.junk):
             digest.update(len(positions).to_bytes(8, "little"))
             digest.update(positions.to(torch.int64).contiguous().numpy().tobytes())
     return RetrievalData(

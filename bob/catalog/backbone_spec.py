@@ -37,8 +37,8 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
     family = arguments.pop("family", None)
     checkpoint = arguments.pop("checkpoint", None)
     if checkpoint and name == spec:
-        others = [pair for pair in pairs if not pair.startswith("checkpoint=")]
-        name = f"{','.join([head, *others])}@{Path(str(checkpoint)).name.split('.')[0]}"
+        rest = [pair for pair in pairs if not pair.startswith("checkpoint=")]
+        name = f"{','.join([head, *rest])}@{Path(str(checkpoint)).name.split('.')[0]}"
     if _CHECKPOINT.match(head) and not head.startswith("timm:"):
         checkpoint, head = head, str(arguments.pop("model", ""))
         if not head:

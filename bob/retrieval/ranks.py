@@ -13,8 +13,8 @@ from bob.retrieval.blocks import (
     Blocks,
     Rows,
     as_rows,
+    device_for,
     encode,
-    place,
     products,
     query_blocks,
     workers,
@@ -63,7 +63,7 @@ def ranks(
     lengths = torch.tensor([len(positions) for positions in asked], dtype=torch.int64)
     if len(asked) == 0 or int(lengths.sum()) == 0:
         return [torch.empty(0, dtype=torch.int64) for _ in asked]
-    device = place(queries, device)
+    device = device_for(queries, device)
     with workers(device) as (pool, threads):
         blocks = Blocks(rows, normalise=normalise, device=device, size=block)
         groups, height = query_blocks(
