@@ -22,7 +22,6 @@ from bob.errors import BobError, GridDiverged, TrainingDiverged
 from bob.evaluator import Evaluator
 from bob.executors import make_executor
 from bob.plan import Plan, Selection
-from bob.protocols import finetune
 from bob.protocols.detection import DetectionRecipe
 from bob.protocols.finetune import FinetuneRecipe
 from bob.protocols.grid import Grid, RateGrid
@@ -30,6 +29,7 @@ from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
 from bob.references.files import ReferenceStore
 from bob.report.text import repeat_command
 from bob.run import run_case
+from bob.tasks import finetune
 from bob.tracking import Tracker, resolve_store
 from bob.training.data import normalised
 from bob.training.loop import make_fabric
