@@ -30,7 +30,7 @@ def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **
 def _convolution_backward(grad: Any, images: Any, weight: Any, *rest: Any, **__: Any) -> int:
     """As often the forward's product as gradients are asked for, of images and of weights."""
     transposed, asked = rest[4], rest[7]
-    return int(conv_flop_count(images, weight, grad, transposed)) * sum(asked[:2])
+    return int(conv_flop_count(images, weight, grad, transposed) * sum(asked[:2]))
 
 
 # torch counts the attention kernels of GPUs only, and takes the gradient of grouped weights for
@@ -108,7 +108,7 @@ def _sizes(tree: Any) -> int:
 
 def _size(tensor: torch.Tensor) -> int:
     """Bytes of a tensor, without those that expanding it repeats."""
-    elements = 1
+    elements: int = 1
     for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
         elements *= length if stride or length == 0 else 1
-    return elements * tensor.element_size()
+    return int(elements * tensor.element_size())

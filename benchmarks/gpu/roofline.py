@@ -121,7 +121,7 @@ def _forward(training: Training, *, channels_last: bool) -> Callable[[], None]:
 
     def run() -> None:
         with torch.no_grad(), training.autocast():
-            model[0](images)  # type: ignore[index]
+            model[0](images)
 
     return run
 
