@@ -17,7 +17,7 @@ from bob.references.store import BUILTIN, ReferenceStore
 from bob.run import run_case
 from bob.tasks import TASKS
 
-_GUESSES = {"classification": 10.0, "detection": 60.0}
+_GUESS, _DETECTION_GUESS = 10.0, 60.0
 
 
 def run(part: Part, settings: Settings) -> None:
@@ -26,7 +26,7 @@ def run(part: Part, settings: Settings) -> None:
     if not cases:
         raise BobError(f"No smoke case has {settings.match!r} in its task, backbone or dataset.")
     limit = settings.smoke_limit or len(cases)
-    known: dict[str, float] = {}  # seconds of the longest case so far
+    known: dict[str, float] = {}  # seconds of the longest case of each protocol so far
     left_out = []
     # features of a CPU run must not be taken for this device's
     with TemporaryDirectory(prefix="bob-gpu-") as folder:
@@ -40,16 +40,11 @@ def run(part: Part, settings: Settings) -> None:
             start = time.perf_counter()
             with part.step(f"{case.setting} {case.backbone.key}"):
                 _evaluate(part, case, context)
-            kind = _kind(case)
-            known[kind] = max(known.get(kind, 0.0), time.perf_counter() - start)
+            known[case.task] = max(known.get(case.task, 0.0), time.perf_counter() - start)
     if limit < len(cases):
         part.notes.append(f"{len(cases) - limit} of {len(cases)} cases were not wanted")
     if left_out:
         part.notes.append(f"no time for {len(left_out)} cases: {', '.join(left_out)}")
-
-
-def _kind(case: Case) -> str:
-    return "detection" if _detects(case.task) else "classification"
 
 
 def _detects(task: str) -> bool:
@@ -58,7 +53,10 @@ def _detects(task: str) -> bool:
 
 def _expected(case: Case, known: dict[str, float]) -> float:
     """Seconds that a case may take: what those like it did, or a guess."""
-    return known.get(_kind(case), _GUESSES[_kind(case)])
+    if not _detects(case.task):
+        return known.get(case.task, _GUESS)
+    alike = [seconds for task, seconds in known.items() if _detects(task)]
+    return known.get(case.task, max(alike, default=_DETECTION_GUESS))
 
 
 def ordered(settings: Settings) -> list[Case]:
