@@ -64,6 +64,32 @@ def simple_pyramid(**arguments: Any) -> Any:
     return Padded(**arguments)
 
 
+def precise_pooler(**arguments: Any) -> Any:
+    """detectron2's ``ROIPooler`` on maps in float32.
+
+    It brings boxes to the type of the maps, and bfloat16 knows a coordinate above 1024 to 8 pixels
+    only.
+    """
+    from detectron2.modeling.poolers import ROIPooler
+
+    class Precise(ROIPooler):  # type: ignore[misc, unused-ignore]
+        def forward(self, x: list[torch.Tensor], box_lists: list[Any]) -> Any:
+            return super().forward([level.float() for level in x], box_lists)
+
+    return Precise(**arguments)
+
+
+def precise_mask_head(**arguments: Any) -> Any:
+    """detectron2's mask head with logits in float32, in whose type masks are pasted."""
+    from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead
+
+    class Precise(MaskRCNNConvUpsampleHead):  # type: ignore[misc, unused-ignore]
+        def layers(self, x: torch.Tensor) -> Any:
+            return super().layers(x).float()
+
+    return Precise(**arguments)
+
+
 class PooledLevels(nn.Module):
     """Levels pooled from the last one: those a backbone lacks, and the extra one."""
 
@@ -190,7 +216,6 @@ def _roi_heads(recipe: DetectionRecipe, names: Sequence[str], classes: int) -> A
         CascadeROIHeads,
         FastRCNNConvFCHead,
         FastRCNNOutputLayers,
-        MaskRCNNConvUpsampleHead,
     )
 
     channels = recipe.channels
@@ -199,7 +224,7 @@ def _roi_heads(recipe: DetectionRecipe, names: Sequence[str], classes: int) -> A
         masks = {
             "mask_in_features": list(names),
             "mask_pooler": _pooler(recipe, 14),
-            "mask_head": LazyCall(MaskRCNNConvUpsampleHead)(
+            "mask_head": LazyCall(precise_mask_head)(
                 input_shape=ShapeSpec(channels=channels, width=14, height=14),
                 num_classes=classes,
                 conv_dims=[channels] * (recipe.mask_convs + 1),
@@ -245,10 +270,9 @@ def _roi_heads(recipe: DetectionRecipe, names: Sequence[str], classes: int) -> A
 
 def _pooler(recipe: DetectionRecipe, size: int) -> Any:
     from detectron2.config import LazyCall
-    from detectron2.modeling.poolers import ROIPooler
 
     finest = recipe.strides[0]
-    return LazyCall(ROIPooler)(
+    return LazyCall(precise_pooler)(
         output_size=size,
         scales=[1.0 / stride for stride in recipe.strides],
         sampling_ratio=0,

@@ -85,6 +85,40 @@ class TorchvisionDetector(nn.Module):
         return ImageList(torch.stack(padded), sizes)
 
 
+# torchvision computes boxes in the type of the maps and heads they come from. Under bfloat16 that
+# knows a coordinate above 1024 to 8 pixels only, so that all boxes are kept in float32.
+
+
+class _Anchors(AnchorGenerator):
+    """Anchors in float32 whatever the maps' type."""
+
+    def forward(
+        self, image_list: ImageList, feature_maps: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Anchors ``(n, 4)`` of each image; of the maps only the shapes matter."""
+        shapes = [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in feature_maps]
+        anchors: list[torch.Tensor] = super().forward(image_list, shapes)
+        return anchors
+
+
+class _ProposalHead(RPNHead):
+    """Scores and offsets of anchors in float32."""
+
+    def forward(self, x: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Maps to scores and offsets, one tensor a level."""
+        scores, offsets = super().forward(x)
+        return [one.float() for one in scores], [one.float() for one in offsets]
+
+
+class _Predictor(FastRCNNPredictor):
+    """Class scores and box offsets in float32."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Region features ``(n, width)`` to scores and offsets."""
+        scores, offsets = super().forward(x)
+        return scores.float(), offsets.float()
+
+
 def build(backbone: Backbone, recipe: DetectionRecipe, classes: int) -> TorchvisionDetector:
     """The detector of a recipe.
 
@@ -113,8 +147,8 @@ def _assemble(pyramid: Pyramid, recipe: DetectionRecipe, classes: int) -> Any:
 
     parts: dict[str, Any] = {
         "backbone": pyramid,
-        "rpn_anchor_generator": AnchorGenerator(sides, (recipe.anchor_ratios,) * len(sides)),
-        "rpn_head": RPNHead(channels, len(recipe.anchor_ratios), conv_depth=recipe.rpn_convs),
+        "rpn_anchor_generator": _Anchors(sides, (recipe.anchor_ratios,) * len(sides)),
+        "rpn_head": _ProposalHead(channels, len(recipe.anchor_ratios), conv_depth=recipe.rpn_convs),
         "rpn_pre_nms_top_n_train": recipe.rpn_candidates[0],
         "rpn_pre_nms_top_n_test": recipe.rpn_candidates[1],
         "rpn_post_nms_top_n_train": recipe.rpn_proposals[0],
@@ -124,7 +158,7 @@ def _assemble(pyramid: Pyramid, recipe: DetectionRecipe, classes: int) -> Any:
         "box_head": FastRCNNConvFCHead(
             (channels, 7, 7), [channels] * recipe.head_convs, list(recipe.head_fcs), norm
         ),
-        "box_predictor": FastRCNNPredictor(recipe.head_fcs[-1], classes + 1),
+        "box_predictor": _Predictor(recipe.head_fcs[-1], classes + 1),
         "box_score_thresh": recipe.score_threshold,
         "box_nms_thresh": recipe.nms,
         "box_detections_per_img": recipe.max_detections,

@@ -80,6 +80,7 @@ def system_metrics(device: torch.device) -> dict[str, float]:
         free, total = torch.cuda.mem_get_info(device)
         metrics["system/gpu_memory_usage_megabytes"] = (total - free) / 1e6
         metrics["system/gpu_memory_usage_percentage"] = 100 * (total - free) / total
-        with contextlib.suppress(ModuleNotFoundError, RuntimeError):
+        # NVML has errors of its own, which MIG slices and virtual GPUs raise
+        with contextlib.suppress(Exception):
             metrics["system/gpu_utilization_percentage"] = float(torch.cuda.utilization(device))
     return metrics

@@ -1,0 +1,1 @@
+"""The suite on one GPU: bands, throughput beside bare loops, roofline, detection steps."""
