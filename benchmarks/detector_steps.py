@@ -13,9 +13,9 @@ from lightning_fabric import Fabric
 
 from bob.backbones import build_backbone
 from bob.catalog import load_catalog, parse_backbone
+from bob.datasets.instances import Target
 from bob.detection.engine import build_detector
 from bob.detection.loop import DetectionLoop
-from bob.detection.records import Target
 from bob.plan import Plan, Selection
 from bob.protocols.detection import DetectionRecipe
 from bob.training.environment import peak_memory_mb, reset_peak

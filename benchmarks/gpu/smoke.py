@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 
-from bob.references.store import BUILTIN, ReferenceStore
-
 from benchmarks.gpu.parts import Part, release
 from benchmarks.gpu.settings import Settings
 from bob.case import Case, Context, Result, Status, Verdict
@@ -15,6 +13,7 @@ from bob.catalog import load_catalog
 from bob.errors import BobError
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
+from bob.references.files import BUILTIN, ReferenceStore
 from bob.references.judge import EXTRA_SEEDS, Gate
 from bob.run import run_case
 
