@@ -1,0 +1,1 @@
+"""What acme adds to the battle."""

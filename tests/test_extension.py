@@ -1,0 +1,113 @@
+"""A repository that brings a protocol, a dataset, an executor and a tracker touches nothing of bob."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ACME = Path(__file__).parent / "acme"
+ROOT = Path(__file__).parents[1]
+ENTRY_POINTS = """
+[bob.protocols]
+nearest_mean = acme_bob.nearest_mean:SPEC
+
+[bob.executors]
+acme = acme_bob.executor:ThreadExecutor
+"""
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def install(folder: Path, name: str, entry_points: str) -> None:
+    """Metadata of an installed package."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)
+
+
+@pytest.fixture
+def acme(tmp_path: Path) -> Path:
+    folder = tmp_path / "acme"
+    shutil.copytree(ACME, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    install(folder, "acme_bob", ENTRY_POINTS)
+    return folder
+
+
+@pytest.fixture
+def run(acme: Path, empty_store: Callable[[Path], str]) -> Run:
+    """Runs a command in acme's repository, where its package is installed."""
+    store = empty_store(acme / "store.db")
+    paths = os.pathsep.join([str(acme), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": paths, "MLFLOW_TRACKING_URI": store}
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-B", "-m", *words], cwd=acme, env=environment, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+
+    return command
+
+
+OPTIONS = ("--scale", "acme.yaml", "--backbone", "resnet_micro_glyphs", "-p", "no:cacheprovider")
+
+
+@pytest.mark.slow
+def test_protocol_dataset_executor_and_tracker_of_a_package(acme: Path, run: Run) -> None:
+    done = run("pytest", *OPTIONS, "--executor", "acme", "--bands", "all", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("pytest", *OPTIONS, "--executor", "acme", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+    assert "nearest_mean  stripes" in done.stdout
+    lines = [json.loads(line) for line in (acme / "acme.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["pass"] * 6
+    assert {line["task"] for line in lines} == {"knn", "nearest_mean"}
+    assert all(line["score"] > 0.5 for line in lines)
+    judged = run("pytest", *OPTIONS, "-q", "-m", "nearest_mean")
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+
+
+@pytest.mark.slow
+def test_the_command_line_knows_them(run: Run) -> None:
+    tasks = run("bob.cli", "list", "tasks")
+    assert "nearest_mean" in tasks.stdout
+    assert "nearest class mean in frozen features" in tasks.stdout
+    executors = run("bob.cli", "list", "executors")
+    assert "acme" in executors.stdout.split()
+    marked = run("pytest", "--markers", "-q")
+    assert "nearest_mean" in marked.stdout
+
+
+BROKEN = {
+    "cannot be imported: ModuleNotFoundError": "[bob.protocols]\nbroken = not_there:SPEC\n",
+    "is str; expected a ProtocolSpec": "[bob.protocols]\nbroken = acme_bob.odd:TEXT\n",
+    "calls itself 'nearest_mean'": "[bob.protocols]\nbroken = acme_bob.nearest_mean:SPEC\n",
+    "a protocol of that name already": "[bob.protocols]\nknn = acme_bob.odd:KNN\n",
+    "RuntimeError: no licence": "[bob.protocols]\nbroken = acme_bob.raises:SPEC\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", BROKEN)
+def test_a_protocol_that_cannot_be_used_is_named_and_the_rest_runs(
+    acme: Path, run: Run, words: str
+) -> None:
+    (acme / "acme_bob" / "odd.py").write_text(
+        "from bob.protocols import PROTOCOLS\nfrom bob.protocols.knn import SPEC as KNN\nTEXT = 'x'\n"
+    )
+    (acme / "acme_bob" / "raises.py").write_text("raise RuntimeError('no licence')\n")
+    install(acme, "broken", BROKEN[words])
+    done = run("pytest", *OPTIONS, "-q", "-m", "nearest_mean", "-k", "stripes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = " ".join(done.stdout.split())
+    assert words in text
+    assert "of broken" in text
+    assert "1 passed" in done.stdout
