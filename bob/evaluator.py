@@ -10,12 +10,10 @@ from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
 from bob.evaluation import Bands, Evaluation, Update
 from bob.executors import Executor, Handle
 from bob.references.files import ReferenceStore
-from bob.references.judge import EXTRA_SEEDS, Gate
+from bob.references.gate import check_cases, extra_cases, needs_second_stage, reference_cases
+from bob.references.judge import Gate
 from bob.references.published import beside
 from bob.tracking import Recorder
-
-REFERENCE_SEED = 1000
-"""References are measured on seeds from here, so that no check repeats one of their runs."""
 
 Watch = Callable[[Case, Progress], None]
 
@@ -44,9 +42,9 @@ class Evaluator:
 
     def submit(self, case: Case) -> None:
         """Hand the runs that will certainly be needed to the executor."""
-        for one in self._first_runs(case):
-            if _slot(one) not in self._handles:
-                self._handles[_slot(one)] = self.executor.submit(one, self.context)
+        for run in self._first_runs(case):
+            if _slot(run) not in self._handles:
+                self._handles[_slot(run)] = self.executor.submit(run, self.context)
 
     def evaluate(self, case: Case) -> Evaluation:
         """Run a case and judge it; writes its reference when the mode says so."""
@@ -58,9 +56,8 @@ class Evaluator:
             return self._failed(case, results, run_ids, failure)
         gate = Gate(self.store)
         verdict = gate.judge(case, results)
-        if verdict.status is Status.FAIL and verdict.comparisons and case.seeded:
-            extra = [case.with_seed(case.seed + len(runs) + i) for i in range(EXTRA_SEEDS)]
-            more, more_ids, failure = self._run_all(extra, role="check")
+        if needs_second_stage(case, verdict):
+            more, more_ids, failure = self._run_all(extra_cases(case, runs), role="check")
             results, run_ids = results + more, run_ids + more_ids
             if failure is not None:
                 return self._failed(case, results, run_ids, failure)
@@ -84,13 +81,10 @@ class Evaluator:
     def _first_runs(self, case: Case) -> list[Case]:
         if self._writes_first(case):
             return self._reference_runs(case)
-        count = self.seeds if case.seeded else 1
-        return [case.with_seed(case.seed + index) for index in range(count)]
+        return check_cases(case, self.seeds)
 
     def _reference_runs(self, case: Case) -> list[Case]:
-        count = self.seeds if self.seeds_given else case.reference_seeds
-        count = count if case.seeded else 1
-        return [case.with_seed(REFERENCE_SEED + case.seed + index) for index in range(count)]
+        return reference_cases(case, self.seeds if self.seeds_given else None)
 
     def _run_all(
         self, cases: Sequence[Case], *, role: str

@@ -8,9 +8,10 @@ import pytest
 
 from bob.case import Case, Context, Failure, Progress, Result, Status
 from bob.evaluation import Bands
-from bob.evaluator import REFERENCE_SEED, Evaluator
+from bob.evaluator import Evaluator
 from bob.executors import executor_names, make_executor
 from bob.references.files import ReferenceStore
+from bob.references.gate import REFERENCE_SEED
 from bob.tracking import NoTracker
 from tests.conftest import MakeResult
 

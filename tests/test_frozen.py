@@ -232,7 +232,7 @@ def test_an_exact_case_runs_once_and_has_an_exact_band(tmp_path: Path, context: 
     assert checked.verdict.status is Status.PASS
     assert comparison.exact
     assert comparison.high - comparison.low == pytest.approx(2 * case.margin)
-    colder = replace(case, recipe=case.recipe, margin=0.0)
+    colder = replace(case, recipe=case.recipe, margins={**case.margins, case.metric: 0.0})
     other = evaluator.evaluate(replace(colder, backbone=_random(case.backbone)))
     assert other.verdict.status is Status.FAIL
     assert len(other.results) == 3 + 2, "a backbone without fixed weights runs its seeds"
