@@ -201,7 +201,9 @@ def widths(
 ) -> list[tuple[str, ...]]:
     """One row per task, dataset and metric: width, pairs, spread and what the width rests on."""
     table = []
-    for task, dataset, metric in sorted({(one.task, one.dataset, one.metric) for one in scores}):
+    for task, dataset, metric in sorted(
+        {(score.task, score.dataset, score.metric) for score in scores}
+    ):
         found = pairs.get((dataset, metric), []) if task == "eval_released" else []
         observed = sqrt(fmean(value**2 for value in found)) if found else 0.0
         if task == "eval_released":
@@ -229,12 +231,12 @@ def main(folder: Path) -> None:
     ]  # fmt: skip
     doubles = [
         where
-        for where, count in Counter(replace(one, value=0.0) for one in scores).items()
+        for where, count in Counter(replace(score, value=0.0) for score in scores).items()
         if count > 1
     ]
     if doubles:
         raise SystemExit(f"given twice: {doubles[0]}")
-    sources = sorted({one.source for one in scores})
+    sources = sorted({score.source for score in scores})
     table = widths(scores, spread(rows))
     _write("sources.csv", ("source", "repository", "path", "commit"),
            ((str(index), *source) for index, source in enumerate(sources)))  # fmt: skip
@@ -244,14 +246,14 @@ def main(folder: Path) -> None:
         ("checkpoint", "backbone", "task", "dataset", "metric", "value", "image_size", "setting",
          "source"),
         sorted(
-            (one.checkpoint, one.backbone, one.task, one.dataset, one.metric,
-             f"{one.value:.6g}", str(one.image_size), one.setting, str(sources.index(one.source)))
-            for one in scores
+            (score.checkpoint, score.backbone, score.task, score.dataset, score.metric,
+             f"{score.value:.6g}", str(score.image_size), score.setting, str(sources.index(score.source)))
+            for score in scores
         ),
     )  # fmt: skip
     print(f"{len(scores)} of {len(rows) + len(authors)} rows kept")
-    for task, count in sorted(Counter(one.task for one in scores).items()):
-        names = {one.checkpoint or one.backbone for one in scores if one.task == task}
+    for task, count in sorted(Counter(score.task for score in scores).items()):
+        names = {score.checkpoint or score.backbone for score in scores if score.task == task}
         print(f"  {task}: {count} scores of {len(names)} checkpoints")
     for task, dataset, metric, width, count, observed, basis in table:
         what = f"{task} {dataset} {metric}"

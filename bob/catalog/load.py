@@ -110,7 +110,8 @@ def _merge(catalog: Catalog, file: YamlFile, origin: dict[tuple[str, str], Path]
 def _claim(origin: dict[tuple[str, str], Path], file: YamlFile, kind: str, key: str) -> None:
     """Note the file that declares a key; no other may."""
     if (kind, key) in origin:
-        raise file.error((kind, key), f"already declared in {origin[kind, key]}")
+        hint = "; a scale's task may say otherwise under `margins`" if kind == "margins" else ""
+        raise file.error((kind, key), f"already declared in {origin[kind, key]}{hint}")
     origin[kind, key] = file.path
 
 
