@@ -247,7 +247,8 @@ def main(folder: Path) -> None:
          "source"),
         sorted(
             (score.checkpoint, score.backbone, score.task, score.dataset, score.metric,
-             f"{score.value:.6g}", str(score.image_size), score.setting, str(sources.index(score.source)))
+             f"{score.value:.6g}", str(score.image_size), score.setting,
+             str(sources.index(score.source)))
             for score in scores
         ),
     )  # fmt: skip
