@@ -24,7 +24,8 @@ class Case:
 
     Attributes:
         recipe: Fully resolved settings of the task.
-        margin: Smallest drop of the judged metric worth a failure.
+        margins: Smallest change for the worse that matters, by judged metric: a difference, or a
+            share where the metric's scale is logarithmic. 0 for one that is not named.
         reference_seeds: Seeds a reference of this case is measured over.
     """
 
@@ -34,7 +35,7 @@ class Case:
     scale: str
     recipe: Record
     seed: int = 0
-    margin: float = 0.0
+    margins: Mapping[str, float] = field(default_factory=dict)
     reference_seeds: int = 8
 
     @property
@@ -63,15 +64,20 @@ class Case:
         """The judged metrics that recipe and dataset give, the score first."""
         absent = getattr(self.recipe, "unjudged", ())
         return tuple(
-            one
-            for one in PROTOCOLS[self.task].judged
-            if one.name not in absent and (not one.kinds or self.dataset.kind in one.kinds)
+            judged
+            for judged in PROTOCOLS[self.task].judged
+            if judged.name not in absent and (not judged.kinds or self.dataset.kind in judged.kinds)
         )
 
     @property
     def metric(self) -> str:
         """Name of the score: the first of the judged metrics."""
         return PROTOCOLS[self.task].metric
+
+    @property
+    def margin(self) -> float:
+        """The score's margin."""
+        return self.margins.get(self.metric, 0.0)
 
     @property
     def seeded(self) -> bool:

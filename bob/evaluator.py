@@ -13,12 +13,10 @@ from bob.evaluation import Bands, Evaluation, Update
 from bob.executors import Event, Executor, Finished, Progressed, Started, Submission
 from bob.ledger.ledger import Judgement, Ledger, Recorded, entry_name, now, verdict_name
 from bob.references.files import ReferenceStore
-from bob.references.judge import EXTRA_SEEDS, Gate
+from bob.references.gate import check_cases, extra_cases, needs_second_stage, reference_cases
+from bob.references.judge import Gate
 from bob.references.published import beside
 from bob.tracking.recorder import Recorder
-
-REFERENCE_SEED = 1000
-"""References are measured on seeds from here, so that no check repeats one of their runs."""
 
 Watch = Callable[[Case, Progress], None]
 
@@ -144,9 +142,7 @@ class Evaluator:
     def _open(self, case: Case) -> Group:
         if self._writes_first(case):
             return self._request(case, "reference", self._reference_runs(case))
-        count = self.seeds if case.seeded else 1
-        seeds = [case.with_seed(case.seed + index) for index in range(count)]
-        return self._request(case, "check", seeds)
+        return self._request(case, "check", check_cases(case, self.seeds))
 
     def _request(self, case: Case, role: str, seeds: Sequence[Case]) -> Group:
         group = Group(case, role, [self._run(seed, role) for seed in seeds])
@@ -169,9 +165,7 @@ class Evaluator:
         return missing or self.bands is Bands.ALL
 
     def _reference_runs(self, case: Case) -> list[Case]:
-        count = self.seeds if self.seeds_given else case.reference_seeds
-        count = count if case.seeded else 1
-        return [case.with_seed(REFERENCE_SEED + case.seed + index) for index in range(count)]
+        return reference_cases(case, self.seeds if self.seeds_given else None)
 
     def _await(self, group: Group) -> None:
         """Pump the executor until the group's runs have ended, those of a second stage too."""
@@ -237,11 +231,10 @@ class Evaluator:
             return
         if group.role == "reference" or group.further or any(run.open for run in group.first):
             return
-        verdict = Gate(self.store).judge(group.case, group.results)
-        if verdict.status is Status.FAIL and verdict.comparisons and group.case.seeded:
-            case, ran = group.case, len(group.first)
-            seeds = [case.with_seed(case.seed + ran + index) for index in range(EXTRA_SEEDS)]
-            group.further = [self._run(seed, group.role) for seed in seeds]
+        case = group.case
+        if needs_second_stage(case, Gate(self.store).judge(case, group.results)):
+            extra = extra_cases(case, [run.case for run in group.first])
+            group.further = [self._run(seed, group.role) for seed in extra]
             for run in group.further:
                 self._submit(run, group)
 

@@ -59,7 +59,7 @@ class Plan:
 
     def __init__(self, catalog: Catalog, selection: Selection) -> None:
         self.scale = catalog.scale(selection.scale)
-        if selection.grid and not any(one.grid for one in self.scale.tasks.values()):
+        if selection.grid and not any(plan.grid for plan in self.scale.tasks.values()):
             raise BobError(
                 f"--grid: no task of scale {self.scale.key!r} has a grid; give it one in its "
                 "catalog file, such as grid: {lr: [1.0e-4, 1.0e-3], weight_decay: [0.05]}."
@@ -97,6 +97,7 @@ class Plan:
         resolve = lru_cache(maxsize=None)(
             lambda *keys: _recipe(task, settings, keys, self.selection)
         )
+        margins = self.catalog.margins_of(task, settings)
         return tuple(
             Case(
                 backbone=backbone,
@@ -110,7 +111,7 @@ class Plan:
                     dataset.options.get("masks") is not False,
                 ),
                 seed=self.selection.seed,
-                margin=settings.margin,
+                margins=margins,
                 reference_seeds=settings.reference_seeds,
             )
             for backbone in sorted(self.backbones, key=lambda entry: entry.key)
@@ -129,11 +130,11 @@ class Plan:
         if self.named_datasets:
             spec = PROTOCOLS[task]
             return [
-                one
-                for one in self.named_datasets
-                if spec.takes(one.kind)
+                entry
+                for entry in self.named_datasets
+                if spec.takes(entry.kind)
                 # a released classifier knows the classes of catalogued datasets alone
-                and (one.key in self.catalog.datasets or not spec.released_head)
+                and (entry.key in self.catalog.datasets or not spec.released_head)
             ]
         return [self.catalog.dataset(key) for key in sorted(settings.datasets)]
 
@@ -147,12 +148,12 @@ def _distinct(
 ) -> tuple[_Entry, ...]:
     """Entries named on the command line, each once."""
     taken: dict[str, _Entry] = {}
-    for one in entries:
-        other = taken.setdefault(one.key, one)
-        if other != one:
+    for entry in entries:
+        first = taken.setdefault(entry.key, entry)
+        if first != entry:
             raise BobError(
-                f"Two {what} are named {one.key!r}: {origin(other)} and {origin(one)}. Tell them "
-                "apart with name=."
+                f"Two {what} are named {entry.key!r}: {origin(first)} and {origin(entry)}. Tell "
+                "them apart with name=."
             )
     return tuple(taken.values())
 

@@ -23,7 +23,7 @@ from statistics import fmean
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, resolve_data_config
 
-from bob.protocols import PROTOCOLS
+from bob.catalog import load_catalog
 
 TARGET = Path(__file__).parents[1] / "bob" / "references" / "published"
 TIMM = "huggingface/pytorch-image-models"
@@ -213,8 +213,8 @@ def widths(
         elif task == "knn":
             width, basis = KNN_WIDTH, "fallback"
         else:
-            judged = {entry.name: entry.margin for entry in PROTOCOLS[task].judged}
-            width, basis = judged[metric.removesuffix("_authors")], "fallback"
+            margins = load_catalog().margins[task]
+            width, basis = margins[metric.removesuffix("_authors")], "fallback"
         table.append(
             (task, dataset, metric, f"{width:.4f}", str(len(differences)), f"{observed:.5f}", basis)
         )

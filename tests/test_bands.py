@@ -21,20 +21,21 @@ from bob.references.bands import (
     to_scale,
 )
 
-LINEAR = Judged("m", "linear")
-ANGULAR = Judged("top1", "angular")
-LOG = Judged("loss", "log", higher_is_better=False)
+REAL = Judged("m", "real")
+PROPORTION = Judged("top1", "proportion")
+BOUNDED = Judged("mean_auroc", "bounded")
+POSITIVE = Judged("loss", "positive", higher_is_better=False)
 
 
 @given(st.floats(0, 1))
 def test_angular_scale_inverts(value: float) -> None:
-    assert from_scale(ANGULAR, to_scale(ANGULAR, value)) == pytest.approx(value, abs=1e-9)
+    assert from_scale(PROPORTION, to_scale(PROPORTION, value)) == pytest.approx(value, abs=1e-9)
 
 
 def test_interval_is_the_textbook_one() -> None:
     values = [0.1, 0.4, 0.3, 0.35, 0.2]
     spread = Spread(stdev(values), len(values) - 1)
-    band = predict(LINEAR, values, spread, seeds=1, alpha=0.05, margin=0)
+    band = predict(REAL, values, spread, seeds=1, alpha=0.05, margin=0)
     half = stats.t.ppf(0.95, 4) * stdev(values) * math.sqrt(1 + 1 / 5)
     assert band.low == pytest.approx(fmean(values) - half)
     assert band.high == pytest.approx(fmean(values) + half)
@@ -43,22 +44,22 @@ def test_interval_is_the_textbook_one() -> None:
 def test_pool_is_the_root_of_the_mean_within_variance() -> None:
     groups = [[1.0, 2.0, 3.0], [10.0, 14.0], [5.0]]
     within = (2 * np.var(groups[0], ddof=1) + np.var(groups[1], ddof=1)) / 3
-    assert pool(LINEAR, groups) == Spread(pytest.approx(math.sqrt(within)), 3)  # type: ignore[arg-type]
-    assert pool(LINEAR, [[1.0]]).freedom == 0
+    assert pool(REAL, groups) == Spread(pytest.approx(math.sqrt(within)), 3)  # type: ignore[arg-type]
+    assert pool(REAL, [[1.0]]).freedom == 0
 
 
 def test_own_spread_is_drawn_towards_the_pool() -> None:
     calm = [0.5, 0.5, 0.5, 0.5]
-    spread = case_spread(LINEAR, calm, Spread(0.1, 100), test_size=0)
+    spread = case_spread(REAL, calm, Spread(0.1, 100), test_size=0)
     assert spread.freedom == 3 + POOL_SEEDS
     assert spread.deviation == pytest.approx(math.sqrt(POOL_SEEDS * 0.01 / (3 + POOL_SEEDS)))
 
 
 def test_floor_comes_from_the_test_set() -> None:
     same = [0.9, 0.9, 0.9]
-    spread = case_spread(ANGULAR, same, pool(ANGULAR, [same]), test_size=597)
-    assert spread.deviation == floor(ANGULAR, 597) == math.sqrt(1 / (8 * 597))
-    band = predict(ANGULAR, same, spread, seeds=1, alpha=0.02, margin=0)
+    spread = case_spread(PROPORTION, same, pool(PROPORTION, [same]), test_size=597)
+    assert spread.deviation == floor(PROPORTION, 597) == math.sqrt(1 / (8 * 597))
+    band = predict(PROPORTION, same, spread, seeds=1, alpha=0.02, margin=0)
     assert band.low < 0.89 < 0.91 < band.high
 
 
@@ -70,11 +71,11 @@ def test_floor_comes_from_the_test_set() -> None:
 def test_band_holds_its_reference_and_stays_a_fraction(
     values: list[float], seeds: int, alpha: float
 ) -> None:
-    spread = case_spread(ANGULAR, values, pool(ANGULAR, [values]), test_size=500)
-    band = predict(ANGULAR, values, spread, seeds=seeds, alpha=alpha, margin=0.0)
-    centre = from_scale(ANGULAR, fmean(to_scale(ANGULAR, value) for value in values))
+    spread = case_spread(PROPORTION, values, pool(PROPORTION, [values]), test_size=500)
+    band = predict(PROPORTION, values, spread, seeds=seeds, alpha=alpha, margin=0.0)
+    centre = from_scale(PROPORTION, fmean(to_scale(PROPORTION, value) for value in values))
     assert 0 <= band.low <= centre <= band.high <= 1
-    wider = predict(ANGULAR, values, spread, seeds=seeds, alpha=alpha / 4, margin=0.0)
+    wider = predict(PROPORTION, values, spread, seeds=seeds, alpha=alpha / 4, margin=0.0)
     assert wider.low <= band.low
     assert wider.high >= band.high
 
@@ -82,7 +83,7 @@ def test_band_holds_its_reference_and_stays_a_fraction(
 def test_margin_is_the_least_half_width() -> None:
     values = [0.5, 0.5001]
     spread = Spread(1e-6, 50)
-    band = predict(LINEAR, values, spread, seeds=1, alpha=0.02, margin=0.03)
+    band = predict(REAL, values, spread, seeds=1, alpha=0.02, margin=0.03)
     assert band.low == pytest.approx(fmean(values) - 0.03)
-    band = predict(LOG, [2.0, 2.0], spread, seeds=1, alpha=0.02, margin=0.1)
+    band = predict(POSITIVE, [2.0, 2.0], spread, seeds=1, alpha=0.02, margin=0.1)
     assert (band.low, band.high) == (pytest.approx(1.8), pytest.approx(2.2))

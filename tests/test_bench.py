@@ -8,7 +8,7 @@ import pytest
 
 from bob.case import Case, Context, Failure, Result, Status
 from bob.evaluation import Bands
-from bob.evaluator import REFERENCE_SEED, Evaluator
+from bob.evaluator import Evaluator
 from bob.executors import (
     Deliver,
     Finished,
@@ -18,6 +18,7 @@ from bob.executors import (
     make_executor,
 )
 from bob.references.files import ReferenceStore
+from bob.references.gate import REFERENCE_SEED
 from bob.tracking import NoTracker
 from tests.conftest import MakeResult
 

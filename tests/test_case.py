@@ -50,7 +50,7 @@ def test_id_ignores_what_does_not(catalog: Catalog) -> None:
 
     case = golden_case(catalog)
     renamed = case.backbone.model_copy(update={"key": "x", "note": "y", "scales": ()})
-    assert replace(case, backbone=renamed, margin=0.5, reference_seeds=3).id == case.id
+    assert replace(case, backbone=renamed, margins={"top1": 0.5}, reference_seeds=3).id == case.id
 
 
 def test_records_survive_pickling(smoke_cases: dict[str, Case]) -> None:

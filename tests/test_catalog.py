@@ -8,6 +8,7 @@ from bob.catalog import Catalog, load_catalog, parse_backbone
 from bob.errors import BobError
 from bob.hashing import digest_of_file
 from bob.plan import Plan, Selection
+from bob.protocols import PROTOCOLS
 
 
 def error_of(tmp_path: Path, text: str) -> str:
@@ -48,6 +49,21 @@ def error_of(tmp_path: Path, text: str) -> str:
         ),
         ("datasets:\n  d: {loader: 'a:b', sha256: abc, classes: 2, test_size: 9}\n", 2, "sha256"),
         ("datasets:\n", 1, "datasets"),
+        ("margins:\n  knm: {top1: 0.1}\n", 2, "Did you mean 'knn'"),
+        (
+            "scales:\n  s:\n    tasks:\n      knn:\n        datasets: [digits]\n"
+            "        margins:\n          top_1: 0.1\n",
+            7,
+            "margins.top_1: Unknown judged metric of knn 'top_1'. Did you mean 'top1'",
+        ),
+        (
+            "scales:\n  s:\n    tasks:\n      knn:\n        datasets: [digits]\n"
+            "        margins:\n          top1: 0.1\n          vote_share: -0.1\n",
+            8,
+            "margins.vote_share: Input should be greater than or equal to 0",
+        ),
+        ("margins:\n  knn:\n    top1: 0.1\n", 2, "already declared in"),
+        ("margins:\n  knn:\n    top1: much\n", 3, "margins.knn.top1: Input should be a valid"),
         ("scales:\n  a: {}\nscales:\n  b: {}\n", 3, "already given on line 1"),
     ],
 )
@@ -57,6 +73,49 @@ def test_malformed_file_names_line_and_key(
     message = error_of(tmp_path, text)
     assert f"mine.yaml:{line}:" in message
     assert words in message
+
+
+def test_margins_of_a_protocol_name_its_judged_metrics(tmp_path: Path) -> None:
+    """A file of margins of its own, as a package brings them, is checked as the packaged one is."""
+    (tmp_path / "mine.yaml").write_text("margins:\n  knn:\n    top1: 0.1\n    top5: 0.1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bob.catalog.load.BUILTIN", ())
+        with pytest.raises(BobError, match=r"mine\.yaml:4: margins\.knn\.top5: Unknown judged"):
+            load_catalog([tmp_path / "mine.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("said", "top1", "vote_share"),
+    [
+        ("", 0.005, 0.01),
+        ("margin: 0.2", 0.2, 0.01),
+        ("margin: 0.0", 0.0, 0.01),
+        ("margins: {vote_share: 0.3}", 0.005, 0.3),
+        ("margins: {top1: 0.4}", 0.4, 0.01),
+        ("margin: 0.2, margins: {top1: 0.4, vote_share: 0.3}", 0.4, 0.3),
+    ],
+)
+def test_margins_of_a_scale_go_before_the_packaged_ones(
+    tmp_path: Path, said: str, top1: float, vote_share: float
+) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "scales:\n  s:\n    tasks:\n"
+        f"      knn: {{datasets: [digits], recipe: {{image_size: 32}}, {said}}}\n"
+    )
+    plan = Plan(
+        load_catalog([tmp_path / "mine.yaml"]),
+        Selection(scale="s", backbones=("vit_micro_glyphs",)),
+    )
+    (case,) = plan.cases("knn")
+    assert case.margins == {"top1": top1, "vote_share": vote_share}
+    assert case.margin == top1
+    (packaged,) = Plan(plan.catalog, Selection(backbones=("vit_micro_glyphs",))).cases("knn")
+    assert (case.protocol, case.id) == (packaged.protocol, packaged.id)
+
+
+def test_every_judged_metric_of_the_packaged_protocols_has_a_margin(catalog: Catalog) -> None:
+    for name, spec in PROTOCOLS.items():
+        assert catalog.margins[name].keys() == {judged.name for judged in spec.judged}
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from bob.case import Case, Context, Status
 from bob.evaluation import Bands
-from bob.evaluator import REFERENCE_SEED, Evaluator
+from bob.evaluator import Evaluator
 from bob.executors import Deliver, Executor, Finished, Progressed, Started, Submission
 from bob.executors.contract import ExecutorContract
 from bob.executors.inline import InlineExecutor
 from bob.ledger import Ledger
 from bob.references.files import ReferenceStore
+from bob.references.gate import REFERENCE_SEED
 from bob.run import run_case
 from bob.tracking import NoTracker
 from tests.conftest import MakeResult

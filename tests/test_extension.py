@@ -1,4 +1,4 @@
-"""A repository that brings a protocol, a dataset, an executor and a tracker touches nothing of bob."""
+"""A repository that brings its own protocol, data, executor and tracker touches nothing of bob."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_protocol_that_cannot_be_used_is_named_and_the_rest_runs(
     acme: Path, run: Run, words: str
 ) -> None:
     (acme / "acme_bob" / "odd.py").write_text(
-        "from bob.protocols import PROTOCOLS\nfrom bob.protocols.knn import SPEC as KNN\nTEXT = 'x'\n"
+        "from bob.protocols.knn import SPEC as KNN\nTEXT = 'x'\n"
     )
     (acme / "acme_bob" / "raises.py").write_text("raise RuntimeError('no licence')\n")
     install(acme, "broken", BROKEN[words])

@@ -98,13 +98,13 @@ def test_no_seed_changes_what_nothing_random_made(task: str, context: Context) -
 def test_the_papers_probe_follows_its_seed_and_keeps_its_views(context: Context) -> None:
     case = cases_of("linear_probe_paper", "resnet_micro_glyphs")[0]
     assert case.seeded
-    first, again, other = (run_case(case.with_seed(seed), context) for seed in (0, 0, 1))
+    first, again, reseeded = (run_case(case.with_seed(seed), context) for seed in (0, 0, 1))
     assert first.failure is None, first.failure
     assert first.metrics["images_extracted"] >= 6 * 1200
     assert again.metrics["images_extracted"] == 0
     assert first.metrics["top1"] == again.metrics["top1"]
     assert first.metrics["train_loss"] == again.metrics["train_loss"]
-    assert other.metrics["train_loss"] != first.metrics["train_loss"]
+    assert reseeded.metrics["train_loss"] != first.metrics["train_loss"]
     assert len(first.history) == 6
     assert first.metrics["best_top1"] == max(values["top1"] for values in first.history)
 
@@ -114,10 +114,10 @@ def test_low_shot_fine_tuning_follows_its_seed(context: Context) -> None:
     (case,) = cases_of("low_shot_finetune", "resnet_micro_glyphs")
     small = case.recipe.model_copy(update={"draws": 2, "least_updates": 3, "epochs": 1})
     case = replace(case, recipe=small)
-    first, again, other = (run_case(case.with_seed(seed), context) for seed in (0, 0, 1))
+    first, again, reseeded = (run_case(case.with_seed(seed), context) for seed in (0, 0, 1))
     assert first.failure is None, first.failure
     assert first.metrics["top1"] == again.metrics["top1"]
-    assert first.metrics["top1"] != other.metrics["top1"]
+    assert first.metrics["top1"] != reseeded.metrics["top1"]
     assert {"top1_1pct", "top1_10pct", "spread_1pct", "spread_10pct"} <= first.metrics.keys()
     rows = table(first, "low_shot.csv")
     assert [(row["setting"], row["images"]) for row in rows] == [
@@ -156,7 +156,7 @@ def test_low_shot_scores_are_means_over_draws(context: Context) -> None:
     assert result.metrics["top1"] == pytest.approx(mean)
     assert result.metrics["top1_1shot"] < result.metrics["top1_10shot"]
     record = json.loads(result.files["draws.json"])
-    assert [len(one) for one in record["draws"]["10pct"]] == [120] * 5
+    assert [len(rows) for rows in record["draws"]["10pct"]] == [120] * 5
 
 
 def test_shifts_are_told_apart(context: Context) -> None:
@@ -232,10 +232,10 @@ def test_an_exact_case_runs_once_and_has_an_exact_band(tmp_path: Path, context: 
     assert checked.verdict.status is Status.PASS
     assert comparison.exact
     assert comparison.high - comparison.low == pytest.approx(2 * case.margin)
-    colder = replace(case, recipe=case.recipe, margin=0.0)
-    other = evaluator.evaluate(replace(colder, backbone=_random(case.backbone)))
-    assert other.verdict.status is Status.FAIL
-    assert len(other.results) == 3 + 2, "a backbone without fixed weights runs its seeds"
+    colder = replace(case, recipe=case.recipe, margins={**case.margins, case.metric: 0.0})
+    unfixed = evaluator.evaluate(replace(colder, backbone=_random(case.backbone)))
+    assert unfixed.verdict.status is Status.FAIL
+    assert len(unfixed.results) == 3 + 2, "a backbone without fixed weights runs its seeds"
 
 
 def _random(entry: object) -> object:
@@ -275,7 +275,7 @@ def test_pretrained_beats_random_in_every_family_and_setting(catalog: Catalog) -
         if not task.released_head and task.data != "multilabel"
     }
     assert {setting.split("/")[0] for setting in settings} == measured
-    settings = {one for one in settings if "detection" not in one}  # tests/test_detection.py
+    settings = {name for name in settings if "detection" not in name}  # tests/test_detection.py
     for family in ("swin", "vit", "convnext", "resnet"):
         for setting in settings:
             pretrained = scores[setting, f"{family}_micro_glyphs"]

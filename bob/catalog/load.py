@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bob.catalog.schema import BackboneEntry, CatalogFile, DatasetEntry, ScaleEntry
+from bob.catalog.names import check_names
+from bob.catalog.schema import BackboneEntry, CatalogFile, DatasetEntry, ScaleEntry, TaskPlan
 from bob.catalog.yaml_file import YamlFile
 from bob.errors import BobError, unknown
 from bob.protocols import PROTOCOLS
@@ -22,11 +23,12 @@ _Entry = TypeVar("_Entry", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Catalog:
-    """Every known backbone, dataset and scale, by key."""
+    """Every known backbone, dataset and scale, by key, and margins by protocol and metric."""
 
     backbones: Mapping[str, BackboneEntry] = field(default_factory=dict)
     datasets: Mapping[str, DatasetEntry] = field(default_factory=dict)
     scales: Mapping[str, ScaleEntry] = field(default_factory=dict)
+    margins: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def backbone(self, key: str) -> BackboneEntry:
         """The entry of a backbone; an unknown key raises ``BobError`` with the nearest ones."""
@@ -46,6 +48,11 @@ class Catalog:
         if key in self.scales:
             return self.scales[key]
         raise unknown("scale", key, self.scales, hint="A scale is declared in a catalog file.")
+
+    def margins_of(self, task: str, plan: TaskPlan) -> dict[str, float]:
+        """Margins of a protocol by judged metric, with what a scale says of them."""
+        own = {} if plan.margin is None else {PROTOCOLS[task].metric: plan.margin}
+        return {**self.margins.get(task, {}), **own, **plan.margins}
 
     def with_backbones(self, entries: Iterable[BackboneEntry]) -> Catalog:
         """This catalog and further backbones; a key that is taken raises ``BobError``."""
@@ -73,7 +80,9 @@ def load_catalog(extra: Iterable[Path] = ()) -> Catalog:
     for file in files:
         catalog = _merge(catalog, file, origin)
     for file in files:
-        _check_names(catalog, file)
+        check_names(
+            file, backbones=catalog.backbones, datasets=catalog.datasets, scales=catalog.scales
+        )
     return catalog
 
 
@@ -82,20 +91,28 @@ def _merge(catalog: Catalog, file: YamlFile, origin: dict[tuple[str, str], Path]
         top = CatalogFile.model_validate(file.data)
     except ValidationError as error:
         raise file.invalid((), error) from None
-    parts: dict[str, dict[str, Any]] = {}
+    parts: dict[str, dict[str, Any]] = {"margins": dict(catalog.margins)}
     kinds: tuple[tuple[str, type[Record]], ...] = (
         ("backbones", BackboneEntry), ("datasets", DatasetEntry), ("scales", ScaleEntry),
     )  # fmt: skip
     for kind, model in kinds:
         merged = dict(getattr(catalog, kind))
         for key, data in getattr(top, kind).items():
-            taken = origin.get((kind, key))
-            if taken is not None:
-                raise file.error((kind, key), f"already declared in {taken}")
-            origin[kind, key] = file.path
+            _claim(origin, file, kind, key)
             merged[key] = _entry(model, key, _rooted(data, file.path.parent), file, (kind, key))
         parts[kind] = merged
+    for task, margins in top.margins.items():
+        _claim(origin, file, "margins", task)
+        parts["margins"][task] = margins
     return Catalog(**parts)
+
+
+def _claim(origin: dict[tuple[str, str], Path], file: YamlFile, kind: str, key: str) -> None:
+    """Note the file that declares a key; no other may."""
+    if (kind, key) in origin:
+        hint = "; a scale's task may say otherwise under `margins`" if kind == "margins" else ""
+        raise file.error((kind, key), f"already declared in {origin[kind, key]}{hint}")
+    origin[kind, key] = file.path
 
 
 def _entry(
@@ -112,77 +129,3 @@ def _rooted(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(weights, dict) or not isinstance(weights.get("file"), str):
         return data
     return {**data, "weights": {**weights, "file": str((folder / weights["file"]).resolve())}}
-
-
-def _check_names(catalog: Catalog, file: YamlFile) -> None:
-    """Names that point from one entry to another, and the recipes of a scale."""
-    for key, data in (file.data.get("backbones") or {}).items():
-        for index, scale in enumerate(data.get("scales") or ()):
-            if scale not in catalog.scales:
-                message = str(unknown("scale", scale, catalog.scales))
-                raise file.error(("backbones", key, "scales", index), message)
-        for index, task in enumerate(data.get("tasks") or ()):
-            if task not in PROTOCOLS:
-                message = str(unknown("task", task, PROTOCOLS))
-                raise file.error(("backbones", key, "tasks", index), message)
-    for scale in file.data.get("scales") or {}:
-        for task, plan in catalog.scales[scale].tasks.items():
-            keys = ("scales", scale, "tasks", task)
-            if task not in PROTOCOLS:
-                raise file.error(keys, str(unknown("task", task, PROTOCOLS)))
-            for index, dataset in enumerate(plan.datasets):
-                if dataset not in catalog.datasets:
-                    message = str(unknown("dataset", dataset, catalog.datasets))
-                    raise file.error((*keys, "datasets", index), message)
-                kind = catalog.datasets[dataset].kind
-                if not PROTOCOLS[task].takes(kind):
-                    fitting = [
-                        key
-                        for key, entry in catalog.datasets.items()
-                        if PROTOCOLS[task].takes(entry.kind)
-                    ]
-                    message = f"dataset {dataset!r} is of kind {kind}; {task} runs on " + (
-                        ", ".join(sorted(fitting)) or f"datasets of kind {PROTOCOLS[task].data}"
-                    )
-                    raise file.error((*keys, "datasets", index), message)
-            _check_recipe(file, keys, PROTOCOLS[task].recipe, plan.recipe, ("recipe",))
-            if plan.grid is not None:
-                _check_grid(file, keys, PROTOCOLS[task].recipe, {**plan.recipe, "grid": plan.grid})
-            for family, changes in plan.families.items():
-                merged = {**plan.recipe, **changes}
-                _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, ("families", family))
-            for part, known in (("by_dataset", plan.datasets), ("by_backbone", catalog.backbones)):
-                for key, changes in getattr(plan, part).items():
-                    if key not in known:
-                        message = str(unknown(part.removeprefix("by_"), key, known))
-                        raise file.error((*keys, part, key), message)
-                    merged = {**plan.recipe, **changes}
-                    _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, (part, key))
-            for engine, changes in plan.engines.items():
-                merged = {**plan.recipe, "engine": engine, **changes}
-                _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, ("engines", engine))
-
-
-def _check_grid(
-    file: YamlFile, keys: tuple[str, ...], model: type[Record], recipe: dict[str, Any]
-) -> None:
-    if "grid" not in model.model_fields:
-        searchable = [name for name, one in PROTOCOLS.items() if "grid" in one.recipe.model_fields]
-        raise file.error((*keys, "grid"), f"only {', '.join(searchable)} can have a grid")
-    try:
-        model.model_validate(recipe)
-    except ValidationError as error:
-        raise file.invalid(keys, error) from None
-
-
-def _check_recipe(
-    file: YamlFile,
-    keys: tuple[str, ...],
-    model: type[Record],
-    recipe: dict[str, Any],
-    inner: tuple[str, ...],
-) -> None:
-    try:
-        model.model_validate(recipe)
-    except ValidationError as error:
-        raise file.invalid((*keys, *inner), error) from None

@@ -13,6 +13,7 @@ from bob.record import Record
 Scalar = bool | int | float | str | None
 Key = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Margin = Annotated[float, Field(ge=0)]
 
 
 class Weights(Record):
@@ -190,7 +191,9 @@ class TaskPlan(Record):
         engines: Further differences per engine, for tasks that have several.
         grid: The recipe's ``grid`` where ``--grid`` is on. One that stands in the recipe itself
             always applies.
-        margin: Smallest drop of the judged metric worth a failure (its own unit, 0..1 for top-1).
+        margin: Smallest drop of the score worth a failure (its own unit, 0..1 for top-1); none for
+            that of ``margins.yaml``.
+        margins: The same by judged metric; goes before ``margin``.
         reference_seeds: Seeds that ``--bands`` measures unless ``--seeds`` says otherwise.
     """
 
@@ -201,7 +204,8 @@ class TaskPlan(Record):
     by_backbone: dict[str, dict[str, Any]] = Field(default_factory=dict)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     grid: dict[str, Any] | None = None
-    margin: float = Field(default=0.0, ge=0)
+    margin: Margin | None = None
+    margins: dict[str, Margin] = Field(default_factory=dict)
     reference_seeds: int = Field(default=8, ge=2)
 
 
@@ -214,8 +218,9 @@ class ScaleEntry(Record):
 
 
 class CatalogFile(Record):
-    """One catalog file."""
+    """One catalog file; ``margins`` are by protocol and judged metric."""
 
     backbones: dict[Key, dict[str, Any]] = Field(default_factory=dict)
     datasets: dict[Key, dict[str, Any]] = Field(default_factory=dict)
     scales: dict[Key, dict[str, Any]] = Field(default_factory=dict)
+    margins: dict[str, dict[str, Margin]] = Field(default_factory=dict)

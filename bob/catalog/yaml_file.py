@@ -43,7 +43,9 @@ class YamlFile:
         finally:
             loader.dispose()
         if not isinstance(data, dict):
-            raise BobError(f"{path}:1: expected a mapping with backbones, datasets or scales.")
+            raise BobError(
+                f"{path}:1: expected a mapping with backbones, datasets, scales or margins."
+            )
         self.data: dict[str, Any] = data
 
     def line(self, keys: Sequence[str | int]) -> int:

@@ -51,7 +51,7 @@ def case_to_plain(case: Case) -> dict[str, Any]:
         "scale": case.scale,
         "seed": case.seed,
         "recipe": case.recipe.model_dump(mode="json"),
-        "margin": case.margin,
+        "margins": dict(case.margins),
         "reference_seeds": case.reference_seeds,
     }
 
@@ -72,7 +72,7 @@ def case_from_plain(plain: Mapping[str, Any]) -> Case:
         scale=plain["scale"],
         recipe=PROTOCOLS[plain["task"]].recipe.model_validate(plain["recipe"]),
         seed=plain["seed"],
-        margin=plain["margin"],
+        margins=dict(plain["margins"]),
         reference_seeds=plain["reference_seeds"],
     )
 

@@ -16,7 +16,7 @@ class Score:
     Attributes:
         pretraining: What the weights were trained on.
         variant: Engine or ``grid``; empty for neither.
-        unit: How the value spreads: the judged metric's scale; empty for one that is not judged.
+        unit: Of a judged metric: ``proportion``, ``bounded``, ``positive`` or ``real``; else empty.
         higher_is_better: None where the protocol does not judge the metric.
         is_score: Whether it is the protocol's score, not a guard or a remark.
         protocol: Hash of all that makes two scores comparable.
@@ -112,8 +112,8 @@ def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
 
 
 def unit_of(metric: Judged | None) -> str:
-    """How a judged metric spreads; empty for one that is not judged."""
-    return metric.scale if metric else ""
+    """Unit of a judged metric; empty for one that is not judged."""
+    return metric.unit if metric else ""
 
 
 def ordered_tasks(scores: Iterable[Score]) -> list[str]:

@@ -144,9 +144,9 @@ class DetectionRecipe(Searchable):
 
 
 JUDGED = (
-    Judged("box_ap", "angular"),
-    Judged("mask_ap", "angular", margin=0.01),
-    Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+    Judged("box_ap", "bounded"),
+    Judged("mask_ap", "bounded"),
+    Judged("train_loss", "positive", higher_is_better=False),
 )
 
 SPEC = ProtocolSpec(

@@ -15,9 +15,9 @@ SPEC = ProtocolSpec(
     runner="bob.tasks.eval_released:run",
     recipe=ReleasedRecipe,
     judged=(
-        Judged("top1", "angular"),
-        Judged("test_loss", "log", higher_is_better=False, margin=0.01),
-        Judged("shifted_top1", "angular", margin=0.001, kinds=("shift",)),
+        Judged("top1", "proportion"),
+        Judged("test_loss", "positive", higher_is_better=False),
+        Judged("shifted_top1", "bounded", kinds=("shift",)),
     ),
     description="the released checkpoint's own classifier, nothing learnt",
     seeded=False,

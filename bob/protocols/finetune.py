@@ -66,10 +66,10 @@ SPEC = ProtocolSpec(
     runner="bob.tasks.finetune:run",
     recipe=FinetuneRecipe,
     judged=(
-        Judged("top1", "angular"),
-        Judged("test_loss", "log", higher_is_better=False, margin=0.1),
-        Judged("train_loss", "log", higher_is_better=False, margin=0.05),
-        Judged("shifted_top1", "angular", margin=0.01, kinds=("shift",)),
+        Judged("top1", "proportion"),
+        Judged("test_loss", "positive", higher_is_better=False),
+        Judged("train_loss", "positive", higher_is_better=False),
+        Judged("shifted_top1", "bounded", kinds=("shift",)),
     ),
     description="end-to-end fine-tuning for image classification",
 )

@@ -32,9 +32,9 @@ SPEC = ProtocolSpec(
     runner="bob.tasks.finetune_multilabel:run",
     recipe=MultilabelRecipe,
     judged=(
-        Judged("mean_auroc", "angular"),
-        Judged("test_loss", "log", higher_is_better=False, margin=0.1),
-        Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+        Judged("mean_auroc", "bounded"),
+        Judged("test_loss", "positive", higher_is_better=False),
+        Judged("train_loss", "positive", higher_is_better=False),
     ),
     description="end-to-end fine-tuning for images of any number of labels",
     data="multilabel",

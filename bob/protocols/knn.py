@@ -28,7 +28,7 @@ SPEC = ProtocolSpec(
     name="knn",
     runner="bob.tasks.knn:run",
     recipe=KnnRecipe,
-    judged=(Judged("top1", "angular"), Judged("vote_share", "angular", margin=0.01)),
+    judged=(Judged("top1", "proportion"), Judged("vote_share", "bounded")),
     description="weighted vote of the nearest train images in frozen features",
     seeded=False,
     extraction=EXTRACTION,

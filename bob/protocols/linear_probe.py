@@ -33,8 +33,8 @@ SPEC = ProtocolSpec(
     runner="bob.tasks.linear_probe:run",
     recipe=ProbeRecipe,
     judged=(
-        Judged("top1", "angular"),
-        Judged("test_loss", "log", higher_is_better=False, margin=0.1),
+        Judged("top1", "proportion"),
+        Judged("test_loss", "positive", higher_is_better=False),
     ),
     description="logistic regression on frozen features, regularisation chosen on train",
     seeded=False,

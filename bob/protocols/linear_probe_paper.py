@@ -44,9 +44,9 @@ SPEC = ProtocolSpec(
     runner="bob.tasks.linear_probe_paper:run",
     recipe=PaperProbeRecipe,
     judged=(
-        Judged("top1", "angular"),
-        Judged("test_loss", "log", higher_is_better=False, margin=0.1),
-        Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+        Judged("top1", "proportion"),
+        Judged("test_loss", "positive", higher_is_better=False),
+        Judged("train_loss", "positive", higher_is_better=False),
     ),
     description="the paper's linear probe: LARS on augmented views of frozen features",
     extraction=EXTRACTION,

@@ -26,6 +26,6 @@ SPEC = ProtocolSpec(
     name="low_shot_finetune",
     runner="bob.tasks.low_shot_finetune:run",
     recipe=LowShotFinetuneRecipe,
-    judged=(Judged("top1", "angular"),),
+    judged=(Judged("top1", "proportion"),),
     description="end-to-end fine-tuning on 1 % and 10 % of the train images",
 )

@@ -10,9 +10,9 @@ SPEC = ProtocolSpec(
     runner="bob.tasks.ood:run",
     recipe=ProbeRecipe,
     judged=(
-        Judged("shifted_top1", "angular"),
-        Judged("top1", "angular", margin=0.005),
-        Judged("shifted_loss", "log", higher_is_better=False, margin=0.15),
+        Judged("shifted_top1", "bounded"),
+        Judged("top1", "proportion"),
+        Judged("shifted_loss", "positive", higher_is_better=False),
     ),
     description="a probe learnt on the source, read on shifted targets",
     seeded=False,

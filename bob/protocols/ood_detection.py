@@ -20,8 +20,8 @@ SPEC = ProtocolSpec(
     runner="bob.tasks.ood_detection:run",
     recipe=ShiftedDetectionRecipe,
     judged=(
-        Judged("shifted_box_ap", "angular"),
-        Judged("train_loss", "log", higher_is_better=False, margin=0.05),
+        Judged("shifted_box_ap", "bounded"),
+        Judged("train_loss", "positive", higher_is_better=False),
     ),
     description="object detection learnt on a source, read on shifted targets",
     data="detection_shift",

@@ -28,7 +28,7 @@ SPEC = ProtocolSpec(
     name="retrieval",
     runner="bob.tasks.retrieval:run",
     recipe=RetrievalRecipe,
-    judged=(Judged("map", "angular"), Judged("mrr", "angular", margin=0.01)),
+    judged=(Judged("map", "bounded"), Judged("mrr", "bounded")),
     description="image retrieval by cosine similarity of frozen features",
     seeded=False,
     data="retrieval",

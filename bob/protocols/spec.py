@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from bob.errors import unknown
 from bob.kinds import DataKind
 from bob.record import Record
+
+Unit = Literal["proportion", "bounded", "positive", "real"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+
+_SCALES: dict[Unit, Literal["angular", "log", "linear"]] = {
+    "proportion": "angular", "bounded": "angular", "positive": "log", "real": "linear",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A metric that is held against a band.
+    """A metric that is held against a band. Its margin is data: see ``bob/catalog/margins.yaml``.
 
     Attributes:
         name: Key in ``Result.metrics``.
-        scale: Where its spread is pooled: ``angular`` for a fraction of test samples (arcsine of
-            the square root, on which sampling noise does not depend on the fraction), ``log`` for
-            positive numbers whose noise is relative, ``linear`` otherwise.
+        unit: What kind of number it is, which decides how its noise is reckoned. ``proportion``: a
+            share of n test images, or the mean of such shares on the same images; n says how surely
+            it is known. ``bounded``: a score from 0 to 1 with no single n behind it, as an average
+            precision, an area under a curve or a mean over groups of different sizes.
+            ``positive``: a positive number whose noise is relative, as a loss. ``real``: any other.
         higher_is_better: Which side of the band is worse.
-        margin: Smallest change for the worse that matters: a difference on ``angular`` and
-            ``linear`` scales, a share on the ``log`` scale. A scale's recipe may set the first
-            metric's.
         kinds: Kinds of dataset that give the metric; empty for every kind the task takes.
+
+    Raises:
+        BobError: There is no such unit.
     """
 
     name: str
-    scale: Literal["angular", "log", "linear"]
+    unit: Unit
     higher_is_better: bool = True
-    margin: float = 0.0
     kinds: tuple[DataKind, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise unknown("unit", self.unit, UNITS, hint=f"Judged metric {self.name!r} needs one.")
+
+    @property
+    def scale(self) -> Literal["angular", "log", "linear"]:
+        """Where the spread is pooled: where it depends on the value the least.
+
+        ``angular``, the arcsine of the square root, for what lies between 0 and 1; ``log`` for
+        positive numbers; ``linear`` otherwise.
+        """
+        return _SCALES[self.unit]
 
 
 @dataclass(frozen=True)

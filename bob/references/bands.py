@@ -79,9 +79,14 @@ def floor(metric: Judged, test_size: int) -> float:
 
     Independent runs err nearly independently on each sample, so accuracies differ by about
     ``sqrt(p (1 - p) / (2 n))`` (K. Jordan, arXiv 2304.01910), which is ``sqrt(1 / (8 n))`` on the
-    angular scale. Other scales have no such floor.
+    angular scale. That holds for proportions alone: a precision averaged over recalls or an area
+    under a curve has no such n, and its spread comes from the seeds.
+
+    Args:
+        metric: Decides by its unit.
+        test_size: Test images; 0 where not known.
     """
-    return math.sqrt(1 / (8 * test_size)) if metric.scale == "angular" and test_size else 0.0
+    return math.sqrt(1 / (8 * test_size)) if metric.unit == "proportion" and test_size else 0.0
 
 
 def case_spread(metric: Judged, values: Sequence[float], pooled: Spread, test_size: int) -> Spread:
@@ -142,7 +147,7 @@ def predict(
         spread: Spread of the case.
         seeds: How many new runs are averaged.
         alpha: Chance that an unchanged case falls off one given side.
-        margin: Half-width below which no change matters; see ``Judged.margin``.
+        margin: Half-width below which no change matters; see ``Case.margins``.
     """
     scaled = [to_scale(metric, value) for value in values]
     centre = fmean(scaled)
@@ -158,5 +163,5 @@ def predict(
 
 def distance(metric: Judged, value: float, values: Sequence[float], band: Band) -> float:
     """Signed distance of a new mean from the reference in standard errors of prediction."""
-    centre = fmean(to_scale(metric, one) for one in values)
+    centre = fmean(to_scale(metric, known) for known in values)
     return (to_scale(metric, value) - centre) / band.error if band.error else 0.0

@@ -35,7 +35,7 @@ class Cell:
 
     Attributes:
         value: Mean over seeds.
-        low: Lower end of its 95 % interval; none where the test images do not give one.
+        low: Lower end of its 95 % interval; none where the score is no proportion.
         high: Upper end.
         better: 1 where a higher score is better, -1 where a lower one is.
         dataset: Whose images it was read on.
@@ -108,29 +108,32 @@ def rank(evaluations: Sequence[Evaluation]) -> Ranking | None:
     settings that a backbone has.
     """
     cells: dict[str, dict[str, Cell]] = {}
-    for one in evaluations:
-        results = [result for result in one.results if _finite(result)]
+    for evaluation in evaluations:
+        results = [result for result in evaluation.results if _finite(result)]
         if results:
-            setting = f"{one.case.setting} {one.case.metric}"
-            cells.setdefault(setting, {})[one.case.backbone.key] = cell(results)
-    keys = {one.case.backbone.key for one in evaluations}
+            case = evaluation.case
+            name = f"{case.setting} {case.metric}"
+            cells.setdefault(name, {})[case.backbone.key] = cell(results)
+    keys = {evaluation.case.backbone.key for evaluation in evaluations}
     return rank_cells({name: cells[name] for name in sorted(cells)}, sorted(keys))
 
 
 def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]) -> Ranking | None:
     """Rank by scores; see ``rank``."""
-    spreads = {name: _spread([one.value for one in row.values()]) for name, row in cells.items()}
+    spreads = {
+        name: _spread([entry.value for entry in row.values()]) for name, row in cells.items()
+    }
     z: dict[str, dict[str, float]] = {}
     wins = dict.fromkeys(backbones, 0)
     for name, row in cells.items():
         if len(row) < 2:
             continue
-        mean = fmean(one.value for one in row.values())
-        best = max(one.better * one.value for one in row.values())
-        for key, one in row.items():
-            apart = one.better * (one.value - mean)
+        mean = fmean(entry.value for entry in row.values())
+        best = max(entry.better * entry.value for entry in row.values())
+        for key, entry in row.items():
+            apart = entry.better * (entry.value - mean)
             z.setdefault(key, {})[name] = apart / spreads[name] if spreads[name] else 0.0
-            wins[key] += one.better * one.value == best
+            wins[key] += entry.better * entry.value == best
     if len(z) < 2:
         return None
     order = sorted(z, key=lambda key: (-fmean(z[key].values()), key))
@@ -169,16 +172,15 @@ def _finite(result: Result) -> bool:
 def cell(results: Sequence[Result]) -> Cell:
     """The score of one backbone in one setting from its seeds.
 
-    The interval joins Wilson's of the number of test images with Student's of the seeds. Detection
-    has none of the former: its precision is no mean over images.
+    The interval joins Wilson's of the number of test images with Student's of the seeds. Only a
+    proportion has one: of other scores no number of images says how surely they are known.
     """
     case = results[0].case
     scores = [float(result.metrics[case.metric]) for result in results]
     value, judged = fmean(scores), PROTOCOLS[case.task].judged[0]
     size = results[0].test_size or case.dataset.test_size
     low = high = None
-    is_share = judged.scale == "angular" and not case.dataset.kind.startswith("detection")
-    if is_share and size and 0 <= value <= 1:
+    if judged.unit == "proportion" and size and 0 <= value <= 1:
         low, high = wilson(value, size)
         if len(scores) > 1:
             from scipy.stats import t
@@ -232,23 +234,23 @@ def _chance(
         if first not in row or second not in row or not spreads[name]:
             tested = tested or (first in row and second in row)
             continue
-        one, two = row[first], row[second]
+        ahead, behind = row[first], row[second]
         same = (
-            one.right is not None
-            and two.right is not None
-            and one.targets is not None
-            and two.targets is not None
-            and np.array_equal(one.targets, two.targets)
+            ahead.right is not None
+            and behind.right is not None
+            and ahead.targets is not None
+            and behind.targets is not None
+            and np.array_equal(ahead.targets, behind.targets)
         )
-        if same and one.right is not None and two.right is not None:
-            parts = one.better * (one.right - two.right) / (len(one.right) * spreads[name])
-            known = paired.get(one.dataset)
+        if same and ahead.right is not None and behind.right is not None:
+            parts = ahead.better * (ahead.right - behind.right) / (len(ahead.right) * spreads[name])
+            known = paired.get(ahead.dataset)
             alike = known is not None and len(known) == len(parts)
-            key = one.dataset if known is None or alike else name
+            key = ahead.dataset if known is None or alike else name
             paired[key] = known + parts if alike and known is not None else parts
-        elif one.error is not None and two.error is not None:
-            apart += one.better * (one.value - two.value) / spreads[name]
-            error += math.hypot(one.error, two.error) / spreads[name]
+        elif ahead.error is not None and behind.error is not None:
+            apart += ahead.better * (ahead.value - behind.value) / spreads[name]
+            error += math.hypot(ahead.error, behind.error) / spreads[name]
         else:
             continue
         tested = True

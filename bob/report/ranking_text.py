@@ -24,13 +24,14 @@ def files(ranking: Ranking) -> dict[str, bytes]:
     )  # fmt: skip
     rows = [
         (
-            one.rank, int(one.tied), one.backbone, one.mean_z, one.wins, _blank(one.p_next), name,
-            row[one.backbone].value, _blank(row[one.backbone].low), _blank(row[one.backbone].high),
-            _blank(one.z.get(name)),
+            standing.rank, int(standing.tied), standing.backbone, standing.mean_z, standing.wins,
+            _blank(standing.p_next), name, row[standing.backbone].value,
+            _blank(row[standing.backbone].low), _blank(row[standing.backbone].high),
+            _blank(standing.z.get(name)),
         )
-        for one in ranking.standings
+        for standing in ranking.standings
         for name, row in ranking.cells.items()
-        if one.backbone in row
+        if standing.backbone in row
     ]  # fmt: skip
     return {
         "ranking.md": "\n".join(parts).encode() + b"\n",
@@ -49,25 +50,25 @@ def standings(ranking: Ranking) -> _Table:
         ("rank", "backbone", "mean z", "wins", "settings", "p to next"),
         *(
             (
-                f"{'=' if one.tied else ''}{one.rank}",
-                one.backbone,
-                f"{one.mean_z:+.2f}",
-                str(one.wins),
-                f"{len(one.z)} of {total}{'*' if len(one.z) < total else ''}",
-                "-" if one.p_next is None else f"{one.p_next:.3f}",
+                f"{'=' if standing.tied else ''}{standing.rank}",
+                standing.backbone,
+                f"{standing.mean_z:+.2f}",
+                str(standing.wins),
+                f"{len(standing.z)} of {total}{'*' if len(standing.z) < total else ''}",
+                "-" if standing.p_next is None else f"{standing.p_next:.3f}",
             )
-            for one in ranking.standings
+            for standing in ranking.standings
         ),
     ]
 
 
 def _compared(ranking: Ranking) -> set[str]:
-    return {name for one in ranking.standings for name in one.z}
+    return {name for standing in ranking.standings for name in standing.z}
 
 
 def scores(ranking: Ranking) -> _Table:
     """Scores and their intervals: settings down and backbones across, or turned if narrower."""
-    names, keys = list(ranking.cells), [one.backbone for one in ranking.standings]
+    names, keys = list(ranking.cells), [standing.backbone for standing in ranking.standings]
     if len(keys) <= len(names):
         body = [(name, *(_cell(ranking.cells[name].get(key)) for key in keys)) for name in names]
         return [("setting", *keys), *body]
@@ -75,29 +76,34 @@ def scores(ranking: Ranking) -> _Table:
     return [("backbone", *names), *body]
 
 
-def _cell(one: Cell | None) -> str:
-    if one is None:
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
         return "-"
-    if one.low is None or one.high is None:
-        return f"{one.value:.4f}"
-    return f"{one.value:.4f} [{one.low:.2f}, {one.high:.2f}]"
+    if cell.low is None or cell.high is None:
+        return f"{cell.value:.4f}"
+    return f"{cell.value:.4f} [{cell.low:.2f}, {cell.high:.2f}]"
 
 
 def notes(ranking: Ranking) -> list[str]:
     """What the numbers mean and what they leave out."""
-    cells = [one for row in ranking.cells.values() for one in row.values()]
-    found = [
-        "mean z: each setting's z-score across backbones, averaged. [ ]: 95 % interval from the "
-        "number of test images.",
-    ]
-    if any(one.tied for one in ranking.standings):
+    cells = [cell for row in ranking.cells.values() for cell in row.values()]
+    found = ["mean z: each setting's z-score across backbones, averaged."]
+    bare = [cell.low is None for cell in cells]
+    if not all(bare):
+        found[0] += " [ ]: 95 % interval from the number of test images."
+    if any(bare) and not all(bare):
+        found.append(
+            "Scores without [ ] are no shares of the test images (a mean over groups, a mean of "
+            "precisions, an area) and say nothing in ties and p."
+        )
+    if any(standing.tied for standing in ranking.standings):
         found.append(
             f"=: the difference to a neighbour is within noise (p >= {ALPHA:g}, paired by test "
             "image)."
         )
-    if any(len(one.z) < len(_compared(ranking)) for one in ranking.standings):
+    if any(len(standing.z) < len(_compared(ranking)) for standing in ranking.standings):
         found.append("*: ranked on the settings it has a score in; the others compare more.")
-    if any(one.seeded and one.seeds == 1 for one in cells):
+    if any(cell.seeded and cell.seeds == 1 for cell in cells):
         found.append(
             "Some scores were trained on one seed: luck of training is in no interval and no p; "
             "--seeds 3 shows it."
@@ -110,4 +116,4 @@ def notes(ranking: Ranking) -> list[str]:
 
 
 def _untested(order: Sequence[Standing]) -> bool:
-    return any(one.p_next is None for one in order[:-1])
+    return any(standing.p_next is None for standing in order[:-1])

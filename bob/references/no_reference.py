@@ -1,0 +1,111 @@
+"""What can be said of scores that no reference can be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from statistics import fmean
+
+from bob.case import Case, Result, Status, Verdict
+from bob.protocols.chance import CHANCE_ALPHA, CHANCE_BOUND
+from bob.references.files import BUILTIN, Reference
+
+
+def without_reference(case: Case, scores: dict[int, float], results: Sequence[Result]) -> Verdict:
+    """Verdict on whether the scores beat chance.
+
+    Args:
+        case: The case.
+        scores: Score by seed.
+        results: One result a seed, without failures.
+    """
+    classes = case.dataset.classes or max(result.classes for result in results)
+    size = case.dataset.test_size or max(result.test_size for result in results)
+    mean = fmean(scores.values())
+    bounds = [result.metrics[CHANCE_BOUND] for result in results if CHANCE_BOUND in result.metrics]
+    remarks = tuple(dict.fromkeys(text for result in results for text in result.remarks))
+    if not bounds and case.judged[0].scale != "angular":
+        return Verdict(
+            status=Status.NO_REFERENCE,
+            reason=f"{case.metric} {mean:.4f}; there is no reference to compare with, and its "
+            f"protocol gives no {CHANCE_BOUND}. Measure one with --bands new.",
+            scores=scores,
+            warnings=remarks,
+        )
+    bound = fmean(bounds) if bounds else _chance_bound(1 / classes, size * len(scores))
+    if bound >= 1:
+        return Verdict(
+            status=Status.NO_REFERENCE,
+            reason=f"{case.metric} {mean:.4f} cannot be told from chance: of {classes} classes and "
+            f"{size} test images even guesses may all be right. Add test images. There is no "
+            "reference to compare with.",
+            scores=scores,
+            warnings=remarks,
+        )
+    if mean <= bound:
+        return Verdict(
+            status=Status.FAIL,
+            reason=f"no reference, and {case.metric} {mean:.4f} does not beat chance "
+            f"({bound:.4f} needed on {size} images)",
+            scores=scores,
+            warnings=remarks,
+        )
+    return Verdict(
+        status=Status.NO_REFERENCE,
+        reason=f"{case.metric} {mean:.4f} beats chance; there is no reference to compare with. "
+        "Measure one with --bands new.",
+        scores=scores,
+        warnings=remarks,
+    )
+
+
+def _chance_bound(chance: float, samples: int) -> float:
+    if not samples:
+        return chance
+    from scipy.stats import binom
+
+    return float(binom.ppf(1 - CHANCE_ALPHA, samples, chance)) / samples
+
+
+def stale(
+    case: Case, scores: dict[int, float], reference: Reference, path: Path, absent: list[str]
+) -> Verdict:
+    """Verdict where the only reference was measured under another protocol.
+
+    Args:
+        case: The case.
+        scores: Score by seed.
+        reference: The reference.
+        path: Its file.
+        absent: Judged metrics that it lacks.
+    """
+    recipe = case.recipe.model_dump(mode="json")
+    changes = [
+        f"{key} {reference.recipe.get(key)!r} -> {recipe.get(key)!r}"
+        for key in sorted(recipe.keys() | reference.recipe.keys())
+        if recipe.get(key) != reference.recipe.get(key)
+    ]
+    what = ", ".join(changes) or "the dataset or the protocol version"
+    why = f"the protocol changed since it was measured ({what})"
+    if reference.protocol == case.protocol:
+        why = f"it lacks {', '.join(absent)}"
+    return Verdict(
+        status=Status.FAIL,
+        reason=f"no comparable reference: {why}. "
+        "Undo the change, or measure anew with --bands failed.",
+        scores=scores,
+        reference_seeds=tuple(sorted(reference.values)),
+        origin=origin_of(path, reference),
+        stale=True,
+    )
+
+
+def origin_of(path: Path, reference: Reference) -> str:
+    """File and day, in words that mean something on another machine too."""
+    shown = str(path)
+    with suppress(ValueError):
+        shown = f"packaged {path.relative_to(BUILTIN)}"
+    with suppress(ValueError):
+        shown = str(path.relative_to(Path.cwd()))
+    return f"{shown}, {reference.origin} {reference.recorded}"

@@ -1,0 +1,151 @@
+"""The gate's rules: levels, margins, stages and seeds, each in one place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bob.case import Case, Result, Status
+from bob.references.bands import Spread, predict
+from bob.references.files import ReferenceStore
+from bob.references.gate import (
+    ALPHA_FIRST,
+    ALPHA_SECOND,
+    EXTRA_SEEDS,
+    REFERENCE_SEED,
+    check_cases,
+    extra_cases,
+    levels,
+    margin,
+    needs_second_stage,
+    reference_cases,
+)
+from bob.references.judge import Gate
+from tests.conftest import MakeResult
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ReferenceStore:
+    return ReferenceStore(tmp_path / "references", builtin=tmp_path / "none")
+
+
+def test_metrics_share_the_levels_equally(cases: dict[str, Case], tiny_case: Case) -> None:
+    assert [judged.name for judged in tiny_case.judged] == ["top1", "test_loss", "train_loss"]
+    assert levels(tiny_case).first == ALPHA_FIRST / 3
+    assert levels(tiny_case).second == ALPHA_SECOND / 3
+    low_shot = cases["low_shot vit_micro_random"]
+    assert (levels(low_shot).first, levels(low_shot).second) == (ALPHA_FIRST, ALPHA_SECOND)
+
+
+def test_a_check_repeats_no_run_of_its_reference(tiny_case: Case) -> None:
+    case = tiny_case.with_seed(5)
+    checked = check_cases(case, 3)
+    extra = extra_cases(case, checked)
+    assert [run.seed for run in (*checked, *extra)] == list(range(5, 5 + 3 + EXTRA_SEEDS))
+    measured = [run.seed for run in reference_cases(case)]
+    assert measured == [REFERENCE_SEED + 5 + n for n in range(case.reference_seeds)]
+    assert len(reference_cases(case, 2)) == 2
+
+
+def test_where_no_seed_matters_one_run_is_all(cases: dict[str, Case]) -> None:
+    knn = cases["knn vit_micro_glyphs"]
+    assert not knn.seeded
+    assert [run.seed for run in check_cases(knn, 5)] == [0]
+    assert [run.seed for run in reference_cases(knn, 5)] == [REFERENCE_SEED]
+
+
+def test_more_seeds_run_where_a_seeded_metric_is_off_its_band_and_nowhere_else(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    gate = Gate(store)
+    chance = gate.judge(tiny_case, [make_result(tiny_case, 0.05)])
+    assert chance.status is Status.FAIL
+    assert not needs_second_stage(tiny_case, chance), "no reference says nothing of luck"
+    store.write(tiny_case, [make_result(tiny_case.with_seed(1000 + n), 0.95) for n in range(4)])
+    good = gate.judge(tiny_case, [make_result(tiny_case, 0.95)])
+    assert not needs_second_stage(tiny_case, good)
+    poor = gate.judge(tiny_case, [make_result(tiny_case, 0.5)])
+    assert needs_second_stage(tiny_case, poor)
+    loss = gate.judge(tiny_case, [make_result(tiny_case, 0.95, test_loss=9.0)])
+    assert needs_second_stage(tiny_case, loss)
+    missing = gate.judge(tiny_case, [Result(case=tiny_case, metrics={"top1": 0.95})])
+    assert missing.status is Status.FAIL
+    assert not needs_second_stage(tiny_case, missing)
+    recipe = tiny_case.recipe.model_copy(update={"epochs": 3})
+    other_protocol = replace(tiny_case, recipe=recipe)
+    stale = gate.judge(other_protocol, [make_result(other_protocol, 0.5)])
+    assert stale.status is Status.FAIL
+    assert not needs_second_stage(other_protocol, stale)
+
+
+def test_an_exact_case_has_no_second_stage(store: ReferenceStore, cases: dict[str, Case]) -> None:
+    knn = cases["knn vit_micro_glyphs"]
+
+    def scored(seed: int, top1: float) -> Result:
+        metrics = {"top1": top1, "vote_share": 0.6}
+        return Result(case=knn.with_seed(seed), metrics=metrics, weights_digest="w")
+
+    store.write(knn, [scored(REFERENCE_SEED, 0.9)])
+    verdict = Gate(store).judge(knn, [scored(0, 0.5)])
+    assert verdict.status is Status.FAIL
+    assert verdict.comparisons
+    assert not needs_second_stage(knn, verdict)
+
+
+@pytest.mark.parametrize("metric", ["top1", "vote_share"])
+def test_every_metric_has_the_margin_of_its_case(
+    store: ReferenceStore, cases: dict[str, Case], metric: str
+) -> None:
+    """In an exact band the margin is the whole half-width."""
+    knn = replace(cases["knn vit_micro_glyphs"], margins={"top1": 0.1, "vote_share": 0.1})
+    known = {"top1": 0.5, "vote_share": 0.5}
+
+    def scored(seed: int, **metrics: float) -> Result:
+        return Result(case=knn.with_seed(seed), metrics={**known, **metrics}, weights_digest="w")
+
+    store.write(knn, [scored(REFERENCE_SEED)])
+    gate = Gate(store)
+    run = [scored(0, **{metric: 0.42})]
+    assert gate.judge(knn, run).status is Status.PASS
+    narrower = replace(knn, margins={**knn.margins, metric: 0.05})
+    verdict = gate.judge(narrower, run)
+    assert verdict.status is Status.FAIL
+    assert verdict.reason.startswith(f"{metric} 0.4200 is below its band [0.4500, 0.5500]")
+    unnamed = {name: value for name, value in knn.margins.items() if name != metric}
+    assert margin(replace(knn, margins=unnamed), knn.judged[0 if metric == "top1" else 1]) == 0.0
+    assert gate.judge(replace(knn, margins=unnamed), [scored(0)]).status is Status.PASS
+
+
+def test_a_comparison_is_the_band_of_the_case_s_rules(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    """Margins wider than any spread: the edges are theirs, a difference here and a share there."""
+    case = replace(tiny_case, margins={"top1": 0.3, "test_loss": 0.5})
+    assert case.margin == 0.3
+    store.write(case, [make_result(case.with_seed(1000 + n), 0.6) for n in range(4)])
+    verdict = Gate(store).judge(case, [make_result(case, 0.6)])
+    top1, test_loss, train_loss = verdict.comparisons
+    assert (top1.low, top1.high) == (pytest.approx(0.3), pytest.approx(0.9))
+    assert (test_loss.low, test_loss.high) == (pytest.approx(0.15), pytest.approx(0.45))
+    same = predict(
+        case.judged[2], [0.5] * 4, Spread(0.0, 6), seeds=1, alpha=levels(case).first, margin=0.0
+    )
+    assert (train_loss.low, train_loss.high) == (same.low, same.high)
+
+
+def test_a_score_without_chance_is_not_held_against_it(
+    store: ReferenceStore, tiny_case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A protocol of a package may score by a loss: guessing classes says nothing of that."""
+    from bob.protocols import PROTOCOLS, Judged
+
+    spec = replace(
+        PROTOCOLS["finetune"], name="loss_only", judged=(Judged("nll", "positive", False),)
+    )
+    monkeypatch.setitem(PROTOCOLS._found[0], "loss_only", spec)
+    case = replace(tiny_case, task="loss_only")
+    verdict = Gate(store).judge(case, [Result(case=case, metrics={"nll": 0.01})])
+    assert verdict.status is Status.NO_REFERENCE
+    assert "gives no chance_bound" in verdict.reason
