@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work, frozen_passes
 from bob.record import Record
 
 
@@ -28,10 +29,16 @@ class ProbeRecipe(Record):
     holdout: float = Field(default=0.1, gt=0, lt=1)
 
 
+def work(recipe: ProbeRecipe, sizes: Sizes) -> Work:
+    """One pass over train and test."""
+    return frozen_passes(recipe.image_size, {"train": sizes.train, "test": sizes.test}, sizes)
+
+
 SPEC = ProtocolSpec(
     name="linear_probe",
     runner="bob.tasks.linear_probe:run",
     recipe=ProbeRecipe,
+    work=work,
     judged=(
         Judged("top1", "angular"),
         Judged("test_loss", "log", higher_is_better=False, margin=0.1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work, frozen_passes
 from bob.record import Record
 
 
@@ -26,10 +27,16 @@ class LowShotRecipe(Record):
     c: float = Field(default=1.0, gt=0)
 
 
+def work(recipe: LowShotRecipe, sizes: Sizes) -> Work:
+    """One pass over train and test."""
+    return frozen_passes(recipe.image_size, {"train": sizes.train, "test": sizes.test}, sizes)
+
+
 SPEC = ProtocolSpec(
     name="low_shot",
     runner="bob.tasks.low_shot:run",
     recipe=LowShotRecipe,
+    work=work,
     judged=(Judged("top1", "angular"),),
     description="logistic regression on frozen features of a few train images",
     seeded=False,
