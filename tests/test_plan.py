@@ -18,7 +18,7 @@ from bob.cli import main
 from bob.cost import DEFAULT_GPU, Speeds, describe, estimate, gpus, total
 from bob.cost.model import ROUGH, TRAIN, UNCERTAINTY
 from bob.cost.present import Shelf, data_state, weights_state
-from bob.cost.speed import Backbone, activation_bytes
+from bob.cost.speed import ArchitectureFacts, activation_bytes
 from bob.cost.table import Row, family_of, rows
 from bob.cost.total import refusal
 from bob.datasets import load_dataset
@@ -57,8 +57,8 @@ def vit_speed(gpu: str = DEFAULT_GPU) -> float:
 
 def test_every_row_of_the_table_is_given_back() -> None:
     for row in measured("infer"):
-        backbone = Backbone(row.architecture, family_of(row.architecture), row.parameters_m)
-        speed = Speeds(row.gpu).forward(backbone, row.image_size)
+        facts = ArchitectureFacts(row.architecture, family_of(row.architecture), row.parameters_m)
+        speed = Speeds(row.gpu).forward(facts, row.image_size)
         assert speed.images_per_second == row.images_per_second
         assert (speed.basis, speed.rough) == (row.architecture, False)
 
@@ -107,7 +107,7 @@ def test_another_resolution_scales_with_pixels() -> None:
 
 
 def test_what_the_table_lacks_is_marked() -> None:
-    lacking = Backbone("swin_huge_unknown", "swin", 400.0)
+    lacking = ArchitectureFacts("swin_huge_unknown", "swin", 400.0)
     speed = Speeds().forward(lacking, 224)
     assert speed.rough
     assert speed.basis.startswith("nearest: swin_base")
@@ -184,8 +184,8 @@ def test_detection_follows_area_and_heads() -> None:
 
 def test_memory_of_a_published_training_fills_its_card() -> None:
     for row in measured("train"):
-        backbone = Backbone(row.architecture, family_of(row.architecture), row.parameters_m)
-        held = activation_bytes(backbone, row.image_size) * row.batch_size
+        facts = ArchitectureFacts(row.architecture, family_of(row.architecture), row.parameters_m)
+        held = activation_bytes(facts, row.image_size) * row.batch_size
         assert held + 16e6 * row.parameters_m == pytest.approx(24 * 2**30)
     whole, half = (
         estimate(case_of(FinetuneRecipe(batch_size=size)), Speeds()).memory_gib
