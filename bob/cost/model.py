@@ -13,8 +13,9 @@ from bob.cost.speed import (
     activation_bytes,
     describe,
 )
-from bob.cost.work import Work, work_of
+from bob.cost.work import work_of
 from bob.hashing import digest_of
+from bob.protocols import Work
 
 TRAIN = 4.0
 """An update by a forward pass.
@@ -49,7 +50,7 @@ class Estimate:
     """What a case will cost.
 
     Attributes:
-        own_hours: GPU-hours that no other case shares, of all runs; none where nothing tells.
+        own_hours: Hours that no other case shares, of all runs; none where nothing tells.
         passes: Extractions that other cases may share.
         memory_gib: Peak memory of the whole effective batch. A batch that does not fit is split.
         basis: The measurement behind it, or why there is none.
@@ -67,7 +68,7 @@ class Estimate:
 
     @property
     def hours(self) -> float | None:
-        """GPU-hours of the case alone."""
+        """Hours of the case alone."""
         if self.own_hours is None:
             return None
         return self.own_hours + sum(shared.hours for shared in self.passes)
@@ -86,16 +87,16 @@ def estimate(
     """
     work = work_of(case)
     if work is None:
-        return Estimate(case=case, own_hours=None, basis="the dataset's sizes are not known")
+        return unknown_cost(case, "the dataset's sizes are not known")
     facts = describe(case.backbone)
     if facts is None:
-        return Estimate(case=case, own_hours=None, basis="parameters are not known")
+        return unknown_cost(case, "parameters are not known")
     speed = speeds.forward(facts, work.side)
     seconds = _own_seconds(work, facts, speed, speeds)
     return Estimate(
         case=case,
         own_hours=runs * seconds / 3600,
-        passes=tuple(_passes(case, work, speed, runs, stored)),
+        passes=passes_of(case, work, 1 / speed.images_per_second, runs, stored),
         memory_gib=_memory(work, facts) / 2**30,
         basis=speed.basis,
         rough=speed.rough,
@@ -115,16 +116,32 @@ def _own_seconds(work: Work, facts: ArchitectureFacts, speed: Speed, speeds: Spe
     return work.train * update + work.forward * (tested + tested_heads)
 
 
-def _passes(case: Case, work: Work, speed: Speed, runs: int, stored: frozenset[str]) -> list[Pass]:
+def unknown_cost(case: Case, why: str) -> Estimate:
+    """The estimate of a case that nothing tells the cost of."""
+    return Estimate(case=case, own_hours=None, basis=why)
+
+
+def passes_of(
+    case: Case, work: Work, seconds: float, runs: int, stored: frozenset[str]
+) -> tuple[Pass, ...]:
+    """The extractions that a case may share.
+
+    Args:
+        case: What would run.
+        work: Its work.
+        seconds: Of one image, forward.
+        runs: Seeds.
+        stored: Splits whose features are kept already.
+    """
     # Weights that are known to be the same for every seed are run once.
     seeds = [0] if case.backbone.fixed else [case.seed + run for run in range(runs)]
     identity = [case.backbone.identity, case.dataset.key, work.side]
-    return [
-        Pass(digest_of([*identity, split, seed]), images / speed.images_per_second / 3600)
+    return tuple(
+        Pass(digest_of([*identity, split, seed]), images * seconds / 3600)
         for split, images in work.passes.items()
         if split not in stored
         for seed in seeds
-    ]
+    )
 
 
 def _memory(work: Work, facts: ArchitectureFacts) -> float:

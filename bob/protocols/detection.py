@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from statistics import fmean
 from typing import Literal, get_args
 
@@ -155,6 +156,8 @@ Swin-T under Mask R-CNN and under Cascade Mask R-CNN takes 267 and 745 Gflop at 
 (SwinTransformer/Swin-Transformer-Object-Detection README.md @ ed8d4d85); the backbone's share is
 92, and a ResNet-50 takes 84.
 """
+STAGES: dict[Engine, int] = {"torchvision": 1, "detectron2": 3}
+"""Box heads that see each region, one after another."""
 
 
 def work(recipe: DetectionRecipe, sizes: Sizes) -> Work:
@@ -173,8 +176,33 @@ def work(recipe: DetectionRecipe, sizes: Sizes) -> Work:
         forward=sizes.test + held / recipe.epochs,
         batch=min(recipe.batch_size, sizes.train),
         heads=HEADS[recipe.engine],
+        heads_macs=_heads_macs(recipe, side, recipe.roi_batch, recipe.roi_batch / 4),
+        test_heads_macs=_heads_macs(
+            recipe, test_side, recipe.rpn_proposals[1], recipe.max_detections
+        ),
         frozen=recipe.frozen,
     )
+
+
+def _heads_macs(recipe: DetectionRecipe, side: float, boxes: float, masks: float) -> float:
+    """Multiply-adds of pyramid, proposals and heads on one square image, forward.
+
+    Args:
+        recipe: The detector's.
+        side: Of the image in pixels.
+        boxes: Regions that the box heads read.
+        masks: Regions that the mask head reads; in training a quarter are positive at most.
+    """
+    channels, coarsest = recipe.channels, recipe.strides[-1] * 2
+    convolution = 9 * channels**2
+    cells = sum((side / stride) ** 2 for stride in (*recipe.strides, coarsest))
+    dense = cells * convolution * (1 + recipe.rpn_convs)
+    widths = (49 * channels, *recipe.head_fcs)
+    connected = sum(first * second for first, second in pairwise(widths))
+    box = STAGES[recipe.engine] * (recipe.head_convs * convolution * 49 + connected)
+    # the last of its convolutions doubles the side, with a kernel of 2 x 2
+    mask = 14**2 * channels**2 * (9 * recipe.mask_convs + 4) if recipe.masks else 0
+    return dense + boxes * box + masks * mask
 
 
 def _side(short: int, long_edge: int) -> float:

@@ -42,9 +42,11 @@ class PaperProbeRecipe(Record):
 
 def work(recipe: PaperProbeRecipe, sizes: Sizes) -> Work:
     """Views of its own of every train image and epoch; one pass over test."""
+    views = recipe.epochs * sizes.train
     return Work(
         side=float(recipe.image_size or sizes.side),
-        forward=recipe.epochs * sizes.train,
+        forward=views,
+        views=views,
         passes={"test": sizes.test},
     )
 

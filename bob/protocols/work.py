@@ -36,11 +36,14 @@ class Work:
     Attributes:
         train: Through forward and backward pass and update.
         forward: Forward only, for this case alone.
+        views: Of these, randomly augmented looks.
         passes: Forward only, by split; any frozen protocol of the same backbone and dataset reads
             the same features.
         side: Side in pixels of a square of the image's area.
         batch: Images whose activations are held at once in training, 0 without training.
         heads: Cost of a detector's heads, as a multiple of a ResNet-50's forward pass.
+        heads_macs: Multiply-adds of its pyramid, proposals and heads on a training image, forward.
+        test_heads_macs: The same on a test image.
         test_side: Side for ``forward``, where it differs.
         frozen: Whether the backbone is run but not trained in ``train``.
     """
@@ -48,9 +51,12 @@ class Work:
     side: float
     train: float = 0.0
     forward: float = 0.0
+    views: float = 0.0
     passes: Mapping[str, int] = field(default_factory=dict)
     batch: int = 0
     heads: float = 0.0
+    heads_macs: float = 0.0
+    test_heads_macs: float = 0.0
     test_side: float = 0.0
     frozen: bool = False
 
