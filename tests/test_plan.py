@@ -316,7 +316,8 @@ def test_kept_features_are_seen_and_save_their_pass(tmp_path: Path, catalog: Cat
 
 
 def test_references_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["plan", "-k", "knn[VIT", "--references", str(tmp_path), "--json"]) == 0
+    arguments = ["--references", str(tmp_path), "--json", "--no-cpu"]
+    assert main(["plan", "-k", "knn[VIT", *arguments]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [one["name"] for one in record["cases"]] == [
         "vit_micro_glyphs-digits", "vit_micro_random-digits",

@@ -93,7 +93,7 @@ def _costs(
     gpu_total = total(gpu, speeds.gpu)
     wanted = args.calibrate or args.cpu
     if wanted is None:
-        wanted = bool(cases) and gpu_total.hours < _LITTLE
+        wanted = gpu_total.unknown < len(cases) and gpu_total.hours < _LITTLE
     calibration = _calibration(again=args.calibrate) if wanted else None
     if calibration is None:
         return Costs(gpu, gpu_total)
@@ -108,7 +108,7 @@ def _calibration(*, again: bool) -> Calibration | None:
     found = None if again else kept_calibration(_say)
     if found is not None:
         return found
-    _say(f"measuring this CPU ({cpu_model()}); it takes some seconds and is kept for next time")
+    _say(f"measuring this CPU ({cpu_model()}); 10 to 20 seconds, kept for next time")
     try:
         return calibrate()
     except BobError as error:

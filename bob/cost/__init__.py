@@ -1,4 +1,4 @@
-"""What cases cost before they run: GPU-hours and peak memory. Imports nothing heavy."""
+"""What cases cost before they run, on a GPU or on the CPU at hand. Imports nothing heavy."""
 
 from bob.cost.model import Estimate, estimate
 from bob.cost.speed import ArchitectureFacts, Speeds, describe
