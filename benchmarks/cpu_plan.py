@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 
 from bob.case import Case, Context
 from bob.catalog import load_catalog
@@ -48,16 +49,12 @@ def _import_all() -> float:
     begun = time.thread_time()
     from bob.run import run_case
 
-    case = Plan(load_catalog(), Selection()).cases("linear_probe")[0]
+    case = Plan(load_catalog(), Selection()).cases("knn")[0]
     pixels = case.backbone.model_copy(
         update={"source": "bob.backbones.micro:pooled_pixels", "weights": None}
     )
     with tempfile.TemporaryDirectory() as folder:
-        small = Case(
-            backbone=pixels, task=case.task, dataset=case.dataset, scale=case.scale,
-            recipe=case.recipe,
-        )  # fmt: skip
-        run_case(small, Context(accelerator="cpu", features=folder))
+        run_case(replace(case, backbone=pixels), Context(accelerator="cpu", features=folder))
     return time.thread_time() - begun
 
 

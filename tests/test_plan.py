@@ -404,7 +404,7 @@ BY_HAND = Calibration(
                 update=0.1, trained=0.12),
     ),
     trained_heads=Heads(image=0.006, mac=1e-10), tested_heads=Heads(image=0.003, mac=2e-10),
-    view=0.0005, view_side=32, case=0.5, start=7.0,
+    view=0.0005, view_side=32, fit=0.01, case=0.5, start=7.0,
 )  # fmt: skip
 
 
@@ -437,7 +437,7 @@ def test_cpu_time_of_updates_images_and_views(swin: dict[str, Case]) -> None:
 def test_cpu_time_counts_shared_passes_and_imports_once(swin: dict[str, Case]) -> None:
     cases = [swin["knn"], swin["linear_probe"], swin["low_shot"]]
     whole = total_on_cpu([estimate_on_cpu(case, BY_HAND) for case in cases], BY_HAND)
-    seconds = 7 + 3 * 0.5 + (1200 + 597) * 0.001
+    seconds = 7 + 3 * 0.5 + (46 + 25) * 0.01 + (1200 + 597) * 0.001
     assert whole.hours * HOUR == pytest.approx(seconds, rel=0.001)
     assert (whole.low, whole.high) == pytest.approx((whole.hours / 2, whole.hours * 2))
     assert total_on_cpu([], BY_HAND).hours == 0
@@ -475,7 +475,7 @@ def test_cpu_time_of_another_network_is_scaled_and_marked(swin: dict[str, Case])
     assert one_image.rough
     assert one_image.hours is not None
     forward = 0.04 * 85.8 / 11
-    assert one_image.hours * HOUR == pytest.approx(0.5 + 1797 * forward, rel=0.01)
+    assert one_image.hours * HOUR == pytest.approx(0.5 + 0.46 + 1797 * forward, rel=0.01)
     known = estimate_on_cpu(swin["knn"], BY_HAND)
     assert (known.basis, known.rough) == ("net", False)
 

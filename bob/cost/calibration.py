@@ -68,7 +68,8 @@ class Calibration(Record):
         trained_heads: Heads in training, forward and backward.
         tested_heads: Heads in testing.
         view: Seconds to augment an image of ``view_side`` pixels.
-        case: Seconds that the smallest case takes: data, a probe, pictures.
+        fit: Seconds to solve a linear head on the features of a thousand images.
+        case: Seconds that the smallest case takes: data, scores, pictures.
         start: Seconds that the first case takes besides: imports.
     """
 
@@ -81,6 +82,7 @@ class Calibration(Record):
     tested_heads: Heads
     view: float = Field(ge=0)
     view_side: int = Field(gt=0)
+    fit: float = Field(ge=0)
     case: float = Field(ge=0)
     start: float = Field(ge=0)
 

@@ -83,6 +83,7 @@ def _own_seconds(
     trained = speed.forward if work.frozen else speed.trained
     view = calibration.view * max(1.0, (work.side / calibration.view_side) ** 2)
     seconds = updates * speed.update + work.train * trained + work.views * view
+    seconds += work.fits * calibration.fit
     if work.heads_macs:
         heads = calibration.trained_heads
         seconds += work.train * (heads.image + heads.mac * work.heads_macs)

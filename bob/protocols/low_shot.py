@@ -28,8 +28,10 @@ class LowShotRecipe(Record):
 
 
 def work(recipe: LowShotRecipe, sizes: Sizes) -> Work:
-    """One pass over train and test."""
-    return frozen_passes(recipe.image_size, {"train": sizes.train, "test": sizes.test}, sizes)
+    """One pass over train and test; every draw of every setting is solved."""
+    passes = {"train": sizes.train, "test": sizes.test}
+    fits = recipe.draws * (len(recipe.shots) + len(recipe.fractions))
+    return frozen_passes(recipe.image_size, passes, sizes, fits=fits)
 
 
 SPEC = ProtocolSpec(

@@ -8,9 +8,9 @@ from bob.protocols.work import Sizes, Work, frozen_passes
 
 
 def work(recipe: ProbeRecipe, sizes: Sizes) -> Work:
-    """One pass over train, test and every shifted target."""
+    """One pass over train, test and every shifted target; every strength is solved."""
     passes = {"train": sizes.train, "test": sizes.test, "shifts": sizes.shifted}
-    return frozen_passes(recipe.image_size, passes, sizes)
+    return frozen_passes(recipe.image_size, passes, sizes, fits=len(recipe.c) + 1)
 
 
 SPEC = ProtocolSpec(

@@ -44,6 +44,7 @@ class Work:
         heads: Cost of a detector's heads, as a multiple of a ResNet-50's forward pass.
         heads_macs: Multiply-adds of its pyramid, proposals and heads on a training image, forward.
         test_heads_macs: The same on a test image.
+        fits: Linear heads that are solved on frozen features.
         test_side: Side for ``forward``, where it differs.
         frozen: Whether the backbone is run but not trained in ``train``.
     """
@@ -57,19 +58,23 @@ class Work:
     heads: float = 0.0
     heads_macs: float = 0.0
     test_heads_macs: float = 0.0
+    fits: int = 0
     test_side: float = 0.0
     frozen: bool = False
 
 
-def frozen_passes(image_size: int | None, passes: Mapping[str, int], sizes: Sizes) -> Work:
+def frozen_passes(
+    image_size: int | None, passes: Mapping[str, int], sizes: Sizes, *, fits: int = 0
+) -> Work:
     """The work of a protocol that learns on stored features: one pass over each split.
 
     Args:
         image_size: The recipe's; none for the backbone's own.
         passes: Images by split.
         sizes: Those of the case.
+        fits: Linear heads that are solved on the features.
     """
-    return Work(side=float(image_size or sizes.side), passes=passes)
+    return Work(side=float(image_size or sizes.side), passes=passes, fits=fits)
 
 
 def searched(grid: RateGrid | None, images: float) -> tuple[float, float]:
