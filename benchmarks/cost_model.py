@@ -17,7 +17,7 @@ from statistics import median
 from unittest.mock import patch
 
 from bob.cost.model import TRAIN
-from bob.cost.speed import Backbone, Speeds
+from bob.cost.speed import ArchitectureFacts, Speeds
 from bob.cost.table import Row, family_of, gpus, rows
 
 
@@ -66,13 +66,13 @@ def predicted(forward: Sequence[Row], fits: Callable[[Row, Row], bool]) -> Itera
         others = tuple(one for one in forward if one.gpu == row.gpu and fits(row, one))
         if not others:
             continue
-        backbone = Backbone(row.architecture, family_of(row.architecture), row.parameters_m)
+        facts = ArchitectureFacts(row.architecture, family_of(row.architecture), row.parameters_m)
         speeds = Speeds(row.gpu)
         fastest = max(one.images_per_second for one in forward if one.gpu == row.gpu)
         # The model itself, over the table without what is to be predicted.
         parts = {"_rows": others, "_others": (), "_all": others, "_fastest": fastest}
         with patch.dict(speeds.__dict__, parts):
-            speed = speeds.forward(backbone, row.image_size)
+            speed = speeds.forward(facts, row.image_size)
         yield speed.images_per_second / row.images_per_second
 
 

@@ -22,6 +22,11 @@ def features_root() -> Path:
     return own_folder("BOB_FEATURES", "features")
 
 
+def calibration_root() -> Path:
+    """``$BOB_CALIBRATION``, else ``bob/calibration`` in the user's cache folder."""
+    return own_folder("BOB_CALIBRATION", "calibration")
+
+
 def data_root() -> Path:
     """``$BOB_DATA``, else ``bob/data`` in the user's cache folder."""
     return own_folder("BOB_DATA", "data")

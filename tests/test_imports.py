@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
     [
         ["-m", "pytest", "--collect-only", "-qs", "suites"],
         ["-m", "pytest", "--collect-only", "-qs", "suites", "--backbone", "timm:test_vit"],
-        ["-m", "bob.cli", "plan"],
+        ["-m", "bob.cli", "plan", "--no-cpu"],
     ],
 )
 def test_collection_imports_nothing_heavy(command: list[str]) -> None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bob.case import Case
 from bob.catalog import installed_backbones, load_catalog
-from bob.cost import DEFAULT_GPU, Estimate, Speeds, estimate, total
+from bob.cli.plan_output import Costs, record, table
+from bob.cost import DEFAULT_GPU, Speeds, estimate, total
+from bob.cost.calibration import Calibration, calibrate, cpu_model, kept_calibration
+from bob.cost.cpu import estimate_on_cpu, total_on_cpu
 from bob.cost.present import Presence, Shelf
-from bob.cost.total import refusal, show_hours, total_line
+from bob.cost.total import refusal
 from bob.errors import BobError, unknown
 from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.protocols.detection import ENGINES
 
-_HEADER = (
-    "case", "task", "name", "reference", "features", "weights", "data", "GPU-hours", "GiB", "from",
-)  # fmt: skip
+_LITTLE = 0.1
+"""GPU-hours below which a selection may as well run on the CPU."""
 
 
 def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -29,7 +30,8 @@ def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
     plan = commands.add_parser(
         "plan", parents=[shared], help="the cases a selection makes, and what they cost",
         description="Lists the cases of a selection with what is there already and an estimate of "
-        "GPU-hours and peak memory; docs/plan.md says how it is made and how far it holds.",
+        "GPU-hours and peak memory, and for little work of minutes on this CPU; docs/plan.md says "
+        "how it is made and how far it holds.",
     )  # fmt: skip
     plan.add_argument("--scale", default="smoke")
     plan.add_argument("--backbone", action="append", default=[], metavar="SPEC")
@@ -44,6 +46,14 @@ def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     plan.add_argument("--gpu", default=DEFAULT_GPU, metavar="NAME", help="GPU of the estimate")
     plan.add_argument(
+        "--cpu", action=argparse.BooleanOptionalAction, default=None,
+        help=f"minutes on this CPU, measured at first use; unless told otherwise for selections "
+        f"of less than {_LITTLE:g} GPU-hours",
+    )  # fmt: skip
+    plan.add_argument(
+        "--calibrate", action="store_true", help="measure this CPU again; implies --cpu"
+    )
+    plan.add_argument(
         "--max-gpu-hours", type=float, metavar="X", help="exit with status 1 if it takes longer"
     )
     plan.add_argument("--references", type=Path, default=Path("references"), metavar="DIR")
@@ -53,35 +63,61 @@ def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from bob.tabular import aligned
-
     if args.seeds < 1:
         raise BobError(f"--seeds {args.seeds}: expected at least 1.")
+    if args.calibrate and args.cpu is False:
+        raise BobError("--calibrate measures what --no-cpu leaves out; give one of them.")
     speeds = Speeds(args.gpu)
     cases = _cases(args)
     shelf = Shelf(args.references, args.features or features_root())
     there = [shelf.look(case) for case in cases]
-    estimates = [
-        estimate(
-            case,
-            speeds,
-            runs=args.seeds if case.seeded else 1,
-            stored=found.features,
-        )
-        for case, found in zip(cases, there, strict=True)
-    ]
+    costs = _costs(args, cases, there, speeds)
     if args.json:
-        print(json.dumps(_record(args, estimates, there, speeds), indent=1))
+        print(json.dumps(record(args.scale, costs, there), indent=1))
     else:
-        rows = [_HEADER, *map(_row, estimates, there)]
-        print("\n".join(aligned(rows)))
-        print(f"scale {args.scale}: {total_line(total(estimates, speeds.gpu))}")
+        print(table(args.scale, costs, there))
     if args.max_gpu_hours is not None:
-        text = refusal(estimates, speeds.gpu, args.max_gpu_hours)
+        text = refusal(costs.gpu, speeds.gpu, args.max_gpu_hours)
         if text:
-            print(f"bob: {text}", file=sys.stderr)
+            _say(text)
             return 1
     return 0
+
+
+def _costs(
+    args: argparse.Namespace, cases: list[Case], there: list[Presence], speeds: Speeds
+) -> Costs:
+    runs = [args.seeds if case.seeded else 1 for case in cases]
+    facts = list(zip(cases, runs, (found.features for found in there), strict=True))
+    gpu = [estimate(case, speeds, runs=count, stored=kept) for case, count, kept in facts]
+    gpu_total = total(gpu, speeds.gpu)
+    wanted = args.calibrate or args.cpu
+    if wanted is None:
+        wanted = gpu_total.unknown < len(cases) and gpu_total.hours < _LITTLE
+    calibration = _calibration(again=args.calibrate) if wanted else None
+    if calibration is None:
+        return Costs(gpu, gpu_total)
+    cpu = [
+        estimate_on_cpu(case, calibration, runs=count, stored=kept) for case, count, kept in facts
+    ]
+    return Costs(gpu, gpu_total, cpu, total_on_cpu(cpu, calibration), calibration)
+
+
+def _calibration(*, again: bool) -> Calibration | None:
+    """How fast this CPU is; none, and a line that says why, where it cannot be measured."""
+    found = None if again else kept_calibration(_say)
+    if found is not None:
+        return found
+    _say(f"measuring this CPU ({cpu_model()}); 10 to 20 seconds, kept for next time")
+    try:
+        return calibrate()
+    except BobError as error:
+        _say(f"{error} Minutes are left out.")
+        return None
+
+
+def _say(text: str) -> None:
+    print(f"bob: {text}", file=sys.stderr)
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
@@ -104,47 +140,3 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         if (not args.task or case.task in args.task)
         and words in f"{case.task}[{case.name}]".lower()
     ]
-
-
-def _row(one: Estimate, found: Presence) -> tuple[str, ...]:
-    mark = "~" if one.rough else ""
-    return (
-        one.case.id,
-        one.case.task,
-        one.case.name,
-        found.reference,
-        " ".join(sorted(found.features)) or "-",
-        found.weights,
-        found.data,
-        mark + show_hours(one.hours),
-        "-" if one.memory_gib is None else f"{mark}{one.memory_gib:.1f}",
-        one.basis,
-    )
-
-
-def _record(
-    args: argparse.Namespace, estimates: list[Estimate], there: list[Presence], speeds: Speeds
-) -> dict[str, Any]:
-    return {
-        "scale": args.scale,
-        "gpu": speeds.gpu,
-        "cases": [
-            {
-                "id": one.case.id,
-                "task": one.case.task,
-                "name": one.case.name,
-                "seed": one.case.seed,
-                "runs": one.runs,
-                "reference": found.reference,
-                "features": sorted(found.features),
-                "weights": found.weights,
-                "data": found.data,
-                "gpu_hours": one.hours,
-                "memory_gib": one.memory_gib,
-                "basis": one.basis,
-                "rough": one.rough,
-            }
-            for one, found in zip(estimates, there, strict=True)
-        ],
-        "total": asdict(total(estimates, speeds.gpu)),
-    }

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from bob.case import Case
 from bob.cost.speed import (
     BYTES_PER_PARAMETER,
-    Backbone,
+    ArchitectureFacts,
     Speed,
     Speeds,
     activation_bytes,
     describe,
 )
-from bob.cost.work import Work, work_of
+from bob.cost.work import work_of
 from bob.hashing import digest_of
+from bob.protocols import Work
 
 TRAIN = 4.0
 """An update by a forward pass.
@@ -28,7 +29,7 @@ ROUGH = 3.0
 _EXTRACTION_BATCH = 128
 _INFERENCE_SHARE = 0.1
 _HEADS_BYTES_PER_PIXEL = 2**30 / 1e6
-_RESNET = Backbone("resnet50", "resnet", 23.51)
+_RESNET = ArchitectureFacts("resnet50", "resnet", 23.51)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Estimate:
     """What a case will cost.
 
     Attributes:
-        own_hours: GPU-hours that no other case shares, of all runs; none where nothing tells.
+        own_hours: Hours that no other case shares, of all runs; none where nothing tells.
         passes: Extractions that other cases may share.
         memory_gib: Peak memory of the whole effective batch. A batch that does not fit is split.
         basis: The measurement behind it, or why there is none.
@@ -67,10 +68,10 @@ class Estimate:
 
     @property
     def hours(self) -> float | None:
-        """GPU-hours of the case alone."""
+        """Hours of the case alone."""
         if self.own_hours is None:
             return None
-        return self.own_hours + sum(one.hours for one in self.passes)
+        return self.own_hours + sum(shared.hours for shared in self.passes)
 
 
 def estimate(
@@ -86,27 +87,27 @@ def estimate(
     """
     work = work_of(case)
     if work is None:
-        return Estimate(case=case, own_hours=None, basis="the dataset's sizes are not known")
-    backbone = describe(case.backbone)
-    if backbone is None:
-        return Estimate(case=case, own_hours=None, basis="parameters are not known")
-    speed = speeds.forward(backbone, work.side)
-    seconds = _own_seconds(work, backbone, speed, speeds)
+        return unknown_cost(case, "the dataset's sizes are not known")
+    facts = describe(case.backbone)
+    if facts is None:
+        return unknown_cost(case, "parameters are not known")
+    speed = speeds.forward(facts, work.side)
+    seconds = _own_seconds(work, facts, speed, speeds)
     return Estimate(
         case=case,
         own_hours=runs * seconds / 3600,
-        passes=tuple(_passes(case, work, speed, runs, stored)),
-        memory_gib=_memory(work, backbone) / 2**30,
+        passes=passes_of(case, work, 1 / speed.images_per_second, runs, stored),
+        memory_gib=_memory(work, facts) / 2**30,
         basis=speed.basis,
         rough=speed.rough,
         runs=runs,
     )
 
 
-def _own_seconds(work: Work, backbone: Backbone, speed: Speed, speeds: Speeds) -> float:
+def _own_seconds(work: Work, facts: ArchitectureFacts, speed: Speed, speeds: Speeds) -> float:
     once = 1 / speed.images_per_second
     test_side = work.test_side or work.side
-    tested = 1 / speeds.forward(backbone, test_side).images_per_second
+    tested = 1 / speeds.forward(facts, test_side).images_per_second
     heads = tested_heads = 0.0
     if work.heads:
         heads = work.heads / speeds.forward(_RESNET, work.side).images_per_second
@@ -115,21 +116,37 @@ def _own_seconds(work: Work, backbone: Backbone, speed: Speed, speeds: Speeds) -
     return work.train * update + work.forward * (tested + tested_heads)
 
 
-def _passes(case: Case, work: Work, speed: Speed, runs: int, stored: frozenset[str]) -> list[Pass]:
+def unknown_cost(case: Case, why: str) -> Estimate:
+    """The estimate of a case that nothing tells the cost of."""
+    return Estimate(case=case, own_hours=None, basis=why)
+
+
+def passes_of(
+    case: Case, work: Work, seconds: float, runs: int, stored: frozenset[str]
+) -> tuple[Pass, ...]:
+    """The extractions that a case may share.
+
+    Args:
+        case: What would run.
+        work: Its work.
+        seconds: Of one image, forward.
+        runs: Seeds.
+        stored: Splits whose features are kept already.
+    """
     # Weights that are known to be the same for every seed are run once.
     seeds = [0] if case.backbone.fixed else [case.seed + run for run in range(runs)]
-    facts = [case.backbone.identity, case.dataset.key, work.side]
-    return [
-        Pass(digest_of([*facts, split, seed]), images / speed.images_per_second / 3600)
+    identity = [case.backbone.identity, case.dataset.key, work.side]
+    return tuple(
+        Pass(digest_of([*identity, split, seed]), images * seconds / 3600)
         for split, images in work.passes.items()
         if split not in stored
         for seed in seeds
-    ]
+    )
 
 
-def _memory(work: Work, backbone: Backbone) -> float:
-    weights = backbone.parameters_m * 1e6
-    held = activation_bytes(backbone, work.side)
+def _memory(work: Work, facts: ArchitectureFacts) -> float:
+    weights = facts.parameters_m * 1e6
+    held = activation_bytes(facts, work.side)
     if not work.batch:
         return weights * 4 + _EXTRACTION_BATCH * held * _INFERENCE_SHARE
     share = _INFERENCE_SHARE if work.frozen else 1.0

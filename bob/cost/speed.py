@@ -20,16 +20,16 @@ BYTES_PER_PARAMETER = 16
 
 
 @dataclass(frozen=True)
-class Backbone:
+class ArchitectureFacts:
     """What the table is asked about.
 
     Attributes:
-        architecture: timm's name without the checkpoint's; empty for a factory.
+        name: timm's, without the checkpoint's; empty for a factory.
         family: Architecture family, for what the table lacks.
         parameters_m: Millions, without classifier.
     """
 
-    architecture: str
+    name: str
     family: str
     parameters_m: float
 
@@ -55,7 +55,7 @@ def architecture_of(source: str) -> str:
     return source.removeprefix("timm:").rsplit("/", 1)[-1].rsplit(":", 1)[-1].split(".")[0]
 
 
-def describe(entry: BackboneEntry) -> Backbone | None:
+def describe(entry: BackboneEntry) -> ArchitectureFacts | None:
     """What the table can be asked about a backbone.
 
     torch is imported only for an entry that neither the catalog nor the table gives the parameters
@@ -64,18 +64,18 @@ def describe(entry: BackboneEntry) -> Backbone | None:
     Returns:
         None where nothing tells the number of parameters.
     """
-    architecture = architecture_of(entry.source)
+    name = architecture_of(entry.source)
     count = entry.parameters_m
     if count is None:
-        count = next((r.parameters_m for r in rows() if r.architecture == architecture), None)
+        count = next((r.parameters_m for r in rows() if r.architecture == name), None)
     if count is None:
         from bob.cost.meta import parameters_m
 
         count = parameters_m(entry)
     if count is None:
         return None
-    family = family_of(architecture) if architecture else entry.family
-    return Backbone(architecture, family, max(count, 0.01))
+    family = family_of(name) if name else entry.family
+    return ArchitectureFacts(name, family, max(count, 0.01))
 
 
 class Speeds:
@@ -91,7 +91,7 @@ class Speeds:
     def __init__(self, gpu: str = DEFAULT_GPU) -> None:
         self.gpu = check_gpu(gpu)
 
-    def forward(self, backbone: Backbone, side: float) -> Speed:
+    def forward(self, facts: ArchitectureFacts, side: float) -> Speed:
         """Images per second of inference on square images.
 
         Of the same architecture the row of the nearest resolution is taken and scaled with the
@@ -100,22 +100,23 @@ class Speeds:
         fastest of the table, because smaller ones wait for the processor.
 
         Args:
-            backbone: What runs.
+            facts: What runs.
             side: Height and width in pixels.
         """
-        row = _same(self._rows, backbone, side)
+        row = _same(self._rows, facts, side)
         if row is not None:
             basis = row.architecture
             if row.image_size != side:
                 basis += f" at {row.image_size} px"
             return self._speed(row, (row.image_size / side) ** 2, basis, rough=False)
-        other = _same(self._others, backbone, side)
-        if other is not None:
-            scale = (other.image_size / side) ** 2 * self._ratio
-            return self._speed(other, scale, f"{other.architecture} on {DEFAULT_GPU}", rough=True)
-        row = _nearest(self._rows if self.gpu == DEFAULT_GPU else self._all, backbone, side)
-        scale = _tokens(row, backbone, side) * (
-            (row.parameters_m / backbone.parameters_m) ** SPEED_BY_PARAMETERS
+        elsewhere = _same(self._others, facts, side)
+        if elsewhere is not None:
+            scale = (elsewhere.image_size / side) ** 2 * self._ratio
+            basis = f"{elsewhere.architecture} on {DEFAULT_GPU}"
+            return self._speed(elsewhere, scale, basis, rough=True)
+        row = _nearest(self._rows if self.gpu == DEFAULT_GPU else self._all, facts, side)
+        scale = _tokens(row, facts, side) * (
+            (row.parameters_m / facts.parameters_m) ** SPEED_BY_PARAMETERS
         )
         scale *= 1.0 if row.gpu == self.gpu else self._ratio
         return self._speed(row, scale, f"nearest: {row.architecture}", rough=True)
@@ -125,7 +126,7 @@ class Speeds:
 
     @cached_property
     def _fastest(self) -> float:
-        return max(one.images_per_second for one in self._all)
+        return max(row.images_per_second for row in self._all)
 
     @cached_property
     def _rows(self) -> Sequence[Row]:
@@ -151,7 +152,7 @@ class Speeds:
         return median(shared) if shared else 1.0
 
 
-def activation_bytes(backbone: Backbone, side: float) -> float:
+def activation_bytes(facts: ArchitectureFacts, side: float) -> float:
     """Memory that training holds per square image, in mixed precision.
 
     From the batch that a published training benchmark fitted into a card of 24 GiB; that was
@@ -159,39 +160,39 @@ def activation_bytes(backbone: Backbone, side: float) -> float:
     is an upper bound in most cases.
     """
     measured = [row for row in rows() if row.mode == "train"]
-    row = _same(measured, backbone, side) or _nearest(measured, backbone, side)
+    row = _same(measured, facts, side) or _nearest(measured, facts, side)
     each = (_CARD_BYTES - BYTES_PER_PARAMETER * row.parameters_m * 1e6) / row.batch_size
-    scale: float = (backbone.parameters_m / row.parameters_m) ** MEMORY_BY_PARAMETERS
-    return each * scale / _tokens(row, backbone, side)
+    scale: float = (facts.parameters_m / row.parameters_m) ** MEMORY_BY_PARAMETERS
+    return each * scale / _tokens(row, facts, side)
 
 
 def _measured(gpu: str) -> tuple[Row, ...]:
-    return tuple(one for one in rows() if one.gpu == gpu and one.mode == "infer")
+    return tuple(row for row in rows() if row.gpu == gpu and row.mode == "infer")
 
 
-def _same(among: Iterable[Row], backbone: Backbone, side: float) -> Row | None:
-    same = [one for one in among if one.architecture == backbone.architecture]
-    return min(same, key=lambda one: _apart(one.image_size, side)) if same else None
+def _same(among: Iterable[Row], facts: ArchitectureFacts, side: float) -> Row | None:
+    same = [row for row in among if row.architecture == facts.name]
+    return min(same, key=lambda row: _apart(row.image_size, side)) if same else None
 
 
-def _nearest(among: Sequence[Row], backbone: Backbone, side: float) -> Row:
-    family = [one for one in among if family_of(one.architecture) == backbone.family]
+def _nearest(among: Sequence[Row], facts: ArchitectureFacts, side: float) -> Row:
+    family = [row for row in among if family_of(row.architecture) == facts.family]
     return min(
         family or among,
-        key=lambda one: (
-            _apart(one.parameters_m, backbone.parameters_m),
-            _apart(one.image_size, side),
-            one.architecture,
+        key=lambda row: (
+            _apart(row.parameters_m, facts.parameters_m),
+            _apart(row.image_size, side),
+            row.architecture,
         ),
     )
 
 
-def _tokens(row: Row, backbone: Backbone, side: float) -> float:
+def _tokens(row: Row, facts: ArchitectureFacts, side: float) -> float:
     """Tokens of the row's measurement by those of the backbone at ``side``."""
     theirs = row.image_size / patch_of(row.architecture)
-    own = side / patch_of(backbone.architecture)
+    own = side / patch_of(facts.name)
     return (theirs / own) ** 2
 
 
-def _apart(one: float, other: float) -> float:
-    return abs(math.log(one / other))
+def _apart(first: float, second: float) -> float:
+    return abs(math.log(first / second))

@@ -16,14 +16,15 @@ class Total:
     """The cost of a selection.
 
     Attributes:
-        hours: GPU-hours, shared extractions once.
+        device: GPU or CPU.
+        hours: Of the device, shared extractions once.
         low: Lower end of the range it is meant within.
         high: Upper end.
         memory_gib: Largest peak of a case.
         unknown: Cases whose cost nothing tells.
     """
 
-    gpu: str
+    device: str
     cases: int
     hours: float
     low: float
@@ -32,25 +33,31 @@ class Total:
     unknown: int
 
 
-def total(estimates: Sequence[Estimate], gpu: str) -> Total:
-    """Add up estimates; an extraction that several cases share counts once."""
-    hours, low, high = 0.0, 0.0, 0.0
+def total(estimates: Sequence[Estimate], device: str, *, once: float = 0.0) -> Total:
+    """Add up estimates; an extraction that several cases share counts once.
+
+    Args:
+        estimates: One a case, all of one device.
+        device: Its name.
+        once: Hours that the cases take together besides.
+    """
+    hours, low, high = once, once / UNCERTAINTY, once * UNCERTAINTY
     seen: set[str] = set()
-    for one in estimates:
-        own = one.own_hours or 0.0
-        for each in one.passes:
-            own += 0.0 if each.key in seen else each.hours
-            seen.add(each.key)
-        factor = ROUGH if one.rough else UNCERTAINTY
+    for estimated in estimates:
+        own = estimated.own_hours or 0.0
+        for shared in estimated.passes:
+            own += 0.0 if shared.key in seen else shared.hours
+            seen.add(shared.key)
+        factor = ROUGH if estimated.rough else UNCERTAINTY
         hours, low, high = hours + own, low + own / factor, high + own * factor
     return Total(
-        gpu=gpu,
+        device=device,
         cases=len(estimates),
         hours=hours,
         low=low,
         high=high,
-        memory_gib=max((one.memory_gib or 0.0 for one in estimates), default=0.0),
-        unknown=sum(one.own_hours is None for one in estimates),
+        memory_gib=max((each.memory_gib or 0.0 for each in estimates), default=0.0),
+        unknown=sum(each.own_hours is None for each in estimates),
     )
 
 
@@ -63,13 +70,40 @@ def show_hours(hours: float | None) -> str:
     return f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
 
 
-def total_line(one: Total) -> str:
+def total_line(whole: Total) -> str:
     """The last line of a plan."""
     text = (
-        f"{one.cases} cases, {show_hours(one.hours)} GPU-hours on {one.gpu} "
-        f"({show_hours(one.low)} to {show_hours(one.high)}), up to {one.memory_gib:.1f} GiB"
+        f"{whole.cases} cases, {show_hours(whole.hours)} GPU-hours on {whole.device} "
+        f"({show_hours(whole.low)} to {show_hours(whole.high)}), up to {whole.memory_gib:.1f} GiB"
     )
-    return text + (f"; the cost of {one.unknown} cases is unknown" if one.unknown else "")
+    return text + _unknown(whole)
+
+
+def show_minutes(hours: float | None) -> str:
+    """Hours as a table shows minutes."""
+    if hours is None:
+        return "unknown"
+    minutes = hours * 60
+    if minutes < 1:
+        return f"{minutes:.2f}"
+    return f"{minutes:.1f}" if minutes < 10 else f"{minutes:,.0f}"
+
+
+def cpu_line(whole: Total, *, threads: int, date: str) -> str:
+    """The last line of a plan for a CPU."""
+    text = (
+        f"{whole.cases} cases, {show_minutes(whole.hours)} minutes on this CPU "
+        f"({show_minutes(whole.low)} to {show_minutes(whole.high)})"
+    )
+    many = "thread" if threads == 1 else "threads"
+    return (
+        f"{text}{_unknown(whole)}; estimated on {whole.device}, {threads} {many}, calibrated "
+        f"{date}; --calibrate measures again"
+    )
+
+
+def _unknown(whole: Total) -> str:
+    return f"; the cost of {whole.unknown} cases is unknown" if whole.unknown else ""
 
 
 def refusal(estimates: Sequence[Estimate], gpu: str, limit: float) -> str:
@@ -77,10 +111,10 @@ def refusal(estimates: Sequence[Estimate], gpu: str, limit: float) -> str:
     whole = total(estimates, gpu)
     if whole.hours <= limit:
         return ""
-    known = [one for one in estimates if one.hours is not None]
-    largest = sorted(known, key=lambda one: -(one.hours or 0.0))[:3]
+    known = [each for each in estimates if each.hours is not None]
+    largest = sorted(known, key=lambda each: -(each.hours or 0.0))[:3]
     names = ", ".join(
-        f"{one.case.task}[{one.case.name}] {show_hours(one.hours)}" for one in largest
+        f"{each.case.task}[{each.case.name}] {show_hours(each.hours)}" for each in largest
     )
     return (
         f"The selection takes about {show_hours(whole.hours)} GPU-hours on {gpu} "
@@ -111,7 +145,7 @@ def check_limit(
         BobError: It takes longer, or the table has no such GPU.
     """
     speeds = Speeds(gpu)
-    estimates = [estimate(one, speeds, runs=runs(one), stored=kept(one)) for one in cases]
+    estimates = [estimate(case, speeds, runs=runs(case), stored=kept(case)) for case in cases]
     text = refusal(estimates, speeds.gpu, limit)
     if text:
         raise BobError(text, kind="cost")

@@ -6,5 +6,6 @@ What runs a protocol is a module of the same name in ``bob.tasks``, imported whe
 from bob.kinds import DataKind
 from bob.protocols.registry import PROTOCOLS
 from bob.protocols.spec import Extraction, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work
 
-__all__ = ["PROTOCOLS", "DataKind", "Extraction", "Judged", "ProtocolSpec"]
+__all__ = ["PROTOCOLS", "DataKind", "Extraction", "Judged", "ProtocolSpec", "Sizes", "Work"]

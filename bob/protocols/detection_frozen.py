@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bob.protocols.detection import JUDGED, DetectionRecipe
+from bob.protocols.detection import JUDGED, DetectionRecipe, work
 from bob.protocols.spec import ProtocolSpec
 
 
@@ -16,6 +16,7 @@ SPEC = ProtocolSpec(
     name="detection_frozen",
     runner="bob.tasks.detection:run",
     recipe=FrozenDetectionRecipe,
+    work=work,
     judged=JUDGED,
     description="object detection and instance segmentation on a frozen backbone",
     data="detection",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bob.protocols.spec import Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work
 from bob.record import Record
 
 
@@ -10,10 +11,16 @@ class ReleasedRecipe(Record):
     """The released classifier, read as its release says: there is nothing to set."""
 
 
+def work(recipe: ReleasedRecipe, sizes: Sizes) -> Work:
+    """The test split and every shifted target, forward."""
+    return Work(side=sizes.side, forward=sizes.test + sizes.shifted)
+
+
 SPEC = ProtocolSpec(
     name="eval_released",
     runner="bob.tasks.eval_released:run",
     recipe=ReleasedRecipe,
+    work=work,
     judged=(
         Judged("top1", "proportion"),
         Judged("test_loss", "positive", higher_is_better=False),

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bob.protocols.grid import Grid, Searchable
 from bob.protocols.spec import Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work, searched
 
 
 class FinetuneRecipe(Searchable):
@@ -61,10 +62,23 @@ class FinetuneRecipe(Searchable):
     grid: Grid | None = None
 
 
+def work(recipe: FinetuneRecipe, sizes: Sizes) -> Work:
+    """Every epoch trains on the train split and is scored on the test split."""
+    images = recipe.epochs * sizes.train
+    trained, held = searched(recipe.grid, images)
+    return Work(
+        side=float(recipe.image_size or sizes.side),
+        train=images + trained,
+        forward=recipe.epochs * sizes.test + held / recipe.epochs,
+        batch=min(recipe.batch_size, sizes.train),
+    )
+
+
 SPEC = ProtocolSpec(
     name="finetune",
     runner="bob.tasks.finetune:run",
     recipe=FinetuneRecipe,
+    work=work,
     judged=(
         Judged("top1", "proportion"),
         Judged("test_loss", "positive", higher_is_better=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bob.protocols.finetune import FinetuneRecipe
+from bob.protocols.finetune import FinetuneRecipe, work
 from bob.protocols.spec import Judged, ProtocolSpec
 
 
@@ -31,6 +31,7 @@ SPEC = ProtocolSpec(
     name="finetune_multilabel",
     runner="bob.tasks.finetune_multilabel:run",
     recipe=MultilabelRecipe,
+    work=work,
     judged=(
         Judged("mean_auroc", "bounded"),
         Judged("test_loss", "positive", higher_is_better=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work, frozen_passes
 from bob.record import Record
 
 
@@ -24,10 +25,16 @@ class KnnRecipe(Record):
     temperature: float = Field(default=0.07, gt=0)
 
 
+def work(recipe: KnnRecipe, sizes: Sizes) -> Work:
+    """One pass over train and test."""
+    return frozen_passes(recipe.image_size, {"train": sizes.train, "test": sizes.test}, sizes)
+
+
 SPEC = ProtocolSpec(
     name="knn",
     runner="bob.tasks.knn:run",
     recipe=KnnRecipe,
+    work=work,
     judged=(Judged("top1", "proportion"), Judged("vote_share", "bounded")),
     description="weighted vote of the nearest train images in frozen features",
     seeded=False,

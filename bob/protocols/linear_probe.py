@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work, frozen_passes
 from bob.record import Record
 
 
@@ -28,10 +29,17 @@ class ProbeRecipe(Record):
     holdout: float = Field(default=0.1, gt=0, lt=1)
 
 
+def work(recipe: ProbeRecipe, sizes: Sizes) -> Work:
+    """One pass over train and test; every strength is solved, and the chosen one again."""
+    passes = {"train": sizes.train, "test": sizes.test}
+    return frozen_passes(recipe.image_size, passes, sizes, fits=len(recipe.c) + 1)
+
+
 SPEC = ProtocolSpec(
     name="linear_probe",
     runner="bob.tasks.linear_probe:run",
     recipe=ProbeRecipe,
+    work=work,
     judged=(
         Judged("top1", "proportion"),
         Judged("test_loss", "positive", higher_is_better=False),

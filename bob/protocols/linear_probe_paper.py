@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work
 from bob.record import Record
 
 
@@ -39,10 +40,22 @@ class PaperProbeRecipe(Record):
     batch_norm: bool = True
 
 
+def work(recipe: PaperProbeRecipe, sizes: Sizes) -> Work:
+    """Views of its own of every train image and epoch; one pass over test."""
+    views = recipe.epochs * sizes.train
+    return Work(
+        side=float(recipe.image_size or sizes.side),
+        forward=views,
+        views=views,
+        passes={"test": sizes.test},
+    )
+
+
 SPEC = ProtocolSpec(
     name="linear_probe_paper",
     runner="bob.tasks.linear_probe_paper:run",
     recipe=PaperProbeRecipe,
+    work=work,
     judged=(
         Judged("top1", "proportion"),
         Judged("test_loss", "positive", higher_is_better=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work, frozen_passes
 from bob.record import Record
 
 
@@ -26,10 +27,18 @@ class LowShotRecipe(Record):
     c: float = Field(default=1.0, gt=0)
 
 
+def work(recipe: LowShotRecipe, sizes: Sizes) -> Work:
+    """One pass over train and test; every draw of every setting is solved."""
+    passes = {"train": sizes.train, "test": sizes.test}
+    fits = recipe.draws * (len(recipe.shots) + len(recipe.fractions))
+    return frozen_passes(recipe.image_size, passes, sizes, fits=fits)
+
+
 SPEC = ProtocolSpec(
     name="low_shot",
     runner="bob.tasks.low_shot:run",
     recipe=LowShotRecipe,
+    work=work,
     judged=(Judged("top1", "proportion"),),
     description="logistic regression on frozen features of a few train images",
     seeded=False,

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from bob.protocols.linear_probe import ProbeRecipe
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work, frozen_passes
+
+
+def work(recipe: ProbeRecipe, sizes: Sizes) -> Work:
+    """One pass over train, test and every shifted target; every strength is solved."""
+    passes = {"train": sizes.train, "test": sizes.test, "shifts": sizes.shifted}
+    return frozen_passes(recipe.image_size, passes, sizes, fits=len(recipe.c) + 1)
+
 
 SPEC = ProtocolSpec(
     name="ood",
     runner="bob.tasks.ood:run",
     recipe=ProbeRecipe,
+    work=work,
     judged=(
         Judged("shifted_top1", "bounded"),
         Judged("top1", "proportion"),

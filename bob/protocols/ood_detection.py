@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bob.protocols.detection import DetectionRecipe
+from bob.protocols.detection import DetectionRecipe, work
 from bob.protocols.spec import Judged, ProtocolSpec
 
 
@@ -19,6 +19,7 @@ SPEC = ProtocolSpec(
     name="ood_detection",
     runner="bob.tasks.ood_detection:run",
     recipe=ShiftedDetectionRecipe,
+    work=work,
     judged=(
         Judged("shifted_box_ap", "bounded"),
         Judged("train_loss", "positive", higher_is_better=False),

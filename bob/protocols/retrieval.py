@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
+from bob.protocols.work import Sizes, Work, frozen_passes
 from bob.record import Record
 
 
@@ -24,10 +25,16 @@ class RetrievalRecipe(Record):
     setting: Literal["easy", "medium", "hard"] = "medium"
 
 
+def work(recipe: RetrievalRecipe, sizes: Sizes) -> Work:
+    """One pass over database and queries."""
+    return frozen_passes(recipe.image_size, {"database": sizes.train, "queries": sizes.test}, sizes)
+
+
 SPEC = ProtocolSpec(
     name="retrieval",
     runner="bob.tasks.retrieval:run",
     recipe=RetrievalRecipe,
+    work=work,
     judged=(Judged("map", "bounded"), Judged("mrr", "bounded")),
     description="image retrieval by cosine similarity of frozen features",
     seeded=False,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from bob.errors import unknown
 from bob.kinds import DataKind
+from bob.protocols.work import Sizes, Work
 from bob.record import Record
 
 Unit = Literal["proportion", "bounded", "positive", "real"]
@@ -85,6 +87,7 @@ class ProtocolSpec:
         runner: ``package.module:function`` called as ``function(job)`` and returning a
             ``TaskOutput``.
         recipe: Model of the recipe.
+        work: What one run costs, of a recipe of that model and the sizes of a case.
         judged: The judged metrics; the first one is the score, the others guard it.
         description: One line for `pytest --markers` and `bob list tasks`.
         seeded: Whether the protocol itself draws from the seed. One that does not gives the same
@@ -100,6 +103,7 @@ class ProtocolSpec:
     name: str
     runner: str
     recipe: type[Record]
+    work: Callable[[Any, Sizes], Work]
     judged: tuple[Judged, ...]
     description: str
     seeded: bool = True
