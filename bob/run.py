@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from bob.case import Case, Context, Failure, Outcomes, Progress, Result
 from bob.errors import BobError, GridDiverged
 from bob.intervals import FEW_IMAGES, wilson
+from bob.objects import import_object
+from bob.startup import import_torchmetrics, importing
 from bob.tasks import TASKS
 
 Emit = Callable[[Progress], None]
@@ -75,13 +77,17 @@ def score_remarks(
 
 
 def _run(case: Case, context: Context, emit: Emit) -> Result:
-    from lightning_fabric import seed_everything
+    spec = TASKS[case.task]
+    with importing():
+        import_torchmetrics()
+        from lightning_fabric import seed_everything
 
-    from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
-    from bob.datasets import load_dataset
-    from bob.objects import import_object
-    from bob.training import environment
-    from bob.training.loop import make_fabric
+        from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
+        from bob.datasets import load_dataset
+        from bob.training import environment
+        from bob.training.loop import make_fabric
+
+        task = import_object(spec.runner, what=f"task {case.task!r}")
 
     start = time.perf_counter()
     emit(Progress(phase="load"))
@@ -89,7 +95,6 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     environment.reset_peak(fabric.device)
     data = load_dataset(case.dataset)
     seed_everything(case.seed, workers=True, verbose=False)
-    spec = TASKS[case.task]
     backbone: Backbone | ReleasedClassifier
     # a detector brings the backbone from its own size to that of the images
     detection = spec.data in ("detection", "detection_shift")
@@ -102,7 +107,6 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
             drop_path=getattr(case.recipe, "drop_path", 0.0),
         )
     loaded = time.perf_counter()
-    task = import_object(spec.runner, what=f"task {case.task!r}")
     output = task(case, backbone, data, fabric=fabric, context=context, emit=emit)
     precision = str(fabric.strategy.precision.precision)
     return Result(

@@ -24,6 +24,7 @@ from bob.errors import BobError
 from bob.gitinfo import GitState, git_state
 from bob.hashing import file_name
 from bob.report.files import result_files
+from bob.startup import importing
 from bob.tracking.entities import (
     case_tags,
     dataset_inputs,
@@ -68,14 +69,12 @@ class Tracker:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
             os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
             # MLflow's own use of SQLAlchemy warns at import; nobody here can act on it.
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), importing():
                 warnings.simplefilter("ignore")
                 from mlflow import MlflowClient
 
-            for name in ("alembic", "mlflow"):
-                logging.getLogger(name).setLevel(logging.WARNING)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+                for name in ("alembic", "mlflow"):
+                    logging.getLogger(name).setLevel(logging.WARNING)
                 with self._alone():
                     self._client = MlflowClient(tracking_uri=self.store.uri)
                     self._client.search_experiments(max_results=1)
