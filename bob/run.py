@@ -14,8 +14,11 @@ from bob.intervals import FEW_IMAGES, wilson
 from bob.objects import import_object
 from bob.startup import import_torchmetrics, importing
 from bob.tasks import TASKS
+from bob.threads import wait_passively
 
 Emit = Callable[[Progress], None]
+
+wait_passively()  # at import, so that a caller who imports torch next has it too
 
 
 def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
