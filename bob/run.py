@@ -11,7 +11,12 @@ from collections.abc import Mapping
 from bob.case import Case, Context, Emit, Failure, Outcomes, Progress, Result, run_key
 from bob.errors import BobError, GridDiverged
 from bob.intervals import FEW_IMAGES, wilson
+from bob.objects import import_object
 from bob.protocols import PROTOCOLS
+from bob.startup import import_torchmetrics, importing
+from bob.threads import wait_passively
+
+wait_passively()  # at import, so that a caller who imports torch next has it too
 
 
 def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
@@ -73,14 +78,18 @@ def score_remarks(
 
 
 def _run(case: Case, context: Context, emit: Emit) -> Result:
-    from lightning_fabric import seed_everything
+    spec = PROTOCOLS[case.task]
+    with importing():
+        import_torchmetrics()
+        from lightning_fabric import seed_everything
 
-    from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
-    from bob.backbones.factory_code import factory_fingerprint
-    from bob.datasets import load_dataset
-    from bob.objects import import_object
-    from bob.training import environment
-    from bob.training.loop import make_fabric
+        from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
+        from bob.backbones.factory_code import factory_fingerprint
+        from bob.datasets import load_dataset
+        from bob.training import environment
+        from bob.training.loop import make_fabric
+
+        task = import_object(spec.runner, what=f"task {case.task!r}")
 
     start = time.perf_counter()
     emit(Progress(phase="load"))
@@ -88,7 +97,6 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     environment.reset_peak(fabric.device)
     data = load_dataset(case.dataset)
     seed_everything(case.seed, workers=True, verbose=False)
-    spec = PROTOCOLS[case.task]
     backbone: Backbone | ReleasedClassifier
     # a detector brings the backbone from its own size to that of the images
     detection = spec.detects
@@ -108,7 +116,6 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     )
     emit(Progress(phase="loaded", run_key=key))
     loaded = time.perf_counter()
-    task = import_object(spec.runner, what=f"task {case.task!r}")
     output = task(case, backbone, data, fabric=fabric, context=context, emit=emit)
     precision = str(fabric.strategy.precision.precision)
     return Result(

@@ -12,7 +12,18 @@ PACKAGE = Path(__file__).parents[1] / "bob"
 
 FLOORS = (
     # the ground: standard library and pydantic
-    ("__version__", "errors", "gitinfo", "hashing", "interrupts", "intervals", "kinds", "places"),
+    (
+        "__version__",
+        "errors",
+        "gitinfo",
+        "hashing",
+        "interrupts",
+        "intervals",
+        "kinds",
+        "places",
+        "startup",
+        "threads",
+    ),
     ("objects", "record", "sizes", "tabular"),
     # declarations: what is measured, on what, with what
     ("protocols",),

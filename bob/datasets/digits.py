@@ -8,10 +8,12 @@ the train split is the first part and the test split the rest.
 from __future__ import annotations
 
 import hashlib
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
+from numpy.typing import NDArray
 
 from bob.datasets.base import ClassificationData, Split
 from bob.datasets.pixels import counts_to_rgb
@@ -28,9 +30,7 @@ def load(*, train_size: int = 1200) -> ClassificationData:
     Returns:
         Ten classes of 32 x 32 RGB images, enlarged bilinearly.
     """
-    bunch = load_digits()
-    counts = bunch.images.astype(np.uint8)
-    labels = bunch.target.astype(np.int64)
+    counts, labels = read()
     digest = hashlib.sha256(counts.tobytes() + labels.astype("<i8").tobytes()).hexdigest()
     images = counts_to_rgb(counts, IMAGE_SIZE).mul_(255).round_().to(torch.uint8)
     targets = torch.from_numpy(labels)
@@ -40,3 +40,22 @@ def load(*, train_size: int = 1200) -> ClassificationData:
         train=Split(images[:train_size], targets[:train_size]),
         test=Split(images[train_size:], targets[train_size:]),
     )
+
+
+def read() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The file in scikit-learn's folder, read without importing scikit-learn.
+
+    Returns:
+        Grey levels 0 to 16, ``(1797, 8, 8)``, and labels, ``(1797,)``.
+    """
+    package = find_spec("sklearn")
+    folders = package.submodule_search_locations if package else None
+    for folder in folders or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.exists():
+            table = np.loadtxt(file, delimiter=",")
+            return table[:, :-1].reshape(-1, 8, 8).astype(np.uint8), table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits  # which knows where it keeps them
+
+    bunch = load_digits()
+    return bunch.images.astype(np.uint8), bunch.target.astype(np.int64)

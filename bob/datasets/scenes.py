@@ -264,10 +264,9 @@ def _drawn(folder: Path, parts: Sequence[Glyphs], counts: tuple[int, int]) -> No
 
 
 def _handwritten() -> tuple[Glyphs, Glyphs]:
-    from sklearn.datasets import load_digits
+    from bob.datasets import digits
 
-    bunch = load_digits()
-    counts, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+    counts, labels = digits.read()
     return Glyphs(counts[:1200], labels[:1200]), Glyphs(counts[1200:], labels[1200:])
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 import torch
 from torch import nn
 from torch.nn import functional
-from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.functional.classification.auroc import binary_auroc
 
 from bob.errors import BobError
 from bob.protocols.chance import CHANCE_ALPHA

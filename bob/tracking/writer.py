@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from bob.startup import importing
 from bob.tracking.destination import Destination
 from bob.tracking.projection import TEXT_LIMIT, Point, RunContent
 
@@ -42,7 +43,7 @@ class Writer:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
             os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
             # MLflow's own use of SQLAlchemy warns at import; nobody here can act on it.
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), importing():
                 warnings.simplefilter("ignore")
                 from mlflow import MlflowClient
 
