@@ -18,9 +18,9 @@ from bob.catalog import (
     parse_backbone,
     parse_dataset,
 )
+from bob.catalog.overrides import resolve
 from bob.errors import BobError, unknown
-from bob.protocols import PROTOCOLS
-from bob.record import Record
+from bob.protocols import PROTOCOLS, Recipe
 
 _Entry = TypeVar("_Entry", BackboneEntry, DatasetEntry)
 
@@ -59,7 +59,7 @@ class Plan:
 
     def __init__(self, catalog: Catalog, selection: Selection) -> None:
         self.scale = catalog.scale(selection.scale)
-        if selection.grid and not any(one.grid for one in self.scale.tasks.values()):
+        if selection.grid and not any(task.grid for task in self.scale.tasks.values()):
             raise BobError(
                 f"--grid: no task of scale {self.scale.key!r} has a grid; give it one in its "
                 "catalog file, such as grid: {lr: [1.0e-4, 1.0e-3], weight_decay: [0.05]}."
@@ -94,7 +94,7 @@ class Plan:
         settings = self.scale.tasks.get(task)
         if settings is None:
             return ()
-        resolve = lru_cache(maxsize=None)(
+        recipe = lru_cache(maxsize=None)(
             lambda *keys: _recipe(task, settings, keys, self.selection)
         )
         return tuple(
@@ -103,7 +103,7 @@ class Plan:
                 task=task,
                 dataset=dataset,
                 scale=self.scale.key,
-                recipe=resolve(
+                recipe=recipe(
                     backbone.family,
                     dataset.key if dataset.key in settings.by_dataset else "",
                     backbone.key if backbone.key in settings.by_backbone else "",
@@ -129,11 +129,11 @@ class Plan:
         if self.named_datasets:
             spec = PROTOCOLS[task]
             return [
-                one
-                for one in self.named_datasets
-                if spec.takes(one.kind)
+                entry
+                for entry in self.named_datasets
+                if spec.takes(entry.kind)
                 # a released classifier knows the classes of catalogued datasets alone
-                and (one.key in self.catalog.datasets or not spec.released_head)
+                and (entry.key in self.catalog.datasets or not spec.released_head)
             ]
         return [self.catalog.dataset(key) for key in sorted(settings.datasets)]
 
@@ -147,31 +147,31 @@ def _distinct(
 ) -> tuple[_Entry, ...]:
     """Entries named on the command line, each once."""
     taken: dict[str, _Entry] = {}
-    for one in entries:
-        other = taken.setdefault(one.key, one)
-        if other != one:
+    for entry in entries:
+        first = taken.setdefault(entry.key, entry)
+        if first != entry:
             raise BobError(
-                f"Two {what} are named {one.key!r}: {origin(other)} and {origin(one)}. Tell them "
-                "apart with name=."
+                f"Two {what} are named {entry.key!r}: {origin(first)} and {origin(entry)}. Tell "
+                "them apart with name=."
             )
     return tuple(taken.values())
 
 
-def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], selection: Selection) -> Record:
+def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], selection: Selection) -> Recipe:
     """The recipe for a family, a dataset and a backbone (where they differ) and masks or none."""
     family, dataset, backbone, masks = keys
     model, engine = PROTOCOLS[task].recipe, selection.engine
-    fields: dict[str, Any] = {
-        **settings.recipe,
-        **settings.families.get(family, {}),
-        **settings.by_dataset.get(dataset, {}),
-        **settings.by_backbone.get(backbone, {}),
-    }
-    if "engine" in model.model_fields:
-        chosen = engine or fields.get("engine") or model.model_fields["engine"].default
-        fields |= {"engine": chosen, **settings.engines.get(chosen, {})}
-        if not masks:
-            fields["masks"] = False
+    engines = model.model_fields.get("engine")
+    fields = resolve(
+        settings,
+        family=family,
+        dataset=dataset,
+        backbone=backbone,
+        engine=engine,
+        default_engine=engines.default if engines else "",
+    )
+    if not masks and "masks" in model.model_fields:
+        fields["masks"] = False
     if selection.grid and settings.grid is not None:
         fields["grid"] = settings.grid
     try:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bob.catalog.schema import BackboneEntry, CatalogFile, DatasetEntry, ScaleEntry
+from bob.catalog.overrides import resolve
+from bob.catalog.schema import BackboneEntry, CatalogFile, DatasetEntry, ScaleEntry, TaskPlan
 from bob.catalog.yaml_file import YamlFile
 from bob.errors import BobError, unknown
 from bob.protocols import PROTOCOLS
@@ -148,26 +149,37 @@ def _check_names(catalog: Catalog, file: YamlFile) -> None:
             _check_recipe(file, keys, PROTOCOLS[task].recipe, plan.recipe, ("recipe",))
             if plan.grid is not None:
                 _check_grid(file, keys, PROTOCOLS[task].recipe, {**plan.recipe, "grid": plan.grid})
-            for family, changes in plan.families.items():
-                merged = {**plan.recipe, **changes}
-                _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, ("families", family))
-            for part, known in (("by_dataset", plan.datasets), ("by_backbone", catalog.backbones)):
-                for key, changes in getattr(plan, part).items():
-                    if key not in known:
-                        message = str(unknown(part.removeprefix("by_"), key, known))
-                        raise file.error((*keys, part, key), message)
-                    merged = {**plan.recipe, **changes}
-                    _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, (part, key))
-            for engine, changes in plan.engines.items():
-                merged = {**plan.recipe, "engine": engine, **changes}
-                _check_recipe(file, keys, PROTOCOLS[task].recipe, merged, ("engines", engine))
+            _check_levels(file, keys, catalog, plan)
+
+
+def _check_levels(
+    file: YamlFile, keys: tuple[str, str, str, str], catalog: Catalog, plan: TaskPlan
+) -> None:
+    """Each level of a task's recipe, over the level that all start from."""
+    model = PROTOCOLS[keys[-1]].recipe
+    for family in plan.families:
+        _check_recipe(file, keys, model, resolve(plan, family=family), ("families", family))
+    for dataset in plan.by_dataset:
+        if dataset not in plan.datasets:
+            message = str(unknown("dataset", dataset, plan.datasets))
+            raise file.error((*keys, "by_dataset", dataset), message)
+        _check_recipe(file, keys, model, resolve(plan, dataset=dataset), ("by_dataset", dataset))
+    for backbone in plan.by_backbone:
+        if backbone not in catalog.backbones:
+            message = str(unknown("backbone", backbone, catalog.backbones))
+            raise file.error((*keys, "by_backbone", backbone), message)
+        merged = resolve(plan, backbone=backbone)
+        _check_recipe(file, keys, model, merged, ("by_backbone", backbone))
+    for engine in plan.engines:
+        merged = resolve(plan, default_engine=engine, engine=engine)
+        _check_recipe(file, keys, model, merged, ("engines", engine))
 
 
 def _check_grid(
     file: YamlFile, keys: tuple[str, ...], model: type[Record], recipe: dict[str, Any]
 ) -> None:
     if "grid" not in model.model_fields:
-        searchable = [name for name, one in PROTOCOLS.items() if "grid" in one.recipe.model_fields]
+        searchable = [name for name, spec in PROTOCOLS.items() if "grid" in spec.recipe.model_fields]
         raise file.error((*keys, "grid"), f"only {', '.join(searchable)} can have a grid")
     try:
         model.model_validate(recipe)

@@ -4,7 +4,8 @@ What runs a protocol is a module of the same name in ``bob.tasks``, imported whe
 """
 
 from bob.kinds import DataKind
+from bob.protocols.recipe import Recipe, SizedRecipe
 from bob.protocols.registry import PROTOCOLS
 from bob.protocols.spec import Extraction, Judged, ProtocolSpec
 
-__all__ = ["PROTOCOLS", "DataKind", "Extraction", "Judged", "ProtocolSpec"]
+__all__ = ["PROTOCOLS", "DataKind", "Extraction", "Judged", "ProtocolSpec", "Recipe", "SizedRecipe"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bob.kinds import DataKind
-from bob.record import Record
+from bob.protocols.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ProtocolSpec:
 
     name: str
     runner: str
-    recipe: type[Record]
+    recipe: type[Recipe]
     judged: tuple[Judged, ...]
     description: str
     seeded: bool = True
