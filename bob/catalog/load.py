@@ -179,7 +179,9 @@ def _check_grid(
     file: YamlFile, keys: tuple[str, ...], model: type[Record], recipe: dict[str, Any]
 ) -> None:
     if "grid" not in model.model_fields:
-        searchable = [name for name, spec in PROTOCOLS.items() if "grid" in spec.recipe.model_fields]
+        searchable = [
+            name for name, spec in PROTOCOLS.items() if "grid" in spec.recipe.model_fields
+        ]
         raise file.error((*keys, "grid"), f"only {', '.join(searchable)} can have a grid")
     try:
         model.model_validate(recipe)
