@@ -48,7 +48,7 @@ class Registry(Mapping[str, ProtocolSpec]):
         specs = {name: import_module(f"bob.protocols.{name}").SPEC for name in OWN}
         problems = []
         for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-            problem = _join(specs, point)
+            problem = join(specs, point)
             if problem:
                 problems.append(problem)
         return specs, tuple(problems)
@@ -63,7 +63,7 @@ class Registry(Mapping[str, ProtocolSpec]):
         return len(self._found[0])
 
 
-def _join(specs: dict[str, ProtocolSpec], point: EntryPoint) -> str:
+def join(specs: dict[str, ProtocolSpec], point: EntryPoint) -> str:
     """Add what an entry point names; returns what is wrong with it."""
     package = point.dist.name if point.dist else "an installed package"
     told = f"Entry point {GROUP}: {point.name} = {point.value!r} of {package}"
