@@ -97,8 +97,9 @@ def test_everything_that_changes_features_changes_the_key(
         source()._request(split, "train", View(1, 0, 0.5, 0.0)),
     ]
     other_source = source()
-    entry = other_source.case.backbone.model_copy(update={"arguments": {"a": 1}})
-    other_source.case = replace(other_source.case, backbone=entry)
+    case = other_source.job.case
+    entry = case.backbone.model_copy(update={"arguments": {"a": 1}})
+    other_source.job = replace(other_source.job, case=replace(case, backbone=entry))
     others.append(other_source._request(split, "train", None))
     keys = [request.key for request in (base, *others)]
     assert len(set(keys)) == len(keys)
