@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bob.catalog.schema import BackboneEntry, DatasetEntry
 from bob.hashing import digest_of
-from bob.protocols import PROTOCOLS, Judged
-from bob.record import Record
+from bob.protocols import PROTOCOLS, Judged, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +32,7 @@ class Case:
     task: str
     dataset: DatasetEntry
     scale: str
-    recipe: Record
+    recipe: Recipe
     seed: int = 0
     margins: Mapping[str, float] = field(default_factory=dict)
     reference_seeds: int = 8
@@ -46,13 +45,12 @@ class Case:
     @property
     def engine(self) -> str:
         """The engine, where the task has several; empty elsewhere."""
-        return str(getattr(self.recipe, "engine", ""))
+        return self.recipe.engine_name
 
     @property
     def variant(self) -> str:
         """The engine if any, and ``grid`` where the recipe is chosen from one."""
-        searched = getattr(self.recipe, "grid", None) is not None
-        return "-".join(filter(None, (self.engine, "grid" if searched else "")))
+        return self.recipe.variant
 
     @property
     def setting(self) -> str:
@@ -62,11 +60,11 @@ class Case:
     @property
     def judged(self) -> tuple[Judged, ...]:
         """The judged metrics that recipe and dataset give, the score first."""
-        absent = getattr(self.recipe, "unjudged", ())
         return tuple(
-            judged
-            for judged in PROTOCOLS[self.task].judged
-            if judged.name not in absent and (not judged.kinds or self.dataset.kind in judged.kinds)
+            metric
+            for metric in PROTOCOLS[self.task].judged
+            if metric.name not in self.recipe.unjudged
+            and (not metric.kinds or self.dataset.kind in metric.kinds)
         )
 
     @property

@@ -18,9 +18,9 @@ from bob.catalog import (
     parse_backbone,
     parse_dataset,
 )
+from bob.catalog.overrides import resolve
 from bob.errors import BobError, unknown
-from bob.protocols import PROTOCOLS
-from bob.record import Record
+from bob.protocols import PROTOCOLS, Recipe
 
 _Entry = TypeVar("_Entry", BackboneEntry, DatasetEntry)
 
@@ -94,7 +94,7 @@ class Plan:
         settings = self.scale.tasks.get(task)
         if settings is None:
             return ()
-        resolve = lru_cache(maxsize=None)(
+        recipe = lru_cache(maxsize=None)(
             lambda *keys: _recipe(task, settings, keys, self.selection)
         )
         margins = self.catalog.margins_of(task, settings)
@@ -104,7 +104,7 @@ class Plan:
                 task=task,
                 dataset=dataset,
                 scale=self.scale.key,
-                recipe=resolve(
+                recipe=recipe(
                     backbone.family,
                     dataset.key if dataset.key in settings.by_dataset else "",
                     backbone.key if backbone.key in settings.by_backbone else "",
@@ -158,21 +158,21 @@ def _distinct(
     return tuple(taken.values())
 
 
-def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], selection: Selection) -> Record:
+def _recipe(task: str, settings: TaskPlan, keys: tuple[Any, ...], selection: Selection) -> Recipe:
     """The recipe for a family, a dataset and a backbone (where they differ) and masks or none."""
     family, dataset, backbone, masks = keys
     model, engine = PROTOCOLS[task].recipe, selection.engine
-    fields: dict[str, Any] = {
-        **settings.recipe,
-        **settings.families.get(family, {}),
-        **settings.by_dataset.get(dataset, {}),
-        **settings.by_backbone.get(backbone, {}),
-    }
-    if "engine" in model.model_fields:
-        chosen = engine or fields.get("engine") or model.model_fields["engine"].default
-        fields |= {"engine": chosen, **settings.engines.get(chosen, {})}
-        if not masks:
-            fields["masks"] = False
+    engines = model.model_fields.get("engine")
+    fields = resolve(
+        settings,
+        family=family,
+        dataset=dataset,
+        backbone=backbone,
+        engine=engine,
+        default_engine=engines.default if engines else "",
+    )
+    if not masks and "masks" in model.model_fields:
+        fields["masks"] = False
     if selection.grid and settings.grid is not None:
         fields["grid"] = settings.grid
     try:

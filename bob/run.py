@@ -86,10 +86,11 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
         from bob.backbones.factory_code import factory_fingerprint
         from bob.datasets import load_dataset
+        from bob.job import Job, TaskOutput
         from bob.training import environment
         from bob.training.loop import make_fabric
 
-        task = import_object(spec.runner, what=f"task {case.task!r}")
+        runner = import_object(spec.runner, what=f"task {case.task!r}")
 
     start = time.perf_counter()
     emit(Progress(phase="load"))
@@ -98,15 +99,13 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     data = load_dataset(case.dataset)
     seed_everything(case.seed, workers=True, verbose=False)
     backbone: Backbone | ReleasedClassifier
-    # a detector brings the backbone from its own size to that of the images
-    detection = spec.detects
     if spec.released_head:
         backbone = build_released(case.backbone)
     else:
         backbone = build_backbone(
             case.backbone,
-            image_size=None if detection else getattr(case.recipe, "image_size", None),
-            drop_path=getattr(case.recipe, "drop_path", 0.0),
+            image_size=case.recipe.input_size,
+            drop_path=case.recipe.drop_path_rate,
         )
     key = run_key(
         case,
@@ -116,7 +115,17 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     )
     emit(Progress(phase="loaded", run_key=key))
     loaded = time.perf_counter()
-    output = task(case, backbone, data, fabric=fabric, context=context, emit=emit)
+    job = Job(
+        case=case,
+        recipe=case.recipe,
+        backbone=backbone,
+        data=data,
+        fabric=fabric,
+        context=context,
+        emit=emit,
+        seed=case.seed,
+    )
+    output: TaskOutput = runner(job)
     precision = str(fabric.strategy.precision.precision)
     return Result(
         case=case,
@@ -141,7 +150,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
             *score_remarks(case, output.metrics, output.outcomes, data.test_size),
         ),
         trials=tuple(output.trials),
-        image_size=0 if detection else backbone.image_size,
+        image_size=0 if spec.detects else backbone.image_size,
         classes=len(data.class_names),
         test_size=data.test_size,
     )

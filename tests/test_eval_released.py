@@ -18,9 +18,9 @@ from bob.backbones import build_released
 from bob.case import Case, Context, Result
 from bob.catalog import BackboneEntry, Catalog, DatasetEntry, load_catalog, parse_backbone
 from bob.datasets import ClassificationData, Shift, ShiftData, Split
+from bob.metrics.shift import masked
 from bob.plan import Plan, Selection
 from bob.run import run_case
-from bob.tasks.ood import masked
 
 CLASSES = 1000
 HELD = tuple(range(0, CLASSES, 5))

@@ -15,11 +15,12 @@ import torch
 from bob.backbones import Backbone, build_backbone
 from bob.case import Case, Context
 from bob.catalog import Catalog
-from bob.datasets import Split
+from bob.datasets import ClassificationData, Split
 from bob.errors import BobError
 from bob.features import FeatureSource, View
 from bob.features.extract import augmented
 from bob.training.loop import make_fabric
+from tests.jobs import make_job
 
 
 @pytest.fixture
@@ -38,14 +39,20 @@ MakeSource = Callable[..., FeatureSource]
 
 
 @pytest.fixture
-def source(tmp_path: Path, smoke_cases: dict[str, Case], backbone: Backbone) -> MakeSource:
+def source(
+    tmp_path: Path, smoke_cases: dict[str, Case], backbone: Backbone, split: Split
+) -> MakeSource:
+    data = ClassificationData(sha256="", class_names=("only",), train=split, test=split)
+
     def make(precision: str = "32-true", module: Backbone = backbone) -> FeatureSource:
         return FeatureSource(
-            smoke_cases["resnet_micro_glyphs"],
-            module,
-            make_fabric("cpu", precision),
-            Context(features=str(tmp_path / "store")),
-            lambda progress: None,
+            make_job(
+                smoke_cases["resnet_micro_glyphs"],
+                module,
+                data,
+                fabric=make_fabric("cpu", precision),
+                context=Context(features=str(tmp_path / "store")),
+            )
         )
 
     return make
@@ -90,8 +97,9 @@ def test_everything_that_changes_features_changes_the_key(
         source()._request(split, "train", View(1, 0, 0.5, 0.0)),
     ]
     other_source = source()
-    entry = other_source.case.backbone.model_copy(update={"arguments": {"a": 1}})
-    other_source.case = replace(other_source.case, backbone=entry)
+    case = other_source.job.case
+    entry = case.backbone.model_copy(update={"arguments": {"a": 1}})
+    other_source.job = replace(other_source.job, case=replace(case, backbone=entry))
     requests.append(other_source._request(split, "train", None))
     keys = [request.key for request in (base, *requests)]
     assert len(set(keys)) == len(keys)
@@ -163,14 +171,19 @@ def test_a_full_disk_costs_the_entry_not_the_result(tmp_path: Path) -> None:
     from bob.catalog import load_catalog
     from bob.datasets import load_dataset
     from bob.features import FeatureSource
+    from bob.job import Job
     from bob.plan import Plan, Selection
     from bob.training.loop import make_fabric
+from tests.jobs import make_job
 
     case = Plan(load_catalog(), Selection(backbones=("resnet_micro_glyphs",))).cases("knn")[0]
     data = load_dataset(case.dataset)
     made = build_backbone(case.backbone, image_size=32)
-    source = FeatureSource(case, made, make_fabric("cpu", "auto"), Context(features=sys.argv[1]),
-                           lambda progress: None)
+    source = FeatureSource(Job(
+        case=case, recipe=case.recipe, backbone=made, data=data, seed=0,
+        fabric=make_fabric("cpu", "auto"), context=Context(features=sys.argv[1]),
+        emit=lambda progress: None,
+    ))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     features = source.features(data.test, "test")

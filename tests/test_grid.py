@@ -30,10 +30,11 @@ from bob.references.files import ReferenceStore
 from bob.report.text import repeat_command
 from bob.run import run_case
 from bob.tasks import finetune
+from bob.tasks._classifying import held_out_scores
 from bob.tracking import Tracker, resolve_store
 from bob.training.data import normalised
-from bob.training.loop import make_fabric
 from bob.training.search import choose, same_randomness, split_for_choice
+from tests.jobs import ignore, make_job
 
 QUIET = Context(accelerator="cpu")
 DIVERGES = 1e30
@@ -42,10 +43,6 @@ DIVERGES = 1e30
 def with_grid(case: Case, *, lr: tuple[float, ...], weight_decay: tuple[float, ...]) -> Case:
     recipe = case.recipe.model_copy(update={"grid": Grid(lr=lr, weight_decay=weight_decay)})
     return replace(case, recipe=recipe)
-
-
-def ignore(progress: Progress) -> None:
-    pass
 
 
 def test_cases_without_a_grid_are_what_they_were(catalog: Catalog, tmp_path: Path) -> None:
@@ -59,17 +56,17 @@ def test_cases_without_a_grid_are_what_they_were(catalog: Catalog, tmp_path: Pat
 def test_a_grid_changes_protocol_and_name(catalog: Catalog) -> None:
     searched = {"finetune", "low_shot_finetune", "detection", "detection_frozen"}
     plain, grid = (Plan(catalog, Selection(grid=on)).all_cases() for on in (False, True))
-    for one, other in zip(plain, grid, strict=True):
-        assert one.task == other.task
-        if one.task in searched:
-            assert one.protocol != other.protocol
-            assert one.id != other.id
-            assert other.name == f"{one.name}-grid"
-            assert other.setting.startswith(one.setting)
-            assert other.setting != one.setting
-            assert other.engine == one.engine
+    for fixed, chosen in zip(plain, grid, strict=True):
+        assert fixed.task == chosen.task
+        if fixed.task in searched:
+            assert fixed.protocol != chosen.protocol
+            assert fixed.id != chosen.id
+            assert chosen.name == f"{fixed.name}-grid"
+            assert chosen.setting.startswith(fixed.setting)
+            assert chosen.setting != fixed.setting
+            assert chosen.engine == fixed.engine
         else:
-            assert one == other
+            assert fixed == chosen
 
 
 def test_settings_are_every_combination() -> None:
@@ -110,10 +107,8 @@ def test_tried_settings_learn_from_one_part_and_are_scored_on_the_other(
     backbone.module.register_forward_pre_hook(look)
     recipe = tiny_case.recipe
     assert isinstance(recipe, FinetuneRecipe)
-    finetune.held_out_scores(
-        backbone, data.train, grid, recipe.model_copy(update={"batch_size": 90}), classes=10,
-        fabric=make_fabric("cpu", "auto"), workers=0, seed=0, emit=ignore,
-    )  # fmt: skip
+    job = make_job(tiny_case, backbone, data)
+    held_out_scores(replace(job, recipe=recipe.model_copy(update={"batch_size": 90})), grid)
     pixels = normalised(data.train.images, backbone)
     fit, choice = split_for_choice(data.train.targets, grid)
     assert shown[True] == {pixels[row].numpy().tobytes() for row in fit}
@@ -131,8 +126,7 @@ def test_validation_decides_and_not_test(tiny_case: Case, catalog: Catalog) -> N
     def run(case: Case) -> Any:
         torch.manual_seed(0)
         backbone = build_backbone(case.backbone, image_size=32)
-        fabric = make_fabric("cpu", "auto")
-        return finetune.run(case, backbone, wrong, fabric=fabric, context=QUIET, emit=ignore)
+        return finetune.run(make_job(case, backbone, wrong))
 
     found = run(case)
     idle, learning = (

@@ -13,11 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from bob.datasets.subsets import held_out
+from bob.heads.few_shot import probe_logits
 from bob.heads.neighbours import votes
+from bob.heads.paper_probe import Trainer
 from bob.heads.probe import fit_probe
 from bob.protocols.linear_probe_paper import PaperProbeRecipe
-from bob.tasks.linear_probe_paper import Trainer
-from bob.tasks.low_shot import probe_logits
 
 
 def blobs(count: int, width: int = 6, classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, ...]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bob.catalog.schema import RobustnessBaseline
 from bob.datasets import Shift, Split
-from bob.tasks.ood import expected_shifted, logit, masked, score_shift, shift_metrics
+from bob.metrics.shift import expected_shifted, logit, masked, score_shift, shift_metrics
 
 
 def shift_of(targets: torch.Tensor, **changes: object) -> Shift:

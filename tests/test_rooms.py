@@ -32,6 +32,7 @@ FLOORS = (
     ("plan",),
     # parts that need torch
     ("backbones", "datasets"),
+    ("job",),
     ("retrieval", "training"),
     ("detection", "features", "heads", "metrics"),
     ("artifacts",),

@@ -12,9 +12,9 @@ from bob.case import Case, Context, Progress
 from bob.catalog import Catalog
 from bob.datasets import ClassificationData, Split, load_dataset
 from bob.errors import BobError
+from bob.metrics.classification import classification_metrics
 from bob.protocols.finetune import FinetuneRecipe
 from bob.run import run_case
-from bob.tasks.finetune import classification_metrics
 from bob.training.classifier import Classifier
 from bob.training.data import TensorBatches, normalised, train_batches
 from bob.training.loop import Loop, make_fabric

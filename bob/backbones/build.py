@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,6 +51,10 @@ class Backbone:
     weights_digest: str
     fingerprint: tuple[float, ...]
     crop_pct: float = USUAL_CROP
+
+    def copied(self) -> Backbone:
+        """The same backbone with a module of its own, to be trained apart."""
+        return replace(self, module=copy.deepcopy(self.module))
 
 
 def build_backbone(

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bob.catalog.overrides import resolve
 from bob.catalog.schema import BackboneEntry, DatasetEntry, ScaleEntry, TaskPlan
 from bob.catalog.yaml_file import YamlFile
 from bob.errors import unknown
@@ -75,16 +76,21 @@ def _check_recipes(
     _check_recipe(file, keys, model, plan.recipe, ("recipe",))
     if plan.grid is not None:
         _check_grid(file, keys, model, {**plan.recipe, "grid": plan.grid})
-    for family, changes in plan.families.items():
-        _check_recipe(file, keys, model, {**plan.recipe, **changes}, ("families", family))
-    for part, known in (("by_dataset", plan.datasets), ("by_backbone", backbones)):
-        for key, changes in getattr(plan, part).items():
-            if key not in known:
-                message = str(unknown(part.removeprefix("by_"), key, known))
-                raise file.error((*keys, part, key), message)
-            _check_recipe(file, keys, model, {**plan.recipe, **changes}, (part, key))
-    for engine, changes in plan.engines.items():
-        merged = {**plan.recipe, "engine": engine, **changes}
+    for family in plan.families:
+        _check_recipe(file, keys, model, resolve(plan, family=family), ("families", family))
+    for dataset in plan.by_dataset:
+        if dataset not in plan.datasets:
+            message = str(unknown("dataset", dataset, plan.datasets))
+            raise file.error((*keys, "by_dataset", dataset), message)
+        _check_recipe(file, keys, model, resolve(plan, dataset=dataset), ("by_dataset", dataset))
+    for backbone in plan.by_backbone:
+        if backbone not in backbones:
+            message = str(unknown("backbone", backbone, backbones))
+            raise file.error((*keys, "by_backbone", backbone), message)
+        merged = resolve(plan, backbone=backbone)
+        _check_recipe(file, keys, model, merged, ("by_backbone", backbone))
+    for engine in plan.engines:
+        merged = resolve(plan, default_engine=engine, engine=engine)
         _check_recipe(file, keys, model, merged, ("engines", engine))
 
 

@@ -182,13 +182,18 @@ class DatasetEntry(Record):
 class TaskPlan(Record):
     """How one scale runs one task.
 
+    A field that stands at several levels is taken from the last of them, in this order: the
+    recipe's default, ``recipe``, ``families``, ``by_dataset``, ``by_backbone``, ``engines``.
+    ``bob.catalog.overrides.resolve`` puts them together.
+
     Attributes:
         datasets: Dataset keys.
         recipe: Recipe fields that differ from the defaults.
-        families: Further differences per architecture family.
-        by_dataset: Further differences per dataset.
-        by_backbone: Further differences per backbone.
-        engines: Further differences per engine, for tasks that have several.
+        families: Differences per architecture family.
+        by_dataset: Differences per dataset.
+        by_backbone: Differences per backbone.
+        engines: Differences per engine, for tasks that have several. The engine is the one asked
+            for, else the one that the levels before name, else the recipe's default.
         grid: The recipe's ``grid`` where ``--grid`` is on. One that stands in the recipe itself
             always applies.
         margin: Smallest drop of the score worth a failure (its own unit, 0..1 for top-1); none for

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from bob.detection.data import Batch, TrainBatches, scoring_batches
 from bob.detection.records import Detections
 from bob.errors import TrainingDiverged
 from bob.protocols.detection import DetectionRecipe
-from bob.training.memory import split_further
+from bob.training.memory import Parts
+from bob.training.throttle import Throttle
 
-_EMIT_SECONDS = 0.5
 _SCORING_BATCH = 16
 
 
@@ -37,7 +38,6 @@ class DetectionLoop:
     Attributes:
         history: Mean losses of every epoch: ``train_loss`` and its parts.
         train_seconds: Spent in updates so far.
-        micro_batches: Parts an effective batch is split into.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class DetectionLoop:
         self.emit = emit
         self.history: list[dict[str, float]] = []
         self.train_seconds = 0.0
-        self.micro_batches = 1
+        self._parts = Parts(fabric.device)
         self.images_seen = 0
         self.detector = detector
         maps: Any = detector.maps
@@ -66,7 +66,12 @@ class DetectionLoop:
         self.runner, self.optimiser = wrapped
         self.raw_optimiser = raw
         self._sums: dict[str, torch.Tensor] = {}
-        self._last_emit = 0.0
+        self._throttle = Throttle()
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts that an effective batch is split into."""
+        return self._parts.count
 
     @property
     def updates(self) -> int:
@@ -115,16 +120,11 @@ class DetectionLoop:
             The mean of each loss, detached.
         """
         images, targets = _to(batch, self.fabric.device)
-        while True:
-            try:
-                losses = self._backward(images, targets)
-                break
-            except torch.OutOfMemoryError:
-                self.optimiser.zero_grad(set_to_none=True)
-                height, width = images[0].shape[-2:]
-                self.micro_batches = split_further(
-                    self.micro_batches, len(images), (height, width), self.fabric.device
-                )
+        losses = self._parts.run(
+            images,
+            lambda parts: self._backward(images, targets, parts),
+            undo=lambda: self.optimiser.zero_grad(set_to_none=True),
+        )
         if self.recipe.clip_grad is not None:
             # a gradient that is not finite is told by its loss, with more words
             self.fabric.clip_gradients(
@@ -141,12 +141,10 @@ class DetectionLoop:
         return losses
 
     def _backward(
-        self, images: list[torch.Tensor], targets: list[Target]
+        self, images: list[torch.Tensor], targets: list[Target], parts: list[slice]
     ) -> dict[str, torch.Tensor]:
         means: dict[str, torch.Tensor] = {}
-        size = math.ceil(len(images) / self.micro_batches)
-        for start in range(0, len(images), size):
-            part = slice(start, start + size)
+        for part in parts:
             share = len(images[part]) / len(images)
             # Fabric's wrapper takes records such as Target apart, so it is gone around.
             with self.fabric.autocast():
@@ -159,10 +157,8 @@ class DetectionLoop:
     def _after(self, step: int, _: dict[str, float]) -> None:
         steps = len(self.batches)
         epoch, inside = divmod(step - 1, steps)
-        now = time.perf_counter()
         if inside + 1 < steps:
-            if now - self._last_emit >= _EMIT_SECONDS:
-                self._last_emit = now
+            if self._throttle.due():
                 self._means(epoch, inside + 1)
                 self.emit(
                     Progress(
@@ -201,18 +197,20 @@ class DetectionLoop:
         found: list[Detections] = []
         done = 0
         for images, sizes in scoring_batches(split, self.recipe, _SCORING_BATCH, workers):
-            for part in _parts(len(images), self.micro_batches):
-                on_device = [image.to(self.fabric.device) for image in images[part]]
-                with torch.inference_mode(), self.fabric.autocast():
-                    found += self.detector(on_device, sizes[part])
+            found += self._parts.run(images, partial(self._found, images, sizes))
             done += len(images)
             self.emit(Progress(phase="evaluate", step=done, steps=len(split)))
         return tuple(found)
 
-
-def _parts(count: int, parts: int) -> Iterator[slice]:
-    size = math.ceil(count / parts)
-    return (slice(start, start + size) for start in range(0, count, size))
+    def _found(
+        self, images: list[torch.Tensor], sizes: list[tuple[int, int]], parts: list[slice]
+    ) -> list[Detections]:
+        found: list[Detections] = []
+        for part in parts:
+            on_device = [image.to(self.fabric.device) for image in images[part]]
+            with torch.inference_mode(), self.fabric.autocast():
+                found += self.detector(on_device, sizes[part])
+        return found
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from bob.errors import BobError
 from bob.protocols.spec import EXTRACTION
 from bob.training.data import normalised
 from bob.training.image_loader import pixels, transformed
+from bob.training.memory import Parts
 
 BATCH = 128
 
@@ -86,11 +88,11 @@ def extract(
     module: Any = backbone.module.eval()
     module = fabric.setup_module(module.to(memory_format=torch.channels_last))
     on_cuda = fabric.device.type == "cuda"
-    done = 0
+    done, parts = 0, Parts(fabric.device)
     batches = _pixels(backbone, split, view, workers)
     with torch.inference_mode():
         for images in _ahead(map(torch.Tensor.pin_memory, batches)) if on_cuda else batches:
-            features = _forward(module, images, fabric.device)
+            features = parts.run(images, partial(_forward, module, images, fabric.device))
             if not torch.isfinite(features).all():
                 bad = int((~torch.isfinite(features)).any(dim=1).nonzero()[0]) + done
                 raise BobError(
@@ -140,23 +142,11 @@ class _Look:
         return augmented(pixels[None], self.view, position, self.size)[0]
 
 
-def _forward(module: Any, images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    size = len(images)
-    while True:
-        try:
-            parts = [
-                module(part.to(device, non_blocking=True)).float() for part in images.split(size)
-            ]
-            return torch.cat(parts).cpu()
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise BobError(
-                    f"Out of memory on {device} with a single image of {images.shape[-1]} x "
-                    f"{images.shape[-1]} pixels; take a larger device.",
-                    kind="out-of-memory",
-                ) from None
-            size = (size + 1) // 2
-            torch.cuda.empty_cache()
+def _forward(
+    module: Any, images: torch.Tensor, device: torch.device, parts: Iterable[slice]
+) -> torch.Tensor:
+    features = [module(images[part].to(device, non_blocking=True)).float() for part in parts]
+    return torch.cat(features).cpu()
 
 
 def augmented(images: torch.Tensor, view: View, first: int, size: int) -> torch.Tensor:

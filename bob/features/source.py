@@ -3,54 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
-from lightning_fabric import Fabric
+import torch
 from numpy.typing import NDArray
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Emit, Progress
-from bob.datasets import AnySplit, Split
+from bob.case import Outcomes, Progress, QueryOutcomes
+from bob.datasets import AnySplit, Data, Split
 from bob.errors import BobError
 from bob.features.extract import View, extract
 from bob.features.matrix import Features
 from bob.features.store import FeatureStore, Request, default_folder
+from bob.job import Job, TaskOutput
+from bob.protocols import Recipe
 from bob.protocols.spec import EXTRACTION
-
-_EMIT_SECONDS = 0.5
+from bob.training.throttle import Throttle
 
 
 @dataclass
 class FeatureSource:
-    """Frozen features of one backbone, from the store or extracted into it.
+    """Frozen features of a job's backbone, from the store or extracted into it.
 
     Attributes:
+        job: What is run.
         seconds: Time spent on getting features.
         extracted: Images the backbone ran on.
         reused: Images whose features were there.
         remarks: What was found wrong with the store.
     """
 
-    case: Case
-    backbone: Backbone
-    fabric: Fabric
-    context: Context
-    emit: Emit
+    job: Job[Recipe, Data, Backbone]
     seconds: float = 0.0
     extracted: int = 0
     reused: int = 0
     remarks: list[str] = field(default_factory=list)
     _store: FeatureStore = field(init=False)
-    _last_emit: float = field(default=0.0, init=False)
+    _started: float = field(default_factory=time.perf_counter, init=False)
+    _throttle: Throttle = field(default_factory=Throttle, init=False)
 
     def __post_init__(self) -> None:
-        folder = Path(self.context.features) if self.context.features else default_folder()
-        self._store = FeatureStore(folder, self.context.features_limit)
+        context = self.job.context
+        folder = Path(context.features) if context.features else default_folder()
+        self._store = FeatureStore(folder, context.features_limit)
 
     def features(self, split: AnySplit, name: str, *, view: View | None = None) -> Features:
         """Features of a split of the case's dataset.
@@ -65,7 +65,7 @@ class FeatureSource:
         """
         if not len(split):
             raise BobError(
-                f"Dataset {self.case.dataset.key!r}: its {name} split holds no images.",
+                f"Dataset {self.job.case.dataset.key!r}: its {name} split holds no images.",
                 kind="dataset",
             )
         start = time.perf_counter()
@@ -73,11 +73,11 @@ class FeatureSource:
 
         def batches() -> Iterable[NDArray[np.float32]]:
             return extract(
-                self.backbone,
+                self.job.backbone,
                 split,
-                fabric=self.fabric,
+                fabric=self.job.fabric,
                 what=request.about,
-                workers=self.context.workers,
+                workers=self.job.workers,
                 view=view,
                 advance=lambda done: self._report(done, len(split)),
             )
@@ -86,7 +86,7 @@ class FeatureSource:
             found, new = self._store.get(
                 request,
                 batches,
-                waiting=lambda: self.emit(Progress(phase="wait")),
+                waiting=lambda: self.job.emit(Progress(phase="wait")),
                 remark=self.remarks.append,
                 found_out=lambda: split.remarks,
             )
@@ -103,6 +103,33 @@ class FeatureSource:
         self.seconds += time.perf_counter() - start
         return found
 
+    def on_device(self, split: AnySplit, name: str, *, view: View | None = None) -> torch.Tensor:
+        """Features ``(n, num_features)`` on the job's device; as ``features``."""
+        return self.features(split, name, view=view).tensor().to(self.job.device)
+
+    def output(
+        self,
+        *,
+        metrics: Mapping[str, float],
+        history: tuple[Mapping[str, float], ...] = (),
+        outcomes: Outcomes | None = None,
+        queries: QueryOutcomes | None = None,
+        files: Mapping[str, bytes] | None = None,
+        remarks: tuple[str, ...] = (),
+    ) -> TaskOutput:
+        """A runner's output with what its features cost; keeps the store within its limit."""
+        self.close()
+        heads = time.perf_counter() - self._started - self.seconds
+        return TaskOutput(
+            metrics={**metrics, **self.counts},
+            history=history,
+            outcomes=outcomes,
+            queries=queries,
+            timings={"features": self.seconds, "heads": heads},
+            files=files or {},
+            remarks=(*self.remarks, *remarks),
+        )
+
     def close(self) -> None:
         """Keep the store within its limit, if something was added."""
         if self.extracted:
@@ -117,8 +144,8 @@ class FeatureSource:
         return {"images_extracted": float(self.extracted), "images_reused": float(self.reused)}
 
     def _request(self, split: AnySplit, name: str, view: View | None) -> Request:
-        backbone, entry = self.backbone, self.case.backbone
-        precision = str(self.fabric.strategy.precision.precision)
+        backbone, entry = self.job.backbone, self.job.case.backbone
+        precision = str(self.job.fabric.strategy.precision.precision)
         facts: dict[str, Any] = {
             "extractor": EXTRACTION.version,
             "timm": timm.__version__,
@@ -134,7 +161,7 @@ class FeatureSource:
             "split": split.digest,
             "view": view.facts if view else None,
         }
-        about = f"{backbone.key} on {self.case.dataset.key} {name}"
+        about = f"{backbone.key} on {self.job.case.dataset.key} {name}"
         return Request(
             facts=facts,
             about=f"{about}, view {view.epoch} of seed {view.seed}" if view else about,
@@ -145,10 +172,8 @@ class FeatureSource:
         )
 
     def _report(self, done: int, total: int) -> None:
-        now = time.perf_counter()
-        if now - self._last_emit >= _EMIT_SECONDS:
-            self._last_emit = now
-            self.emit(Progress(phase="extract", step=done, steps=total))
+        if self._throttle.due():
+            self.job.emit(Progress(phase="extract", step=done, steps=total))
 
 
 def _resize(split: AnySplit) -> str:

@@ -56,6 +56,21 @@ class Probe:
         """The chosen point of the path; none when nothing was held out."""
         return next((point for point in self.path if point.c == self.c), None)
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is recorded of fit and choice: ``train_loss``, ``c``, ``holdout_top1``."""
+        chosen = {"holdout_top1": self.chosen.top1} if self.chosen else {}
+        return {"train_loss": self.train_loss, "c": self.c, **chosen}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader should know of the choice."""
+        if not self.path:
+            return ("no class has two train images, so nothing was held out to choose C on",)
+        if self.at_edge:
+            return (f"C {self.c:g} was chosen at the edge of the grid; widen the recipe's c",)
+        return ()
+
 
 def fit_probe(
     features: torch.Tensor,

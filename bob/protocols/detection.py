@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from bob.protocols.grid import RateGrid, Searchable
+from bob.protocols.grid import Searchable
 from bob.protocols.spec import Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work, searched
 
@@ -74,7 +74,6 @@ class DetectionRecipe(Searchable):
         nms: IoU above which the lesser of two detections of a class is dropped.
         max_detections: Per image.
         area_limits: Where small ends and large begins, in pixels of area.
-        grid: Learning rates to choose among, in place of ``lr``.
     """
 
     engine: Engine = "detectron2"
@@ -124,7 +123,6 @@ class DetectionRecipe(Searchable):
     nms: float = Field(default=0.5, gt=0, lt=1)
     max_detections: int = Field(default=100, ge=1)
     area_limits: tuple[float, float] = (32.0**2, 96.0**2)
-    grid: RateGrid | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> DetectionRecipe:
@@ -135,6 +133,16 @@ class DetectionRecipe(Searchable):
         if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:], strict=False)):
             raise ValueError(f"strides {self.strides} do not double from level to level")
         return self
+
+    @property
+    def engine_name(self) -> str:
+        """The engine that builds the detector."""
+        return self.engine
+
+    @property
+    def drop_path_rate(self) -> float:
+        """Stochastic depth that the backbone is built with."""
+        return self.drop_path
 
     @property
     def unjudged(self) -> tuple[str, ...]:

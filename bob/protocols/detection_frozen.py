@@ -14,7 +14,7 @@ class FrozenDetectionRecipe(DetectionRecipe):
 
 SPEC = ProtocolSpec(
     name="detection_frozen",
-    runner="bob.tasks.detection:run",
+    runner="bob.tasks.detection_frozen:run",
     recipe=FrozenDetectionRecipe,
     work=work,
     judged=JUDGED,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from bob.protocols.recipe import Recipe
 from bob.protocols.spec import Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work
-from bob.record import Record
 
 
-class ReleasedRecipe(Record):
+class ReleasedRecipe(Recipe):
     """The released classifier, read as its release says: there is nothing to set."""
 
 

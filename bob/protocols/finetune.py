@@ -5,17 +5,17 @@ from __future__ import annotations
 from pydantic import Field
 
 from bob.protocols.grid import Grid, Searchable
+from bob.protocols.recipe import SizedRecipe
 from bob.protocols.spec import Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work, searched
 
 
-class FinetuneRecipe(Searchable):
+class FinetuneRecipe(SizedRecipe, Searchable):
     """End-to-end fine-tuning; the defaults are the recipe of the paper's ``train.py``.
 
     Attributes:
         epochs: Passes over the train split.
         batch_size: Effective batch; micro-batches accumulate up to it on small devices.
-        image_size: Height and width fed to backbones that accept any size; none for their own.
         optimizer: Name known to timm's optimiser factory.
         lr: Peak learning rate of the head and the last layer.
         weight_decay: Decoupled weight decay; biases and norms are exempt.
@@ -40,7 +40,6 @@ class FinetuneRecipe(Searchable):
 
     epochs: int = Field(default=100, ge=1)
     batch_size: int = Field(default=1024, ge=2)
-    image_size: int | None = Field(default=None, ge=8)
     optimizer: str = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
@@ -60,6 +59,11 @@ class FinetuneRecipe(Searchable):
     hflip: float = Field(default=0.5, ge=0, le=1)
     random_erase: float = Field(default=0.25, ge=0, le=1)
     grid: Grid | None = None
+
+    @property
+    def drop_path_rate(self) -> float:
+        """Stochastic depth that the backbone is built with."""
+        return self.drop_path
 
 
 def work(recipe: FinetuneRecipe, sizes: Sizes) -> Work:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
+from bob.protocols.recipe import Recipe
 from bob.record import Record
 
 Rate = Annotated[float, Field(gt=0)]
@@ -52,8 +53,19 @@ class Grid(RateGrid):
         )
 
 
-class Searchable(Record):
-    """A recipe that may have a ``grid``; without one it is told, and hashed, as if it had none."""
+class Searchable(Recipe):
+    """A recipe that may have a ``grid``; without one it is told, and hashed, as if it had none.
+
+    Attributes:
+        grid: Settings to choose among, in place of the recipe's own.
+    """
+
+    grid: RateGrid | None = None
+
+    @property
+    def searched(self) -> bool:
+        """Whether settings are chosen from a grid."""
+        return self.grid is not None
 
     @model_serializer(mode="wrap")
     def _without_absent_grid(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from bob.protocols.recipe import SizedRecipe
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work, frozen_passes
-from bob.record import Record
 
 
-class KnnRecipe(Record):
+class KnnRecipe(SizedRecipe):
     """Weighted nearest-neighbour vote; the defaults are DINO's.
 
     Attributes:
-        image_size: Height and width fed to backbones that accept any size; none for their own.
         k: Neighbours of the judged score.
         others: Further numbers of neighbours, recorded as ``top1_k<N>``.
         temperature: Votes weigh ``exp(cosine / temperature)``.
     """
 
-    image_size: int | None = Field(default=None, ge=8)
     k: int = Field(default=20, ge=1)
     others: tuple[int, ...] = (10, 100, 200)
     temperature: float = Field(default=0.07, gt=0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from bob.protocols.recipe import SizedRecipe
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work, frozen_passes
-from bob.record import Record
 
 
 def dinov2_grid() -> tuple[float, ...]:
@@ -14,17 +14,15 @@ def dinov2_grid() -> tuple[float, ...]:
     return tuple(float(f"{10 ** (-6 + 11 * step / 44):.6g}") for step in range(45))
 
 
-class ProbeRecipe(Record):
+class ProbeRecipe(SizedRecipe):
     """Logistic regression on frozen features; the defaults are DINOv2's grid of 45 values.
 
     Attributes:
-        image_size: Height and width fed to backbones that accept any size; none for their own.
         c: Inverse regularisation strengths to choose among, ascending: what a summed cross-entropy
             weighs against half the squared norm of the weights.
         holdout: Share of the train split the choice is made on.
     """
 
-    image_size: int | None = Field(default=None, ge=8)
     c: tuple[float, ...] = Field(default_factory=dinov2_grid, min_length=1)
     holdout: float = Field(default=0.1, gt=0, lt=1)
 

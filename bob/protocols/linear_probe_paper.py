@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from bob.protocols.recipe import SizedRecipe
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work
-from bob.record import Record
 
 
-class PaperProbeRecipe(Record):
+class PaperProbeRecipe(SizedRecipe):
     """The paper's linear probe; the defaults are those of its ``linear_probe.py``.
 
     Attributes:
         epochs: Augmented views of every train image.
         batch_size: Effective batch.
-        image_size: Height and width fed to backbones that accept any size; none for their own.
         base_lr: Learning rate for a batch of 256; scaled linearly with the batch.
         warmup_epochs: Linear warm-up from 0; cosine to 0 after it, both per update.
         momentum: Of LARS.
@@ -29,7 +28,6 @@ class PaperProbeRecipe(Record):
 
     epochs: int = Field(default=90, ge=1)
     batch_size: int = Field(default=2048, ge=2)
-    image_size: int | None = Field(default=None, ge=8)
     base_lr: float = Field(default=0.1, gt=0)
     warmup_epochs: float = Field(default=10, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)

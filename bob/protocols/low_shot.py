@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from bob.protocols.recipe import SizedRecipe
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work, frozen_passes
-from bob.record import Record
 
 
-class LowShotRecipe(Record):
+class LowShotRecipe(SizedRecipe):
     """Probes of a few train images.
 
     Attributes:
-        image_size: Height and width fed to backbones that accept any size; none for their own.
         shots: Images per class.
         fractions: Shares of the train split, balanced over classes.
         draws: Fixed draws of each setting.
         c: Inverse regularisation strength, on features brought to unit mean square.
     """
 
-    image_size: int | None = Field(default=None, ge=8)
     shots: tuple[int, ...] = (1, 5, 10)
     fractions: tuple[float, ...] = (0.01, 0.1)
     draws: int = Field(default=5, ge=1)

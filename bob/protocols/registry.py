@@ -7,6 +7,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
+from bob.protocols.recipe import Recipe
 from bob.protocols.spec import ProtocolSpec
 
 GROUP = "bob.protocols"
@@ -47,7 +48,7 @@ class Registry(Mapping[str, ProtocolSpec]):
         specs = {name: import_module(f"bob.protocols.{name}").SPEC for name in OWN}
         problems = []
         for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-            problem = _join(specs, point)
+            problem = join(specs, point)
             if problem:
                 problems.append(problem)
         return specs, tuple(problems)
@@ -62,7 +63,7 @@ class Registry(Mapping[str, ProtocolSpec]):
         return len(self._found[0])
 
 
-def _join(specs: dict[str, ProtocolSpec], point: EntryPoint) -> str:
+def join(specs: dict[str, ProtocolSpec], point: EntryPoint) -> str:
     """Add what an entry point names; returns what is wrong with it."""
     package = point.dist.name if point.dist else "an installed package"
     told = f"Entry point {GROUP}: {point.name} = {point.value!r} of {package}"
@@ -75,6 +76,11 @@ def _join(specs: dict[str, ProtocolSpec], point: EntryPoint) -> str:
         )
     if not isinstance(spec, ProtocolSpec):
         return f"{told} is {type(spec).__name__}; expected a ProtocolSpec. It is left out."
+    if not issubclass(spec.recipe, Recipe):
+        return (
+            f"{told}: its recipe {spec.recipe.__name__} is no bob.protocols.Recipe. It is left "
+            "out; derive the recipe from it."
+        )
     if spec.name != point.name:
         return f"{told} calls itself {spec.name!r}; give both one name. It is left out."
     if spec.name in specs:

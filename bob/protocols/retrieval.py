@@ -6,21 +6,19 @@ from typing import Literal
 
 from pydantic import Field
 
+from bob.protocols.recipe import SizedRecipe
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work, frozen_passes
-from bob.record import Record
 
 
-class RetrievalRecipe(Record):
+class RetrievalRecipe(SizedRecipe):
     """Search by cosine similarity.
 
     Attributes:
-        image_size: Height and width fed to backbones that accept any size; none for their own.
         ks: Depths of recall, hit rate and precision.
         setting: Which positives count where a dataset grades them: ``easy``, ``medium``, ``hard``.
     """
 
-    image_size: int | None = Field(default=None, ge=8)
     ks: tuple[int, ...] = Field(default=(1, 5, 10), min_length=1)
     setting: Literal["easy", "medium", "hard"] = "medium"
 

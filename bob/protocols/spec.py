@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from bob.errors import unknown
 from bob.kinds import DataKind
+from bob.protocols.recipe import Recipe
 from bob.protocols.work import Sizes, Work
-from bob.record import Record
 
 Unit = Literal["proportion", "bounded", "positive", "real"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -102,7 +102,7 @@ class ProtocolSpec:
 
     name: str
     runner: str
-    recipe: type[Record]
+    recipe: type[Recipe]
     work: Callable[[Any, Sizes], Work]
     judged: tuple[Judged, ...]
     description: str

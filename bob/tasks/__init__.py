@@ -1,1 +1,5 @@
-"""How a protocol is run: one runner per protocol, named as its declaration in ``bob.protocols``."""
+"""How a protocol is run: one runner per protocol, in a module of the protocol's name.
+
+A runner is ``run(job) -> TaskOutput``. Modules that begin with an underscore hold what several
+runners do.
+"""

@@ -9,35 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import fmean
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
+from bob.artifacts.shift import shift_files
 from bob.backbones import ReleasedClassifier
 from bob.backbones.classifier import CLASSES
-from bob.case import Case, Context, Emit, Progress
+from bob.case import Progress
 from bob.datasets import AnySplit, ClassificationData, ShiftData
 from bob.errors import BobError
+from bob.job import Job, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
-from bob.tasks.ood import ShiftScore, score_shift, shift_files, shift_metrics
-from bob.tasks.output import TaskOutput
+from bob.metrics.shift import group_metrics, score_shift, shift_metrics
+from bob.protocols.eval_released import ReleasedRecipe
 from bob.training.image_loader import transformed, without_position
-from bob.training.memory import split_further
+from bob.training.memory import Parts
 
 BATCH = 128
 
 
-def run(
-    case: Case,
-    backbone: ReleasedClassifier,
-    data: ClassificationData,
-    *,
-    fabric: Fabric,
-    context: Context,
-    emit: Emit,
-) -> TaskOutput:
+def run(job: Job[ReleasedRecipe, ClassificationData, ReleasedClassifier]) -> TaskOutput:
     """Classify the test split and, where the dataset has them, every shifted target.
 
     Returns:
@@ -49,16 +41,15 @@ def run(
     Raises:
         BobError: The dataset has other classes than the classifier, or a logit is not finite.
     """
-    classes = len(data.class_names)
-    if classes != CLASSES:
+    case, data = job.case, job.data
+    if job.classes != CLASSES:
         raise BobError(
-            f"Dataset {case.dataset.key!r} has {classes} classes, a released classifier tells "
+            f"Dataset {case.dataset.key!r} has {job.classes} classes, a released classifier tells "
             f"{CLASSES:,} apart; eval_released reads ImageNet and its variants.",
             kind="dataset",
         )
     started = time.perf_counter()
-    module: Any = backbone.module.eval().to(memory_format=torch.channels_last)
-    reader = _Reader(fabric.setup_module(module), backbone, fabric, context.workers)
+    reader = _Reader(job)
     shifts = data.shifts if isinstance(data, ShiftData) else ()
     total = len(data.test) + sum(len(shift.split) for shift in shifts)
     done = 0
@@ -66,7 +57,7 @@ def run(
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        emit(Progress(phase="evaluate", step=done, steps=total))
+        job.emit(Progress(phase="evaluate", step=done, steps=total))
 
     logits = reader.logits(data.test, f"{case.dataset.key} test", advance)
     scores = [
@@ -82,7 +73,7 @@ def run(
     files: dict[str, bytes] = {}
     if scores:
         metrics |= shift_metrics(scores, metrics["top1"], len(data.test), case.dataset.baseline)
-        metrics |= _group_metrics(scores)
+        metrics |= group_metrics(scores)
         files = shift_files(case, scores)
     return TaskOutput(
         metrics=metrics,
@@ -97,21 +88,19 @@ def run(
 
 
 class _Reader:
-    def __init__(
-        self, module: Any, backbone: ReleasedClassifier, fabric: Fabric, workers: int
-    ) -> None:
-        self.module, self.backbone = module, backbone
-        self.fabric, self.workers = fabric, workers
-        self.parts = 1
+    def __init__(self, job: Job[ReleasedRecipe, ClassificationData, ReleasedClassifier]) -> None:
+        module: Any = job.backbone.module.eval().to(memory_format=torch.channels_last)
+        self.module = job.fabric.setup_module(module)
+        self.job, self.parts = job, Parts(job.device)
 
     def logits(self, split: AnySplit, what: str, advance: Callable[[int], None]) -> torch.Tensor:
         """Float32 ``(n, classes)`` on the CPU, in the split's order."""
         loader = transformed(
             split,
-            partial(without_position, self.backbone.transform),
+            partial(without_position, self.job.backbone.transform),
             batch=BATCH,
-            workers=self.workers,
-            pinned=self.fabric.device.type == "cuda",
+            workers=self.job.workers,
+            pinned=self.job.device.type == "cuda",
         )
         batches = []
         with torch.inference_mode():
@@ -119,8 +108,8 @@ class _Reader:
                 logits = self._forward(images.contiguous(memory_format=torch.channels_last))
                 if not torch.isfinite(logits).all():
                     raise BobError(
-                        f"Logits of {self.backbone.key!r} on {what} are NaN or infinite under "
-                        f"precision {self.fabric.strategy.precision.precision}. Check the "
+                        f"Logits of {self.job.backbone.key!r} on {what} are NaN or infinite under "
+                        f"precision {self.job.fabric.strategy.precision.precision}. Check the "
                         "checkpoint, or run with --precision 32-true.",
                         kind="backbone",
                     )
@@ -129,24 +118,8 @@ class _Reader:
         return torch.cat(batches)
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        device = self.fabric.device
-        while True:
-            size = -(-len(images) // self.parts)
-            try:
-                parts = [
-                    self.module(part.to(device, non_blocking=True)).float()
-                    for part in images.split(size)
-                ]
-                return torch.cat(parts).cpu()
-            except torch.OutOfMemoryError:
-                height, width = images.shape[-2:]
-                self.parts = split_further(self.parts, len(images), (height, width), device)
+        def logits(parts: Sequence[slice]) -> torch.Tensor:
+            on_device = (images[part].to(self.job.device, non_blocking=True) for part in parts)
+            return torch.cat([self.module(part).float() for part in on_device]).cpu()
 
-
-def _group_metrics(scores: Sequence[ShiftScore]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for one in scores:
-        for name in ("top5", "source_top1", "source_top5"):
-            label = "shift_top5" if name == "top5" else name
-            values.setdefault(f"{label}/{one.shift.group}", []).append(getattr(one, name))
-    return {name: fmean(many) for name, many in values.items()}
+        return self.parts.run(images, logits)

@@ -11,11 +11,10 @@ import re
 from collections.abc import Sequence
 
 import torch
-from lightning_fabric import Fabric
 
 from bob.backbones import Backbone
-from bob.case import Case, Context, Emit
 from bob.datasets import MultilabelData
+from bob.job import Job, TaskOutput
 from bob.metrics.multilabel import (
     KnownLabelsLoss,
     chance_bound,
@@ -26,22 +25,13 @@ from bob.metrics.multilabel import (
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.finetune_multilabel import MultilabelRecipe
 from bob.tabular import csv_bytes
-from bob.tasks.output import TaskOutput
 from bob.training.classifier import Classifier
 from bob.training.data import ScoringBatches, train_batches
 from bob.training.epochs import train_and_score, training_metrics
 from bob.training.loop import Loop
 
 
-def run(
-    case: Case,
-    backbone: Backbone,
-    data: MultilabelData,
-    *,
-    fabric: Fabric,
-    context: Context,
-    emit: Emit,
-) -> TaskOutput:
+def run(job: Job[MultilabelRecipe, MultilabelData, Backbone]) -> TaskOutput:
     """Fine-tune the backbone and score it after each epoch.
 
     Returns:
@@ -52,43 +42,41 @@ def run(
     Raises:
         BobError: No label can be scored on the test split.
     """
-    recipe = case.recipe
-    assert isinstance(recipe, MultilabelRecipe)
-    labels = data.class_names
+    data, labels = job.data, job.data.class_names
     truth = data.test.targets
     scored = scorable(truth, labels)
     loop = Loop(
-        model=Classifier(backbone, len(labels)),
-        recipe=recipe,
-        fabric=fabric,
+        model=Classifier(job.backbone, job.classes),
+        recipe=job.recipe,
+        fabric=job.fabric,
         batches=train_batches(
             data.train,
-            recipe,
-            backbone,
-            device=fabric.device,
-            workers=context.workers,
-            seed=case.seed,
+            job.recipe,
+            job.backbone,
+            device=job.device,
+            workers=job.workers,
+            seed=job.seed,
         ),
-        classes=len(labels),
-        emit=emit,
+        classes=job.classes,
+        emit=job.emit,
         criterion=KnownLabelsLoss(),
     )
     trained = train_and_score(
         loop,
-        ScoringBatches(data.test, backbone, context.workers),
+        ScoringBatches(data.test, job.backbone, job.workers),
         lambda logits: multilabel_metrics(logits, truth, scored),
     )
-    each = label_aurocs(trained.logits, truth, scored)
+    aurocs = label_aurocs(trained.logits, truth, scored)
     return TaskOutput(
         metrics={
             **trained.metrics("mean_auroc", "test_loss", "train_loss", best="best_auroc"),
             **training_metrics(loop),
             CHANCE_BOUND: chance_bound(truth, scored),
-            **{f"auroc/{_metric_name(labels[index])}": value for index, value in each.items()},
+            **{f"auroc/{_metric_name(labels[index])}": value for index, value in aurocs.items()},
         },
         history=trained.history,
         timings={"train": loop.train_seconds, "evaluate": trained.evaluate_seconds},
-        files=_files(data, trained.logits, each),
+        files=_files(data, trained.logits, aurocs),
         remarks=(*data.train.remarks, *data.test.remarks, *_left_out(labels, scored)),
     )
 
@@ -107,14 +95,16 @@ def _metric_name(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", label.lower())
 
 
-def _files(data: MultilabelData, logits: torch.Tensor, each: dict[int, float]) -> dict[str, bytes]:
+def _files(
+    data: MultilabelData, logits: torch.Tensor, aurocs: dict[int, float]
+) -> dict[str, bytes]:
     truth = data.test.targets
     rows = [
         (
             name,
             int((truth[:, index] == 1).sum()),
             int((truth[:, index] == 0).sum()),
-            each.get(index, ""),
+            aurocs.get(index, ""),
         )
         for index, name in enumerate(data.class_names)
     ]

@@ -7,47 +7,33 @@ Nothing depends on the seed.
 
 from __future__ import annotations
 
-import time
-
-import torch
-from lightning_fabric import Fabric
-
+from bob.artifacts.draws import draw_files
 from bob.backbones import Backbone
-from bob.case import Case, Context, Emit, Progress
+from bob.case import Progress
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import low_shot_draws
 from bob.features import FeatureSource
-from bob.heads.logistic import fit
+from bob.heads.few_shot import probe_logits
+from bob.job import Job, TaskOutput
 from bob.metrics.classification import top_k
+from bob.metrics.draws import draw_metrics
 from bob.protocols.low_shot import LowShotRecipe
-from bob.tasks.draws import draw_files, draw_metrics
-from bob.tasks.from_features import features_output
-from bob.tasks.output import TaskOutput
 
 
-def run(
-    case: Case,
-    backbone: Backbone,
-    data: ClassificationData,
-    *,
-    fabric: Fabric,
-    context: Context,
-    emit: Emit,
-) -> TaskOutput:
+def run(job: Job[LowShotRecipe, ClassificationData, Backbone]) -> TaskOutput:
     """Fit a probe on every draw and score it on test.
 
     Returns:
         ``top1``, the mean over settings and draws; for each setting ``top1_<setting>``, the mean
         over its draws, and ``spread_<setting>``, their standard deviation; the draws as files.
     """
-    recipe = case.recipe
-    assert isinstance(recipe, LowShotRecipe)
-    started = time.perf_counter()
-    source = FeatureSource(case, backbone, fabric, context, emit)
-    train = source.features(data.train, "train").tensor().to(fabric.device)
-    test = source.features(data.test, "test").tensor().to(fabric.device)
+    recipe, data = job.recipe, job.data
+    source = FeatureSource(job)
+    train = source.on_device(data.train, "train")
+    test = source.on_device(data.test, "test")
+    targets = data.train.targets
     draws = low_shot_draws(
-        data.train.targets,
+        targets,
         data.class_names,
         shots=recipe.shots,
         fractions=recipe.fractions,
@@ -58,39 +44,7 @@ def run(
     for setting, picks in draws.items():
         scores[setting] = []
         for rows in picks:
-            logits = probe_logits(
-                train[rows],
-                data.train.targets[rows],
-                test,
-                classes=len(data.class_names),
-                c=recipe.c,
-            )
+            logits = probe_logits(train[rows], targets[rows], test, classes=job.classes, c=recipe.c)
             scores[setting].append(top_k(logits.cpu(), data.test.targets))
-            emit(Progress(phase="fit", step=sum(map(len, scores.values())), steps=total))
-    return features_output(
-        source,
-        started,
-        metrics=draw_metrics(scores),
-        files=draw_files(scores, draws, data),
-    )
-
-
-def probe_logits(
-    features: torch.Tensor, targets: torch.Tensor, test: torch.Tensor, *, classes: int, c: float
-) -> torch.Tensor:
-    """Logits on test of a probe of strength ``c``.
-
-    Features are centred on the draw's mean and divided by one number, their root mean square, so
-    that the same strength means the same to every backbone.
-
-    Args:
-        features: The draw's, ``(n, d)``.
-        targets: Its classes, ``(n,)``.
-        test: ``(m, d)``.
-        classes: Number of classes.
-        c: Inverse regularisation strength.
-    """
-    mean = features.mean(dim=0)
-    scale = (features - mean).square().mean().sqrt().clamp_min(1e-12)
-    head = fit((features - mean) / scale, targets.to(features.device), classes=classes, c=c)
-    return head.logits((test - mean) / scale)
+            job.emit(Progress(phase="fit", step=sum(map(len, scores.values())), steps=total))
+    return source.output(metrics=draw_metrics(scores), files=draw_files(scores, draws, data))

@@ -6,38 +6,29 @@ recipe has a grid, each draw chooses for itself, on held-out images of its own.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from dataclasses import replace
-from functools import partial
 
 import torch
-from lightning_fabric import Fabric
 
+from bob.artifacts.draws import draw_files
 from bob.backbones import Backbone
-from bob.case import Case, Context, Emit, Progress, Trial
-from bob.datasets import AnySplit, ClassificationData
-from bob.datasets.subsets import low_shot_draws
+from bob.case import Progress, Trial
+from bob.datasets import ClassificationData
+from bob.datasets.subsets import Indices, low_shot_draws
+from bob.job import Job, TaskOutput
 from bob.metrics.classification import top_k
+from bob.metrics.draws import draw_metrics
 from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
-from bob.tasks.draws import draw_files, draw_metrics
-from bob.tasks.finetune import held_out_scores, make_loop
-from bob.tasks.output import TaskOutput
+from bob.tasks._classifying import FinetuneJob, make_loop, search
 from bob.training.data import ScoringBatches
-from bob.training.loop import Loop
-from bob.training.search import choose, grid_files, grid_remarks
+from bob.training.search import grid_files, grid_remarks
+
+LowShotJob = Job[LowShotFinetuneRecipe, ClassificationData, Backbone]
 
 
-def run(
-    case: Case,
-    backbone: Backbone,
-    data: ClassificationData,
-    *,
-    fabric: Fabric,
-    context: Context,
-    emit: Emit,
-) -> TaskOutput:
+def run(job: LowShotJob) -> TaskOutput:
     """Fine-tune the backbone anew on every draw and score it on test after the last epoch.
 
     Returns:
@@ -47,8 +38,7 @@ def run(
     Raises:
         TrainingDiverged: The loss is no longer finite, of a grid under every setting.
     """
-    recipe = case.recipe
-    assert isinstance(recipe, LowShotFinetuneRecipe)
+    recipe, data = job.recipe, job.data
     started = time.perf_counter()
     draws = low_shot_draws(
         data.train.targets,
@@ -57,7 +47,7 @@ def run(
         fractions=recipe.fractions,
         draws=recipe.draws,
     )
-    images = ScoringBatches(data.test, backbone, context.workers)
+    images = ScoringBatches(data.test, job.backbone, job.workers)
     scores: dict[str, list[float]] = {}
     remarks: dict[str, None] = {}
     evaluate_seconds = 0.0
@@ -65,68 +55,36 @@ def run(
     for setting, picks in draws.items():
         scores[setting] = []
         for draw, rows in enumerate(picks):
-            part = data.train.part(rows)
-            loop, tried = _train(
-                case, backbone, part, draw, group=f"{setting} draw {draw}",
-                classes=len(data.class_names), fabric=fabric, context=context, emit=emit,
-            )  # fmt: skip
+            part = _of_draw(job, draw, rows)
+            torch.manual_seed(part.seed)
+            part, tried = search(part, group=f"{setting} draw {draw}")
+            loop = make_loop(replace(part, backbone=job.backbone.copied()))
+            for epoch in range(part.recipe.epochs):
+                loop.epoch(epoch)
             trials += tried
-            remarks |= dict.fromkeys(part.remarks)
+            remarks |= dict.fromkeys(part.data.train.remarks)
             start = time.perf_counter()
-            emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
+            job.emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
             scores[setting].append(top_k(loop.predict(images), data.test.targets))
             evaluate_seconds += time.perf_counter() - start
     train_seconds = time.perf_counter() - started - evaluate_seconds
     return TaskOutput(
         metrics=draw_metrics(scores),
         timings={"train": train_seconds, "evaluate": evaluate_seconds},
-        files={
-            **draw_files(scores, draws, data),
-            **(grid_files(trials) if trials else {}),
-        },
-        remarks=(
-            *remarks,
-            *data.test.remarks,
-            *(grid_remarks(recipe.grid, trials) if recipe.grid is not None else ()),
-        ),
+        files={**draw_files(scores, draws, data), **grid_files(trials)},
+        remarks=(*remarks, *data.test.remarks, *grid_remarks(recipe.grid, trials)),
         trials=trials,
     )
 
 
-def _train(
-    case: Case,
-    backbone: Backbone,
-    part: AnySplit,
-    draw: int,
-    *,
-    group: str,
-    classes: int,
-    fabric: Fabric,
-    context: Context,
-    emit: Emit,
-) -> tuple[Loop, tuple[Trial, ...]]:
-    """A copy of the backbone, trained on one draw, and the settings that were tried for it."""
-    recipe = case.recipe
-    assert isinstance(recipe, LowShotFinetuneRecipe)
-    updates = max(1, len(part) // min(recipe.batch_size, len(part)))
+def _of_draw(job: LowShotJob, draw: int, rows: Indices) -> FinetuneJob:
+    """The training of one draw: its images, a seed of its own, and enough epochs."""
+    recipe = job.recipe
+    updates = max(1, len(rows) // min(recipe.batch_size, len(rows)))
     epochs = max(recipe.epochs, math.ceil(recipe.least_updates / updates))
-    recipe = recipe.model_copy(update={"epochs": epochs})
-    seed = case.seed * 1000 + draw
-    workers = context.workers
-    torch.manual_seed(seed)
-    trials: tuple[Trial, ...] = ()
-    if (grid := recipe.grid) is not None:
-        attempt = partial(
-            held_out_scores, backbone, part, grid, classes=classes, fabric=fabric, workers=workers,
-            seed=seed, emit=emit,
-        )  # fmt: skip
-        recipe, trials = choose(
-            recipe, grid, attempt, score="val_top1", loss="val_loss", group=group, emit=emit
-        )
-    fresh = replace(backbone, module=copy.deepcopy(backbone.module))
-    loop = make_loop(
-        fresh, part, recipe, classes=classes, fabric=fabric, workers=workers, seed=seed, emit=emit
+    return replace(
+        job,
+        recipe=recipe.model_copy(update={"epochs": epochs}),
+        data=replace(job.data, train=job.data.train.part(rows)),
+        seed=job.seed * 1000 + draw,
     )
-    for epoch in range(epochs):
-        loop.epoch(epoch)
-    return loop, trials

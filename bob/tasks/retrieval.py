@@ -6,18 +6,17 @@ re-ranking. Nothing depends on the seed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import torch
-from lightning_fabric import Fabric
 
 from bob.artifacts.panels import PanelRow, retrieval_panel
 from bob.backbones import Backbone
-from bob.case import Case, Context, Emit, Progress
+from bob.case import Progress
 from bob.datasets import RetrievalData
 from bob.datasets.base import Setting
 from bob.features import FeatureSource
+from bob.job import Job, TaskOutput
 from bob.protocols.retrieval import RetrievalRecipe
 from bob.retrieval.metrics import (
     chance_bound,
@@ -30,23 +29,13 @@ from bob.retrieval.metrics import (
 )
 from bob.retrieval.search import search
 from bob.tabular import csv_bytes
-from bob.tasks.from_features import features_output
-from bob.tasks.output import TaskOutput
 
 SHOWN = 10
 PANEL_QUERIES = 8
 CHANCE_DRAWS = 2000
 
 
-def run(
-    case: Case,
-    backbone: Backbone,
-    data: RetrievalData,
-    *,
-    fabric: Fabric,
-    context: Context,
-    emit: Emit,
-) -> TaskOutput:
+def run(job: Job[RetrievalRecipe, RetrievalData, Backbone]) -> TaskOutput:
     """Rank the database for every query.
 
     Returns:
@@ -57,13 +46,11 @@ def run(
     Raises:
         BobError: No query has a positive in the recipe's setting.
     """
-    recipe = case.recipe
-    assert isinstance(recipe, RetrievalRecipe)
-    started = time.perf_counter()
-    source = FeatureSource(case, backbone, fabric, context, emit)
-    queries = source.features(data.queries, "queries").tensor().to(fabric.device)
+    recipe, data = job.recipe, job.data
+    source = FeatureSource(job)
+    queries = source.on_device(data.queries, "queries")
     database = source.features(data.database, "database")
-    emit(Progress(phase="evaluate"))
+    job.emit(Progress(phase="evaluate"))
     ranked = ranked_queries(queries, database, data.relevance, recipe.setting)
     own = summarise(ranked, recipe.ks)
     metrics = dict(own)
@@ -76,12 +63,10 @@ def run(
         data.relevance, len(database), recipe.setting, draws=CHANCE_DRAWS
     )
     scores, found = search(queries, database, SHOWN, normalise=True)
-    return features_output(
-        source,
-        started,
+    return source.output(
         metrics=metrics,
         queries=query_outcomes(ranked),
-        files=_files(case, data, scores, found, own["map"]),
+        files=_files(job, scores, found, own["map"]),
     )
 
 
@@ -91,19 +76,20 @@ def _answered(data: RetrievalData) -> list[Setting]:
     return [
         setting
         for setting in settings
-        if any(len(split_relevance(each, setting)[0]) for each in data.relevance)
+        if any(len(split_relevance(relevance, setting)[0]) for relevance in data.relevance)
     ]
 
 
 def _files(
-    case: Case, data: RetrievalData, scores: torch.Tensor, found: torch.Tensor, score: float
+    job: Job[RetrievalRecipe, RetrievalData, Backbone],
+    scores: torch.Tensor,
+    found: torch.Tensor,
+    score: float,
 ) -> dict[str, bytes]:
     """The first results of every query as a table, and of some as a picture."""
-    recipe = case.recipe
-    assert isinstance(recipe, RetrievalRecipe)
+    data, setting = job.data, job.recipe.setting
     words = [
-        marks(row, relevance, recipe.setting)
-        for row, relevance in zip(found, data.relevance, strict=True)
+        marks(row, relevance, setting) for row, relevance in zip(found, data.relevance, strict=True)
     ]
     rows = [
         (query, place + 1, position, f"{value:.5f}", word)
@@ -115,7 +101,7 @@ def _files(
     panel = [_panel_row(data, query, found[query].tolist(), words[query]) for query in _some(words)]
     return {
         "ranking.csv": csv_bytes(("query", "rank", "database", "cosine", "result"), rows),
-        "retrieval.png": retrieval_panel(case, panel, f"{recipe.setting} mAP {score:.4f}"),
+        "retrieval.png": retrieval_panel(job.case, panel, f"{setting} mAP {score:.4f}"),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,10 +18,9 @@ from bob.errors import BobError, TrainingDiverged
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
-from bob.training.memory import split_further
+from bob.training.memory import Parts
 from bob.training.optimiser import build_optimiser, build_schedule
-
-_EMIT_SECONDS = 0.5
+from bob.training.throttle import Throttle
 
 
 class Batches(Sized, Iterable[Batch], Protocol):
@@ -52,16 +51,21 @@ class Loop:
     criterion: nn.Module | None = None
     images_seen: int = 0
     train_seconds: float = 0.0
-    micro_batches: int = 1
-    _last_emit: float = field(default=0.0, init=False)
+    _throttle: Throttle = field(default_factory=Throttle, init=False)
 
     def __post_init__(self) -> None:
+        self._parts, self._scored_parts = Parts(self.fabric.device), Parts(self.fabric.device)
         optimiser = build_optimiser(self.model, self.recipe)
         self.schedule = build_schedule(optimiser, self.recipe, len(self.batches))
         wrapped: Any = self.fabric.setup(self.model, optimiser)
         self.runner, self.optimiser = wrapped
         self.mixup = _mixup(self.recipe, self.classes) if self.criterion is None else None
         self.loss = self.criterion or _cross_entropy(self.recipe, mixed=self.mixup is not None)
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts that an effective batch is split into."""
+        return self._parts.count
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch, counted from 0.
@@ -93,16 +97,11 @@ class Loop:
 
     def _update(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """One optimiser step over the effective batch, in as many parts as memory asks for."""
-        while True:
-            try:
-                loss = self._backward(images, targets)
-                break
-            except torch.OutOfMemoryError:
-                self.optimiser.zero_grad(set_to_none=True)
-                height, width = images.shape[-2:]
-                self.micro_batches = split_further(
-                    self.micro_batches, len(images), (height, width), self.fabric.device
-                )
+        loss = self._parts.run(
+            images,
+            lambda parts: self._backward(images, targets, parts),
+            undo=lambda: self.optimiser.zero_grad(set_to_none=True),
+        )
         if self.recipe.clip_grad is not None:
             # a gradient that is not finite is told by its loss, with more words
             self.fabric.clip_gradients(
@@ -115,25 +114,20 @@ class Loop:
         self.optimiser.zero_grad(set_to_none=True)
         return loss
 
-    def _backward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        if self.micro_batches == 1:
-            loss: torch.Tensor = self.loss(self.runner(images), targets)
-            self.fabric.backward(loss)
-            return loss.detach()
+    def _backward(
+        self, images: torch.Tensor, targets: torch.Tensor, parts: Sequence[slice]
+    ) -> torch.Tensor:
         total = torch.zeros((), device=images.device)
-        parts = min(self.micro_batches, len(images))
-        for part, truth in zip(images.chunk(parts), targets.chunk(parts), strict=True):
-            share = len(part) / len(images)
-            loss = self.loss(self.runner(part), truth) * share
+        for part in parts:
+            share = len(images[part]) / len(images)
+            loss: torch.Tensor = self.loss(self.runner(images[part]), targets[part]) * share
             self.fabric.backward(loss)
             total += loss.detach()
         return total
 
     def _report(self, epoch: int, step: int, steps: int, total: torch.Tensor) -> None:
-        now = time.perf_counter()
-        if now - self._last_emit < _EMIT_SECONDS:
+        if not self._throttle.due():
             return
-        self._last_emit = now
         self._check(float(total), epoch)
         self.emit(
             Progress(
@@ -153,11 +147,17 @@ class Loop:
     def predict(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
         """Logits ``(n, classes)``, float32 on the CPU, for normalised images ``(b, 3, s, s)``."""
         self.runner.eval()
-        device = self.fabric.device
         with torch.inference_mode():
-            return torch.cat(
-                [self.runner(part.to(device, non_blocking=True)).float().cpu() for part in batches]
-            )
+            return torch.cat([self._logits(images) for images in batches])
+
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        device = self.fabric.device
+        return self._scored_parts.run(
+            images,
+            lambda parts: torch.cat(
+                [self.runner(images[p].to(device, non_blocking=True)).float().cpu() for p in parts]
+            ),
+        )
 
 
 def _cross_entropy(recipe: FinetuneRecipe, *, mixed: bool) -> nn.Module:

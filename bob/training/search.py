@@ -76,7 +76,7 @@ def choose(
                 seconds=perf_counter() - start,
             )
         )
-    sound = [index for index, one in enumerate(trials) if not one.failure]
+    sound = [index for index, trial in enumerate(trials) if not trial.failure]
     if not sound:
         raise GridDiverged(_all_diverged(trials, group), trials=tuple(trials))
 
@@ -95,7 +95,7 @@ def _with(recipe: Recipe, setting: Mapping[str, float]) -> Recipe:
 
 def _all_diverged(trials: Sequence[Trial], group: str) -> str:
     where = f" of {group}" if group else ""
-    tried = "; ".join(one.label for one in trials)
+    tried = "; ".join(trial.label for trial in trials)
     return (
         f"Every setting of the grid{where} diverged: {tried}. The first: {trials[0].failure} Put "
         "lower learning rates into the grid."
@@ -139,38 +139,41 @@ def chosen_metrics(trials: Iterable[Trial]) -> dict[str, float]:
 
     Empty where a case made several choices.
     """
-    chosen = [one for one in trials if one.chosen]
+    chosen = [trial for trial in trials if trial.chosen]
     if len(chosen) != 1:
         return {}
     values = {**chosen[0].params, **chosen[0].metrics}
     return {f"grid_{name}": value for name, value in values.items()}
 
 
-def grid_remarks(grid: RateGrid, trials: Iterable[Trial]) -> tuple[str, ...]:
-    """What a reader should know of the choices."""
-    trials = tuple(trials)
-    lost = [one for one in trials if one.failure]
+def grid_remarks(grid: RateGrid | None, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """What a reader should know of the choices; nothing without a grid."""
+    if grid is None:
+        return ()
+    lost = [trial for trial in trials if trial.failure]
     remarks = [f"{len(lost)} of {len(trials)} settings of the grid diverged"] if lost else []
     edges = {min(grid.lr), max(grid.lr)} if len(grid.lr) > 2 else set()
-    chosen = sorted({one.params["lr"] for one in trials if one.chosen} & edges)
+    chosen = sorted({trial.params["lr"] for trial in trials if trial.chosen} & edges)
     if chosen:
-        rates = ", ".join(f"{one:g}" for one in chosen)
+        rates = ", ".join(f"{rate:g}" for rate in chosen)
         remarks.append(f"lr {rates} was chosen at the edge of the grid; widen the grid's lr")
     return tuple(remarks)
 
 
 def grid_files(trials: Sequence[Trial]) -> dict[str, bytes]:
-    """Every attempt as a table."""
+    """Every attempt as a table; nothing without attempts."""
+    if not trials:
+        return {}
     params = list(trials[0].params)
-    metrics = sorted({name for one in trials for name in one.metrics})
+    metrics = sorted({name for trial in trials for name in trial.metrics})
     rows = [
         (
-            one.group,
-            *(f"{one.params[name]:g}" for name in params),
-            *(one.metrics.get(name, "") for name in metrics),
-            int(one.chosen),
-            one.failure,
+            trial.group,
+            *(f"{trial.params[name]:g}" for name in params),
+            *(trial.metrics.get(name, "") for name in metrics),
+            int(trial.chosen),
+            trial.failure,
         )
-        for one in trials
+        for trial in trials
     ]
     return {"grid.csv": csv_bytes(("group", *params, *metrics, "chosen", "failure"), rows)}

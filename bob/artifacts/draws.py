@@ -1,24 +1,13 @@
-"""Scores over low-shot draws, whatever learnt from them."""
+"""Low-shot draws and their scores as files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
 
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import Draws, labels_digest
 from bob.tabular import csv_bytes
-
-
-def draw_metrics(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Mean over everything, and mean and standard deviation over the draws of each setting."""
-    means = {setting: fmean(values) for setting, values in scores.items()}
-    spreads = {
-        f"spread_{setting}": stdev(values) for setting, values in scores.items() if len(values) > 1
-    }
-    named = {f"top1_{setting}": value for setting, value in means.items()}
-    return {"top1": fmean(means.values()), **named, **spreads}
 
 
 def draw_files(
@@ -33,7 +22,7 @@ def draw_files(
     record = {
         "sha256": data.sha256,
         "labels": labels_digest(data.train.targets),
-        "draws": {name: [one.tolist() for one in many] for name, many in draws.items()},
+        "draws": {name: [rows.tolist() for rows in picks] for name, picks in draws.items()},
     }
     return {
         "low_shot.csv": csv_bytes(("setting", "draw", "images", "top1"), rows),

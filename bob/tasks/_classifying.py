@@ -1,0 +1,98 @@
+"""Training a classifier end to end, as ``finetune`` and ``low_shot_finetune`` do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bob.backbones import Backbone
+from bob.case import Trial
+from bob.datasets import ClassificationData
+from bob.job import Job
+from bob.metrics.classification import classification_metrics
+from bob.protocols.finetune import FinetuneRecipe
+from bob.protocols.grid import Grid
+from bob.training.classifier import Classifier
+from bob.training.data import ScoringBatches, train_batches
+from bob.training.loop import Loop
+from bob.training.search import choose, split_for_choice
+
+FinetuneJob = Job[FinetuneRecipe, ClassificationData, Backbone]
+
+
+def make_loop(job: FinetuneJob) -> Loop:
+    """The training of the job's backbone under a new head on its train split."""
+    return Loop(
+        model=Classifier(job.backbone, job.classes),
+        recipe=job.recipe,
+        fabric=job.fabric,
+        batches=train_batches(
+            job.data.train,
+            job.recipe,
+            job.backbone,
+            device=job.device,
+            workers=job.workers,
+            seed=job.seed,
+        ),
+        classes=job.classes,
+        emit=job.emit,
+    )
+
+
+def search(job: FinetuneJob, *, group: str = "") -> tuple[FinetuneJob, tuple[Trial, ...]]:
+    """The job under the best setting of its grid, and what was tried; as it is without a grid.
+
+    Args:
+        job: Its backbone is left as it is.
+        group: What the choice is for, where a case makes several.
+
+    Raises:
+        GridDiverged: No setting gave finite metrics.
+        BobError: No class has two images.
+    """
+    grid = job.recipe.grid
+    if grid is None:
+        return job, ()
+    recipe, trials = choose(
+        job.recipe,
+        grid,
+        lambda tried: held_out_scores(replace(job, recipe=tried), grid),
+        score="val_top1",
+        loss="val_loss",
+        group=group,
+        emit=job.emit,
+    )
+    return replace(job, recipe=recipe), trials
+
+
+def held_out_scores(job: FinetuneJob, grid: Grid) -> dict[str, float]:
+    """Train a copy of the backbone on a part of the train split and score it on the rest.
+
+    Args:
+        job: What to train, and under which recipe; its backbone is left as it is.
+        grid: Gives the share to hold out.
+
+    Returns:
+        ``val_top1`` and ``val_loss`` after the last epoch, and its ``train_loss``.
+
+    Raises:
+        TrainingDiverged: The loss is no longer finite.
+        BobError: No class has two images.
+    """
+    train = job.data.train
+    fit, rest = split_for_choice(train.targets, grid)
+    choice = train.part(rest)
+    part = replace(
+        job, data=replace(job.data, train=train.part(fit)), backbone=job.backbone.copied()
+    )
+    loop = make_loop(part)
+    values: dict[str, float] = {}
+    for epoch in range(job.recipe.epochs):
+        values = loop.epoch(epoch)
+    scores = classification_metrics(
+        loop.predict(ScoringBatches(choice, part.backbone, job.workers)), choice.targets
+    )
+    return {
+        "val_top1": scores["top1"],
+        "val_loss": scores["test_loss"],
+        "train_loss": values["train_loss"],
+    }
