@@ -24,9 +24,9 @@ from bob.datasets.subsets import shuffled
 from bob.features import FeatureSource
 from bob.heads.probe import fit_probe
 from bob.metrics.classification import top_k
+from bob.metrics.shift import logit, score_shift, shift_metrics
 from bob.plan import Plan, Selection
 from bob.protocols.linear_probe import ProbeRecipe
-from bob.tasks.ood import logit, score_shift, shift_metrics
 from bob.training.loop import make_fabric
 
 SIZES = (60, 120, 300, 600, 1200)
