@@ -11,6 +11,7 @@ from torch import nn
 from bob.backbones import Backbone
 from bob.detection.features import FeatureMaps
 from bob.detection.pyramid import simple_scales, uses_simple_neck
+from bob.detection.regions import RegionPool
 from bob.errors import BobError
 from bob.tasks.detection_recipe import DetectionRecipe
 
@@ -198,9 +199,11 @@ def _roi_heads(recipe: DetectionRecipe, names: Sequence[str], classes: int) -> A
     if recipe.masks:
         masks = {
             "mask_in_features": list(names),
-            "mask_pooler": _pooler(recipe, 14),
+            "mask_pooler": _pooler(recipe, recipe.mask_pool),
             "mask_head": LazyCall(MaskRCNNConvUpsampleHead)(
-                input_shape=ShapeSpec(channels=channels, width=14, height=14),
+                input_shape=ShapeSpec(
+                    channels=channels, width=recipe.mask_pool, height=recipe.mask_pool
+                ),
                 num_classes=classes,
                 conv_dims=[channels] * (recipe.mask_convs + 1),
                 conv_norm=recipe.head_norm,
@@ -209,12 +212,14 @@ def _roi_heads(recipe: DetectionRecipe, names: Sequence[str], classes: int) -> A
     return LazyCall(CascadeROIHeads)(
         num_classes=classes,
         batch_size_per_image=recipe.roi_batch,
-        positive_fraction=0.25,
+        positive_fraction=recipe.roi_positives,
         box_in_features=list(names),
-        box_pooler=_pooler(recipe, 7),
+        box_pooler=_pooler(recipe, recipe.box_pool),
         box_heads=[
             LazyCall(FastRCNNConvFCHead)(
-                input_shape=ShapeSpec(channels=channels, height=7, width=7),
+                input_shape=ShapeSpec(
+                    channels=channels, height=recipe.box_pool, width=recipe.box_pool
+                ),
                 conv_dims=[channels] * recipe.head_convs,
                 fc_dims=list(recipe.head_fcs),
                 conv_norm=recipe.head_norm,
@@ -245,15 +250,26 @@ def _roi_heads(recipe: DetectionRecipe, names: Sequence[str], classes: int) -> A
 
 def _pooler(recipe: DetectionRecipe, size: int) -> Any:
     from detectron2.config import LazyCall
-    from detectron2.modeling.poolers import ROIPooler
 
     finest = recipe.strides[0]
-    return LazyCall(ROIPooler)(
+    return LazyCall(region_pooler)(
         output_size=size,
         scales=[1.0 / stride for stride in recipe.strides],
-        sampling_ratio=0,
+        sampling_ratio=recipe.pool_samples,
         pooler_type="ROIAlignV2",
         # 224 pixels at stride 16 under the usual anchors of eight strides
         canonical_box_size=round(recipe.anchor_scale * 7 * finest),
         canonical_level=finest.bit_length() + 1,
     )
+
+
+def region_pooler(**arguments: Any) -> Any:
+    """detectron2's ``ROIPooler`` whose levels are pooled as under the other engine."""
+    from detectron2.modeling.poolers import ROIPooler
+
+    pooler = ROIPooler(**arguments)
+    pooler.level_poolers = nn.ModuleList(
+        RegionPool(arguments["output_size"], round(1 / scale), arguments["sampling_ratio"])
+        for scale in arguments["scales"]
+    )
+    return pooler

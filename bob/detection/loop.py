@@ -61,7 +61,9 @@ class DetectionLoop:
         maps.frozen, maps.norm_eval = recipe.frozen, recipe.norm_eval
         if recipe.frozen:
             maps.module.requires_grad_(False)
-        raw = torch.optim.AdamW(parameter_groups(detector, recipe), lr=recipe.lr)
+        # a gradient scaler would have a fused step undo its scale, after clipping
+        fused = fabric.strategy.precision.precision != "16-mixed"
+        raw = torch.optim.AdamW(parameter_groups(detector, recipe), lr=recipe.lr, fused=fused)
         wrapped: Any = fabric.setup(detector, raw)
         self.runner, self.optimiser = wrapped
         self.raw_optimiser = raw
