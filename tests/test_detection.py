@@ -93,7 +93,7 @@ def test_a_frozen_backbone_stays_as_it_is(
 def test_memory_back_off_keeps_the_effective_batch(
     catalog: Catalog, cases: dict[str, Case], data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = loop_of(catalog, data, smoke_recipe(cases, epochs=1))
+    loop = loop_of(catalog, data, smoke_recipe(cases, epochs=1, batch_size=8))
     forward = type(loop.detector).forward
     sizes: list[int] = []
 
