@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -123,6 +124,22 @@ def test_a_loss_that_is_not_finite_ends_the_case(
         next(loop.detector.parameters()).fill_(float("nan"))
     with pytest.raises((TrainingDiverged, AssertionError)):
         loop.run()
+
+
+def test_training_lets_pythons_collector_look_again(
+    catalog: Catalog, cases: dict[str, Case], data: Any
+) -> None:
+    seen: list[int] = []
+    loop = loop_of(catalog, data, smoke_recipe(cases, epochs=1))
+    loop.emit = lambda progress: seen.append(gc.get_freeze_count())
+    loop.run()
+    assert min(seen) > 100_000
+    assert gc.get_freeze_count() == 0
+    with torch.no_grad():
+        next(loop.detector.parameters()).fill_(float("nan"))
+    with pytest.raises((TrainingDiverged, AssertionError)):
+        loop.run()
+    assert gc.get_freeze_count() == 0
 
 
 def test_schedules() -> None:

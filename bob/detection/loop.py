@@ -18,7 +18,7 @@ from bob.detection.records import Detections, Target
 from bob.errors import TrainingDiverged
 from bob.tasks.detection_recipe import DetectionRecipe
 from bob.training.loop import Emit
-from bob.training.memory import split_further
+from bob.training.memory import settled_objects, split_further
 
 _EMIT_SECONDS = 0.5
 _SCORING_BATCH = 16
@@ -85,6 +85,11 @@ class DetectionLoop:
         self.detector.train()
         start = time.perf_counter()
         rate = rate_at(self.recipe, len(self.batches))
+        with settled_objects():
+            self._train(rate)
+        self.train_seconds = time.perf_counter() - start
+
+    def _train(self, rate: Callable[[int], float]) -> None:
         if self.recipe.engine == "detectron2":
             from bob.detection import detectron2_trainer
 
@@ -97,11 +102,7 @@ class DetectionLoop:
                 optimiser=self.raw_optimiser,
                 after=self._after,
             )
-        else:
-            self._train(rate)
-        self.train_seconds = time.perf_counter() - start
-
-    def _train(self, rate: Callable[[int], float]) -> None:
+            return
         schedule = torch.optim.lr_scheduler.LambdaLR(self.raw_optimiser, rate)
         for step, batch in enumerate(self.batches, start=1):
             self.update(batch)
