@@ -11,7 +11,7 @@ from bob.backbones import build_backbone
 from bob.case import Case
 from bob.catalog import Catalog, parse_backbone
 from bob.datasets.instances import Target
-from bob.detection.detectron2_model import model_config, timm_backbone
+from bob.detection.detectron2_model import model_config, region_pooler, timm_backbone
 from bob.detection.features import FeatureMaps
 from bob.detection.loop import parameter_groups
 from bob.errors import BobError
@@ -166,6 +166,24 @@ def test_boxes_are_pooled_as_224_pixels_at_stride_16(catalog: Catalog) -> None:
             pooler.canonical_level,
         )
         assert levels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@needs_detectron2
+@pytest.mark.parametrize("samples", [0, 1])
+def test_regions_are_pooled_as_by_its_own_pooler(samples: int) -> None:
+    from detectron2.modeling.poolers import ROIPooler
+    from detectron2.structures import Boxes
+
+    arguments: dict[str, Any] = {
+        "output_size": 7, "scales": [1 / 4, 1 / 8], "sampling_ratio": samples,
+        "pooler_type": "ROIAlignV2", "canonical_box_size": 32, "canonical_level": 3,
+    }  # fmt: skip
+    maps = [torch.randn(2, 5, side, side) for side in (16, 8)]
+    sides = torch.tensor([6.0, 20.0, 30.0, 50.0])
+    boxes = [Boxes(torch.stack([sides / 8, sides / 5, sides, sides * 1.2], dim=1))] * 2
+    expected = ROIPooler(**arguments)(maps, boxes)
+    found = region_pooler(**arguments)(maps, boxes)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @needs_detectron2

@@ -132,13 +132,33 @@ def test_what_gives_no_maps_is_told_so(catalog: Catalog, cases: dict[str, Case])
         Pyramid(maps, smoke_recipe(cases, strides=(2, 4, 8)))
     vit = FeatureMaps(micro(catalog, "vit"), image_size=(64, 64))
     with pytest.raises(BobError, match=r"levels of stride 1 to 16; the recipe asks for 8, 16, 32"):
-        Pyramid(vit, smoke_recipe(cases, strides=(8, 16, 32)))
+        Pyramid(vit, smoke_recipe(cases, strides=(8, 16, 32), neck="simple"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pyramid_levels(catalog: Catalog, cases: dict[str, Case], family: str) -> None:
     maps = FeatureMaps(micro(catalog, family), image_size=(64, 64))
-    levels = Pyramid(maps, smoke_recipe(cases))(torch.randn(2, 3, 64, 64))
+    recipe = smoke_recipe(cases, strides=(4, 8, 16), neck="auto")
+    levels = Pyramid(maps, recipe)(torch.randn(2, 3, 64, 64))
     assert {name: tuple(level.shape) for name, level in levels.items()} == {
         "s4": (2, 32, 16, 16), "s8": (2, 32, 8, 8), "s16": (2, 32, 4, 4), "extra": (2, 32, 2, 2),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stages_behind_the_coarsest_map_do_not_run(catalog: Catalog, family: str) -> None:
+    whole = FeatureMaps(micro(catalog, family), image_size=(64, 64)).eval()
+    part = FeatureMaps(micro(catalog, family), image_size=(64, 64), coarsest=4).eval()
+    assert part.strides == tuple(stride for stride in whole.strides if stride <= 4)
+    assert part.plain == whole.plain == (family == "vit")
+    ran: list[str] = []
+    for name, module in part.module.named_modules():
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected, found = whole(images), part(images)
+    for one, other in zip(expected, found, strict=False):
+        torch.testing.assert_close(one, other)
+    behind = {"swin": "layers.1.", "convnext": "stages.3.", "resnet": "layer2."}.get(family)
+    assert ran
+    assert behind is None or not any(name.startswith(behind) for name in ran)

@@ -28,9 +28,9 @@ GOLDEN = {
     "retrieval": "9db5c8ce284e",
     "ood": "517a5f10148e",
     "eval_released": "f655277d1d05",
-    "detection": "2e49794563fd",
-    "detection_frozen": "6b019c65dab6",
-    "ood_detection": "00e907ff66ab",
+    "detection": "4a209bea7d97",
+    "detection_frozen": "dc0f617bb8c4",
+    "ood_detection": "69dfdba4ae29",
 }
 """Each protocol with its recipe's defaults. A value that changes means that recorded runs and
 references of that protocol no longer match: if that is meant, raise its version and measure them

@@ -146,8 +146,7 @@ def test_every_smoke_case_ships_a_comparable_reference(catalog: Catalog) -> None
         stored = store.find(case)
         assert stored is not None, f"{case.task} {case.name} has no reference"
         assert stored[0].protocol == case.protocol
-        seeds = 5 if "detection" in case.task else 8
-        assert len(stored[0].values) >= (seeds if case.seeded else 1)
+        assert len(stored[0].values) >= (8 if case.seeded else 1)
         assert stored[0].origin == "measured"
     every = [
         case for engine in ENGINES for case in Plan(catalog, Selection(engine=engine)).all_cases()

@@ -11,6 +11,7 @@ from torch import nn
 from bob.backbones import Backbone
 from bob.detection.features import FeatureMaps
 from bob.detection.pyramid import simple_scales, uses_simple_neck
+from bob.detection.regions import RegionPool
 from bob.errors import BobError
 from bob.protocols.detection import DetectionRecipe
 
@@ -62,21 +63,6 @@ def simple_pyramid(**arguments: Any) -> Any:
             return max(int(self._size_divisibility), int(self.net.size_divisibility))
 
     return Padded(**arguments)
-
-
-def precise_pooler(**arguments: Any) -> Any:
-    """detectron2's ``ROIPooler`` on maps in float32.
-
-    It brings boxes to the type of the maps, and bfloat16 knows a coordinate above 1024 to 8 pixels
-    only.
-    """
-    from detectron2.modeling.poolers import ROIPooler
-
-    class Precise(ROIPooler):  # type: ignore[misc, unused-ignore]
-        def forward(self, x: list[torch.Tensor], box_lists: list[Any]) -> Any:
-            return super().forward([level.float() for level in x], box_lists)
-
-    return Precise(**arguments)
 
 
 def precise_mask_head(**arguments: Any) -> Any:
@@ -223,9 +209,11 @@ def _roi_heads(recipe: DetectionRecipe, names: Sequence[str], classes: int) -> A
     if recipe.masks:
         masks = {
             "mask_in_features": list(names),
-            "mask_pooler": _pooler(recipe, 14),
+            "mask_pooler": _pooler(recipe, recipe.mask_pool),
             "mask_head": LazyCall(precise_mask_head)(
-                input_shape=ShapeSpec(channels=channels, width=14, height=14),
+                input_shape=ShapeSpec(
+                    channels=channels, width=recipe.mask_pool, height=recipe.mask_pool
+                ),
                 num_classes=classes,
                 conv_dims=[channels] * (recipe.mask_convs + 1),
                 conv_norm=recipe.head_norm,
@@ -234,12 +222,14 @@ def _roi_heads(recipe: DetectionRecipe, names: Sequence[str], classes: int) -> A
     return LazyCall(CascadeROIHeads)(
         num_classes=classes,
         batch_size_per_image=recipe.roi_batch,
-        positive_fraction=0.25,
+        positive_fraction=recipe.roi_positives,
         box_in_features=list(names),
-        box_pooler=_pooler(recipe, 7),
+        box_pooler=_pooler(recipe, recipe.box_pool),
         box_heads=[
             LazyCall(FastRCNNConvFCHead)(
-                input_shape=ShapeSpec(channels=channels, height=7, width=7),
+                input_shape=ShapeSpec(
+                    channels=channels, height=recipe.box_pool, width=recipe.box_pool
+                ),
                 conv_dims=[channels] * recipe.head_convs,
                 fc_dims=list(recipe.head_fcs),
                 conv_norm=recipe.head_norm,
@@ -272,12 +262,32 @@ def _pooler(recipe: DetectionRecipe, size: int) -> Any:
     from detectron2.config import LazyCall
 
     finest = recipe.strides[0]
-    return LazyCall(precise_pooler)(
+    return LazyCall(region_pooler)(
         output_size=size,
         scales=[1.0 / stride for stride in recipe.strides],
-        sampling_ratio=0,
+        sampling_ratio=recipe.pool_samples,
         pooler_type="ROIAlignV2",
         # 224 pixels at stride 16 under the usual anchors of eight strides
         canonical_box_size=round(recipe.anchor_scale * 7 * finest),
         canonical_level=finest.bit_length() + 1,
     )
+
+
+def region_pooler(**arguments: Any) -> Any:
+    """detectron2's ``ROIPooler`` on maps in float32, pooled as under the other engine.
+
+    detectron2 brings boxes to the type of the maps, and bfloat16 knows a coordinate above 1024 to 8
+    pixels only.
+    """
+    from detectron2.modeling.poolers import ROIPooler
+
+    class Precise(ROIPooler):  # type: ignore[misc, unused-ignore]
+        def forward(self, x: list[torch.Tensor], box_lists: list[Any]) -> Any:
+            return super().forward([level.float() for level in x], box_lists)
+
+    pooler = Precise(**arguments)
+    pooler.level_poolers = nn.ModuleList(
+        RegionPool(arguments["output_size"], round(1 / scale), arguments["sampling_ratio"])
+        for scale in arguments["scales"]
+    )
+    return pooler

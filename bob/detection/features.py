@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -26,11 +27,13 @@ class FeatureMaps(nn.Module):
         global_every: Every so-manieth block of it attends globally.
         tile_positions: Whether its position embeddings are repeated rather than interpolated to
             the larger grid.
+        coarsest: Stride of the coarsest map that is wanted of a hierarchical backbone; stages
+            behind it do not run.
 
     Attributes:
         strides: Pixels per map cell, ascending; one entry a map.
         channels: Of each map.
-        plain: Whether there are maps of one stride only.
+        plain: Whether the backbone has maps of one stride only.
         frozen: Whether the backbone stays in evaluation mode while the rest trains.
         norm_eval: Whether its batch norms do.
 
@@ -46,6 +49,7 @@ class FeatureMaps(nn.Module):
         window: int = 0,
         global_every: int = 3,
         tile_positions: bool = False,
+        coarsest: int | None = None,
     ) -> None:
         super().__init__()
         self.key = backbone.key
@@ -67,16 +71,21 @@ class FeatureMaps(nn.Module):
         if tile_positions and own is not None:
             _tile(self.module, own)
         probe = image_size or (4 * 64, 4 * 64)
-        self.indices: list[int] | None = None
+        self.chosen: dict[str, Any] = {}
         self.blocks: list[WindowedBlock] = []
         maps = self._probe(probe)
         found: dict[int, int] = {}
         for index, one in enumerate(maps):
             found[round(probe[-1] / one.shape[-1])] = index
-        self.strides = tuple(sorted(found))
-        self.indices = [found[stride] for stride in self.strides]
-        self.channels = tuple(int(maps[index].shape[1]) for index in self.indices)
-        self.plain = len(self.strides) == 1
+        self.plain = len(found) == 1
+        finest = min(found)
+        limit = max(found) if coarsest is None or self.plain else max(coarsest, finest)
+        self.strides = tuple(stride for stride in sorted(found) if stride <= limit)
+        indices = [found[stride] for stride in self.strides]
+        self.channels = tuple(int(maps[index].shape[1]) for index in indices)
+        self.chosen["indices"] = indices
+        if len(self.strides) < len(found) and _stops_early(self.module):
+            self.chosen["stop_early"] = True
         if self.plain:
             self.blocks = windowed(self.module, window, global_every)
 
@@ -89,6 +98,7 @@ class FeatureMaps(nn.Module):
             window=recipe.window,
             global_every=recipe.global_every,
             tile_positions=recipe.tile_positions,
+            coarsest=None if recipe.neck == "simple" else recipe.strides[-1],
         )
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -97,10 +107,9 @@ class FeatureMaps(nn.Module):
             stride = self.strides[0]
             for block in self.blocks:
                 block.grid = (images.shape[-2] // stride, images.shape[-1] // stride)
-        extra = {"indices": self.indices} if self.indices is not None else {}
         module: Any = self.module
         maps: list[torch.Tensor] = module.forward_intermediates(
-            images, output_fmt="NCHW", intermediates_only=True, **extra
+            images, output_fmt="NCHW", intermediates_only=True, **self.chosen
         )
         return maps
 
@@ -155,6 +164,10 @@ class FeatureMaps(nn.Module):
             f"pixels: {type(error).__name__}: {error}. Choose another image_size in the recipe.",
             kind="backbone",
         )
+
+
+def _stops_early(module: Any) -> bool:
+    return "stop_early" in inspect.signature(module.forward_intermediates).parameters
 
 
 def _fit(module: nn.Module, image_size: tuple[int, int] | None) -> None:

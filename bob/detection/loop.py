@@ -19,7 +19,7 @@ from bob.detection.data import Batch, TrainBatches, scoring_batches
 from bob.detection.records import Detections
 from bob.errors import TrainingDiverged
 from bob.protocols.detection import DetectionRecipe
-from bob.training.memory import Parts
+from bob.training.memory import Parts, settled_objects
 from bob.training.throttle import Throttle
 
 _SCORING_BATCH = 16
@@ -61,7 +61,9 @@ class DetectionLoop:
         maps.frozen, maps.norm_eval = recipe.frozen, recipe.norm_eval
         if recipe.frozen:
             maps.module.requires_grad_(False)
-        raw = torch.optim.AdamW(parameter_groups(detector, recipe), lr=recipe.lr)
+        # a gradient scaler would have a fused step undo its scale, after clipping
+        fused = fabric.strategy.precision.precision != "16-mixed"
+        raw = torch.optim.AdamW(parameter_groups(detector, recipe), lr=recipe.lr, fused=fused)
         wrapped: Any = fabric.setup(detector, raw)
         self.runner, self.optimiser = wrapped
         self.raw_optimiser = raw
@@ -88,6 +90,11 @@ class DetectionLoop:
         self.detector.train()
         start = time.perf_counter()
         rate = rate_at(self.recipe, len(self.batches))
+        with settled_objects():
+            self._train(rate)
+        self.train_seconds = time.perf_counter() - start
+
+    def _train(self, rate: Callable[[int], float]) -> None:
         if self.recipe.engine == "detectron2":
             from bob.detection import detectron2_trainer
 
@@ -100,11 +107,7 @@ class DetectionLoop:
                 optimiser=self.raw_optimiser,
                 after=self._after,
             )
-        else:
-            self._train(rate)
-        self.train_seconds = time.perf_counter() - start
-
-    def _train(self, rate: Callable[[int], float]) -> None:
+            return
         schedule = torch.optim.lr_scheduler.LambdaLR(self.raw_optimiser, rate)
         for step, batch in enumerate(self.batches, start=1):
             self.update(batch)

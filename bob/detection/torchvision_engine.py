@@ -11,12 +11,11 @@ from torch.nn import functional
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import MultiScaleRoIAlign
 
 from bob.backbones import Backbone
 from bob.datasets.instances import Target
@@ -24,6 +23,7 @@ from bob.detection.features import FeatureMaps
 from bob.detection.masks import encode
 from bob.detection.pyramid import Pyramid
 from bob.detection.records import Detections
+from bob.detection.regions import PyramidPool
 from bob.protocols.detection import DetectionRecipe
 
 _Norm = Callable[..., nn.Module] | None
@@ -110,15 +110,6 @@ class _ProposalHead(RPNHead):
         return [one.float() for one in scores], [one.float() for one in offsets]
 
 
-class _Predictor(FastRCNNPredictor):
-    """Class scores and box offsets in float32."""
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Region features ``(n, width)`` to scores and offsets."""
-        scores, offsets = super().forward(x)
-        return scores.float(), offsets.float()
-
-
 def build(backbone: Backbone, recipe: DetectionRecipe, classes: int) -> TorchvisionDetector:
     """The detector of a recipe.
 
@@ -134,15 +125,14 @@ def _assemble(pyramid: Pyramid, recipe: DetectionRecipe, classes: int) -> Any:
     channels, strides = recipe.channels, recipe.strides
     sides = tuple((recipe.anchor_scale * stride,) for stride in (*strides, strides[-1] * 2))
     norm = _NORMS[recipe.head_norm]
-    finest = strides[0]
 
-    def pool(size: int) -> MultiScaleRoIAlign:
-        return MultiScaleRoIAlign(
-            list(pyramid.names),
-            size,
-            sampling_ratio=2,
-            canonical_scale=round(recipe.anchor_scale * finest),
-            canonical_level=finest.bit_length() - 1,
+    def pool(size: int) -> PyramidPool:
+        return PyramidPool(
+            pyramid.names,
+            strides,
+            size=size,
+            samples=recipe.pool_samples,
+            side=recipe.anchor_scale * strides[0],
         )
 
     parts: dict[str, Any] = {
@@ -154,24 +144,48 @@ def _assemble(pyramid: Pyramid, recipe: DetectionRecipe, classes: int) -> Any:
         "rpn_post_nms_top_n_train": recipe.rpn_proposals[0],
         "rpn_post_nms_top_n_test": recipe.rpn_proposals[1],
         "rpn_batch_size_per_image": recipe.rpn_batch,
-        "box_roi_pool": pool(7),
+        "box_roi_pool": pool(recipe.box_pool),
         "box_head": FastRCNNConvFCHead(
-            (channels, 7, 7), [channels] * recipe.head_convs, list(recipe.head_fcs), norm
+            (channels, recipe.box_pool, recipe.box_pool),
+            [channels] * recipe.head_convs,
+            list(recipe.head_fcs),
+            norm,
         ),
-        "box_predictor": _Predictor(recipe.head_fcs[-1], classes + 1),
+        "box_predictor": BoxPredictor(recipe.head_fcs[-1], classes + 1),
         "box_score_thresh": recipe.score_threshold,
         "box_nms_thresh": recipe.nms,
         "box_detections_per_img": recipe.max_detections,
         "box_batch_size_per_image": recipe.roi_batch,
+        "box_positive_fraction": recipe.roi_positives,
     }
     if not recipe.masks:
         return FasterRCNN(**parts)
     return MaskRCNN(
         **parts,
-        mask_roi_pool=pool(14),
+        mask_roi_pool=pool(recipe.mask_pool),
         mask_head=MaskRCNNHeads(channels, [channels] * recipe.mask_convs, 1, norm),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes + 1),
     )
+
+
+class BoxPredictor(nn.Module):
+    """Scores of every class and one box for all of them, as under detectron2.
+
+    torchvision's own has a box a class, each learnt from that class's objects alone.
+
+    Args:
+        width: Channels of the box head.
+        classes: Classes, the background counted.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.scores, self.deltas = nn.Linear(width, classes), nn.Linear(width, 4)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(n, width)`` to scores ``(n, classes)`` and boxes ``(n, 4 * classes)``, in float32."""
+        return self.scores(features).float(), self.deltas(features).float().repeat(1, self.classes)
 
 
 def _target_dict(target: Target) -> dict[str, torch.Tensor]:

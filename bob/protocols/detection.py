@@ -64,6 +64,10 @@ class DetectionRecipe(Searchable):
         rpn_candidates: Proposals per level before suppression, in training and testing.
         rpn_proposals: Proposals per image after it, in training and testing.
         roi_batch: Proposals per image in the loss.
+        roi_positives: Share of them that may be positive.
+        box_pool: Cells along each side of a region pooled for the box head.
+        mask_pool: The same for the mask head, whose masks are twice as wide.
+        pool_samples: Samples along each side of such a cell; 0 for as many as it spans map cells.
         head_convs: Convolutions of the box head.
         head_fcs: Widths of its fully connected layers.
         mask_convs: Convolutions of the mask head.
@@ -113,6 +117,10 @@ class DetectionRecipe(Searchable):
     rpn_candidates: tuple[int, int] = (2000, 1000)
     rpn_proposals: tuple[int, int] = (1000, 1000)
     roi_batch: int = Field(default=512, ge=2)
+    roi_positives: float = Field(default=0.25, gt=0, le=1)
+    box_pool: int = Field(default=7, ge=1)
+    mask_pool: int = Field(default=14, ge=1)
+    pool_samples: int = Field(default=0, ge=0)
     head_convs: int = Field(default=4, ge=0)
     head_fcs: tuple[int, ...] = Field(default=(1024,), min_length=1)
     mask_convs: int = Field(default=4, ge=1)
