@@ -77,6 +77,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("case", cases, ids=[case.name for case in cases])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the test functions with the cheapest cases first, so that verdicts come early.
+
+    Tests that are named one by one run in the order they are named in.
+    """
+    cases = {item: case for item in items if (case := _case_of(item)) is not None}
+    if not cases or any("::" in str(argument) for argument in config.args):
+        return
+    from bob.cost.order import cheapest_first
+
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in cases:
+        groups.setdefault(item.nodeid.split("[", 1)[0], []).append(item)
+    order = cheapest_first(
+        {name: [cases[item] for item in group] for name, group in groups.items()}
+    )
+    rest = [item for item in items if item not in cases]
+    items[:] = [*rest, *(item for name in order for item in groups[name])]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Open the record and submit the selected cases before the first test."""

@@ -203,3 +203,29 @@ def test_suites_run_from_another_folder(
     assert "--pyargs 'suites.test_finetune::test_finetune[models:make-digits]'" in repeat
     assert "--backbone models:make" in repeat
     assert "1 failed, 12 skipped" in done.stdout.splitlines()[-1]
+
+
+def test_cheap_cases_run_before_dear_ones(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_suite="""
+        import pytest
+
+        @pytest.mark.finetune
+        def test_dear(case, battle):
+            battle(case)
+
+        def test_of_something_else():
+            pass
+
+        @pytest.mark.knn
+        def test_cheap(case, battle):
+            battle(case)
+        """
+    )
+    given = ("--collect-only", "-q", "--scale", "smoke", "--backbone", "resnet_micro_random")
+    collected = [line for line in project.runpytest(*given).outlines if "::" in line]
+    names = [line.split("::")[1].split("[")[0] for line in collected]
+    assert names == ["test_of_something_else", "test_cheap", "test_dear"]
+    named = [f"test_suite.py::{name}" for name in ("test_dear", "test_cheap")]
+    collected = [line for line in project.runpytest(*given, *named).outlines if "::" in line]
+    assert [line.split("::")[1].split("[")[0] for line in collected] == ["test_dear", "test_cheap"]
