@@ -185,6 +185,9 @@ class Outcomes:
         square_sums: Sum of the squares of all classes' probabilities, ``(n,)`` float32, which
             the Brier score needs.
         class_names: One name per class.
+        temperature: What logits are divided by to be calibrated, fitted on held-out train images;
+            none where nothing was held out.
+        scaled_confidences: Probability of the predicted class behind it, ``(n,)`` float32.
     """
 
     targets: NDArray[np.int64]
@@ -193,6 +196,8 @@ class Outcomes:
     top_probabilities: NDArray[np.float32]
     square_sums: NDArray[np.float32]
     class_names: tuple[str, ...]
+    temperature: float | None = None
+    scaled_confidences: NDArray[np.float32] | None = None
 
     @property
     def predictions(self) -> NDArray[np.int32]:

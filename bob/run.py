@@ -87,6 +87,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         from bob.backbones.factory_code import factory_fingerprint
         from bob.datasets import load_dataset
         from bob.job import Job, TaskOutput
+        from bob.metrics.calibration import calibration_metrics
         from bob.training import environment
         from bob.training.loop import make_fabric
 
@@ -127,10 +128,11 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     )
     output: TaskOutput = runner(job)
     precision = str(fabric.strategy.precision.precision)
+    calibration = calibration_metrics(output.outcomes) if output.outcomes is not None else {}
     return Result(
         case=case,
         run_key=key,
-        metrics=dict(output.metrics),
+        metrics={**calibration, **output.metrics},
         history=output.history,
         outcomes=output.outcomes,
         queries=output.queries,

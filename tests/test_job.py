@@ -19,7 +19,7 @@ from bob.catalog import Catalog
 from bob.datasets import load_dataset
 from bob.errors import BobError
 from bob.objects import import_object
-from bob.protocols import PROTOCOLS, Judged, ProtocolSpec, Recipe
+from bob.protocols import PROTOCOLS, Judged, ProtocolSpec, Recipe, Work
 from bob.protocols.detection import DetectionRecipe
 from bob.protocols.finetune import FinetuneRecipe
 from bob.protocols.grid import Grid
@@ -97,7 +97,8 @@ FOREIGN = ProtocolSpec(
     name="foreign",
     runner="somewhere:run",
     recipe=Foreign,  # type: ignore[arg-type]
-    judged=(Judged("top1", "angular"),),
+    judged=(Judged("top1", "proportion"),),
+    work=lambda recipe, sizes: Work(side=32),
     description="of another package",
 )
 

@@ -33,8 +33,8 @@ FLOORS = (
     # parts that need torch
     ("backbones", "datasets"),
     ("job",),
-    ("retrieval", "training"),
-    ("detection", "features", "heads", "metrics"),
+    ("metrics", "retrieval", "training"),
+    ("detection", "features", "heads"),
     ("artifacts",),
     ("tasks",),
     ("run",),

@@ -14,7 +14,8 @@ from bob.errors import BobError
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
 from bob.references.files import BUILTIN, ReferenceStore
-from bob.references.judge import EXTRA_SEEDS, Gate
+from bob.references.gate import EXTRA_SEEDS
+from bob.references.judge import Gate
 from bob.run import run_case
 
 _GUESS, _DETECTION_GUESS = 10.0, 60.0

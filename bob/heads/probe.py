@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from bob.datasets.subsets import held_out
 from bob.heads.logistic import LinearHead, fit, fit_path
+from bob.metrics.calibration import fit_temperature
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,15 @@ class Probe:
         c: The chosen value.
         path: Every value of the grid, ascending; empty when nothing could be held out.
         train_loss: Cross-entropy of the head on the train split.
+        temperature: What makes the held-out part most likely under the chosen value; none when
+            nothing could be held out.
     """
 
     head: LinearHead
     c: float
     path: tuple[PathPoint, ...]
     train_loss: float
+    temperature: float | None = None
 
     @property
     def at_edge(self) -> bool:
@@ -118,6 +122,10 @@ def fit_probe(
         best = near[(len(near) - 1) // 2]
     else:
         best = sorted(values)[len(values) // 2]
-    head = fit(features, on_device, classes=classes, c=best, init=heads.get(best))
+    chosen = heads.get(best)
+    temperature = None
+    if chosen is not None:
+        temperature = fit_temperature(chosen.logits(features[choose_rows]), targets[choose_rows])
+    head = fit(features, on_device, classes=classes, c=best, init=chosen)
     loss = float(functional.cross_entropy(head.logits(features), on_device))
-    return Probe(head=head, c=best, path=tuple(points), train_loss=loss)
+    return Probe(head=head, c=best, path=tuple(points), train_loss=loss, temperature=temperature)

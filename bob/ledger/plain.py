@@ -95,6 +95,7 @@ def result_to_plain(result: Result) -> dict[str, Any]:
         "test_size": result.test_size,
         "failure": asdict(result.failure) if result.failure else None,
         "class_names": list(result.outcomes.class_names) if result.outcomes else None,
+        "temperature": result.outcomes.temperature if result.outcomes else None,
     }
 
 
@@ -107,7 +108,7 @@ def result_from_plain(
         run_key=plain["run_key"],
         metrics=_numbers(plain["metrics"]),
         history=tuple(_numbers(values) for values in plain["history"]),
-        outcomes=_outcomes(plain["class_names"], arrays),
+        outcomes=_outcomes(plain["class_names"], plain["temperature"], arrays),
         queries=_queries(arrays),
         timings=_numbers(plain["timings"]),
         peak_memory_mb=float(plain["peak_memory_mb"]),
@@ -178,10 +179,14 @@ def _floats(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: float(value) if value in special else value for key, value in entry.items()}
 
 
-def _outcomes(class_names: list[str] | None, arrays: Arrays) -> Outcomes | None:
+def _outcomes(
+    class_names: list[str] | None, temperature: float | None, arrays: Arrays
+) -> Outcomes | None:
     if class_names is None:
         return None
-    return Outcomes(class_names=tuple(class_names), **_fields(Outcomes, arrays))
+    return Outcomes(
+        class_names=tuple(class_names), temperature=temperature, **_fields(Outcomes, arrays)
+    )
 
 
 def _queries(arrays: Arrays) -> QueryOutcomes | None:
@@ -189,8 +194,9 @@ def _queries(arrays: Arrays) -> QueryOutcomes | None:
 
 
 def _fields(kind: type, arrays: Arrays) -> dict[str, Any]:
-    names = [field.name for field in fields(kind) if field.name != "class_names"]
-    absent = [name for name in names if name not in arrays]
+    names = [field.name for field in fields(kind) if "NDArray" in str(field.type)]
+    optional = {field.name for field in fields(kind) if field.default is None}
+    absent = [name for name in names if name not in arrays and name not in optional]
     if absent:
         raise BobError(f"arrays.npz lacks {', '.join(absent)}")
-    return {name: arrays[name] for name in names}
+    return {name: arrays[name] for name in names if name in arrays}

@@ -45,13 +45,20 @@ def classification_metrics(logits: torch.Tensor, targets: torch.Tensor) -> dict[
     }
 
 
-def outcomes(logits: torch.Tensor, targets: torch.Tensor, class_names: Sequence[str]) -> Outcomes:
+def outcomes(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    class_names: Sequence[str],
+    *,
+    temperature: float | None = None,
+) -> Outcomes:
     """Per-sample outcomes.
 
     Args:
         logits: ``(n, classes)`` on the CPU, or logarithms of probabilities.
         targets: ``(n,)``.
         class_names: One name per class.
+        temperature: Fitted on held-out train images, where there were any.
     """
     logarithms = logits.double().log_softmax(dim=1)
     probabilities = logarithms.exp()
@@ -65,4 +72,10 @@ def outcomes(logits: torch.Tensor, targets: torch.Tensor, class_names: Sequence[
         top_probabilities=probabilities.gather(1, order).float().numpy(),
         square_sums=probabilities.square().sum(dim=1).float().numpy(),
         class_names=tuple(class_names),
+        temperature=temperature,
+        scaled_confidences=(
+            (logits.double() / temperature).softmax(dim=1).amax(dim=1).float().numpy()
+            if temperature is not None
+            else None
+        ),
     )

@@ -8,6 +8,7 @@ from bob.backbones import Backbone
 from bob.case import Trial
 from bob.datasets import ClassificationData
 from bob.job import Job
+from bob.metrics.calibration import fit_temperature
 from bob.metrics.classification import classification_metrics
 from bob.protocols.finetune import FinetuneRecipe
 from bob.protocols.grid import Grid
@@ -72,7 +73,8 @@ def held_out_scores(job: FinetuneJob, grid: Grid) -> dict[str, float]:
         grid: Gives the share to hold out.
 
     Returns:
-        ``val_top1`` and ``val_loss`` after the last epoch, and its ``train_loss``.
+        ``val_top1``, ``val_loss`` and ``val_temperature`` after the last epoch, and its
+        ``train_loss``.
 
     Raises:
         TrainingDiverged: The loss is no longer finite.
@@ -88,10 +90,11 @@ def held_out_scores(job: FinetuneJob, grid: Grid) -> dict[str, float]:
     values: dict[str, float] = {}
     for epoch in range(job.recipe.epochs):
         values = loop.epoch(epoch)
-    scores = classification_metrics(
-        loop.predict(ScoringBatches(choice, part.backbone, job.workers)), choice.targets
-    )
+    logits = loop.predict(ScoringBatches(choice, part.backbone, job.workers))
+    scores = classification_metrics(logits, choice.targets)
+    temperature = fit_temperature(logits, choice.targets)
     return {
+        **({"val_temperature": temperature} if temperature is not None else {}),
         "val_top1": scores["top1"],
         "val_loss": scores["test_loss"],
         "train_loss": values["train_loss"],

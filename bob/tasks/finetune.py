@@ -62,7 +62,12 @@ def run(job: FinetuneJob) -> TaskOutput:
     return TaskOutput(
         metrics=metrics,
         history=trained.history,
-        outcomes=outcomes(trained.logits, data.test.targets, data.class_names),
+        outcomes=outcomes(
+            trained.logits,
+            data.test.targets,
+            data.class_names,
+            temperature=chosen_metrics(trials).get("grid_val_temperature"),
+        ),
         timings={
             **({"search": searched} if trials else {}),
             "train": loop.train_seconds,

@@ -31,7 +31,9 @@ def run(job: Job[ProbeRecipe, ClassificationData, Backbone]) -> TaskOutput:
     logits = probe.head.logits(test.to(job.device)).float().cpu()
     return source.output(
         metrics={**classification_metrics(logits, data.test.targets), **probe.metrics},
-        outcomes=outcomes(logits, data.test.targets, data.class_names),
+        outcomes=outcomes(
+            logits, data.test.targets, data.class_names, temperature=probe.temperature
+        ),
         files=path_files(job.case, probe),
         remarks=probe.remarks,
     )

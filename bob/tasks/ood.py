@@ -46,7 +46,9 @@ def run(job: Job[ProbeRecipe, ShiftData, Backbone]) -> TaskOutput:
             **probe.metrics,
             **shift_metrics(scores, own["top1"], len(data.test), case.dataset.baseline),
         },
-        outcomes=outcomes(logits, data.test.targets, data.class_names),
+        outcomes=outcomes(
+            logits, data.test.targets, data.class_names, temperature=probe.temperature
+        ),
         files={**path_files(case, probe), **shift_files(case, scores)},
         remarks=probe.remarks,
     )
