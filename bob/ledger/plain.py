@@ -108,7 +108,7 @@ def result_from_plain(
         run_key=plain["run_key"],
         metrics=_numbers(plain["metrics"]),
         history=tuple(_numbers(values) for values in plain["history"]),
-        outcomes=_outcomes(plain["class_names"], plain["temperature"], arrays),
+        outcomes=_outcomes(plain["class_names"], plain.get("temperature"), arrays),
         queries=_queries(arrays),
         timings=_numbers(plain["timings"]),
         peak_memory_mb=float(plain["peak_memory_mb"]),
