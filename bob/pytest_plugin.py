@@ -154,6 +154,10 @@ def pytest_terminal_summary(
 ) -> None:
     """Print the table, written references and what was not recorded."""
     bob = config.stash.get(_SESSION, None)
+    if bob is not None and PROTOCOLS.problems:
+        terminalreporter.section("protocols left out")
+        for problem in PROTOCOLS.problems:
+            terminalreporter.write_line(problem)
     if bob is None or not bob.started:
         return
     terminalreporter.ensure_newline()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bob.case import Case, Context, Status
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
-from bob.options import given_arguments, read_options
+from bob.options import read_options, repeated_words
 from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
@@ -107,7 +107,7 @@ class BobSession:
                 runs=lambda case: self._runs(case, store),
                 kept=Shelf(self.options.references, features).kept,
             )
-        executor = make_executor(self.options.executor)
+        executor = make_executor(self.options.executor, self.options.executor_options)
         tracker = Tracker(
             resolve_store(self.config.rootpath, self.options.tracking_uri),
             self.options.scale,
@@ -158,15 +158,8 @@ class BobSession:
         """Why a case failed, in a few lines."""
         from bob.report.text import failure_message, repeat_command
 
-        arguments = given_arguments(self.config)
-        command = repeat_command(
-            node,
-            arguments,
-            backbones=self.options.backbones,
-            catalogs=self.config.getoption("bob_catalog") or (),
-            datasets=self.options.datasets,
-            grid=self.options.grid,
-        )
+        words = repeated_words(self.config)
+        command = repeat_command(node, words, backbones=self.options.backbones)
         return failure_message(evaluation, store=self.tracker.store.uri, repeat=command)
 
     def remarks(self, evaluation: Evaluation) -> list[str]:

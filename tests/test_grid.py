@@ -414,5 +414,5 @@ def test_pytest_collects_the_grid(project: pytest.Pytester) -> None:
 
 
 def test_the_repeat_command_has_the_option() -> None:
-    command = repeat_command(["x.py"], {}, backbones=(), catalogs=(), grid=True)
+    command = repeat_command(["x.py"], ["--grid"], backbones=())
     assert command == "pytest x.py --grid"

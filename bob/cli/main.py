@@ -16,6 +16,7 @@ from bob.catalog.table import backbone_table
 from bob.cli import datasets, features, plan, sync
 from bob.errors import BobError
 from bob.executors import executor_names
+from bob.options import OPTIONS, option_table
 from bob.protocols import PROTOCOLS
 
 _PACKAGES = (
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument(
         "what",
         choices=(
-            "backbones", "datasets", "tasks", "scales", "executors", "references", "published",
+            "backbones", "datasets", "tasks", "scales", "executors", "options", "references",
+            "published",
         ),
     )  # fmt: skip
     listing.add_argument(
@@ -72,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument(
         "--references", type=Path, default=Path("references"), help="folder of your own references"
     )
-    listing.add_argument("--markdown", action="store_true", help="backbones as a Markdown table")
+    listing.add_argument(
+        "--markdown", action="store_true", help="backbones or options as a Markdown table"
+    )
     listing.set_defaults(run=_list)
 
     plan.add_command(commands, shared)
@@ -108,10 +112,14 @@ def _list(args: argparse.Namespace) -> int:
     if args.names and args.what != "published":
         raise BobError(f"`bob list {args.what}` takes no further names ({args.names[0]!r}).")
     if args.markdown:
-        if args.what != "backbones":
+        if args.what not in ("backbones", "options"):
             raise BobError(f"bob list {args.what} has no Markdown form; bob list backbones has.")
-        print(backbone_table(catalog.backbones.values()))
+        table = backbone_table(catalog.backbones.values())
+        print(option_table() if args.what == "options" else table)
         return 0
+    if args.what == "tasks":
+        for problem in PROTOCOLS.problems:
+            print(f"bob: {problem}", file=sys.stderr)
     if args.what == "published":
         rows = _published(args.names)
     elif args.what == "references":
@@ -141,6 +149,8 @@ def _listing(what: str, catalog: Catalog) -> list[tuple[str, str]]:
         ]
     if what == "tasks":
         return [(task.name, task.description) for task in PROTOCOLS.values()]
+    if what == "options":
+        return [(option.flag, option.help) for option in OPTIONS]
     if what == "scales":
         return [(key, entry.description) for key, entry in sorted(catalog.scales.items())]
     return [(name, "") for name in executor_names()]
@@ -225,6 +235,8 @@ def _doctor(args: argparse.Namespace) -> int:
         line(True, "CUDA", name)
     except ImportError as error:
         line(False, "torch", str(error))
+    for problem in PROTOCOLS.problems:
+        line(False, "protocol", problem)
     catalog = load_catalog(args.catalog)
     for key, entry in sorted(catalog.backbones.items()):
         if entry.weights is None or not entry.weights.file:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bob.case import Case
 from bob.catalog import installed_backbones, load_catalog
+from bob.catalog.scale_file import scale_and_file
 from bob.cli.plan_output import Costs, record, table
 from bob.cost import DEFAULT_GPU, Speeds, estimate, total
 from bob.cost.calibration import Calibration, calibrate, cpu_model, kept_calibration
@@ -121,15 +122,16 @@ def _say(text: str) -> None:
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
+    scale, own_file = scale_and_file(args.scale, Path.cwd())
     selection = Selection(
-        scale=args.scale,
+        scale=scale,
         backbones=tuple(args.backbone),
         seed=args.base_seed,
         engine=args.engine,
         datasets=tuple(args.dataset),
         grid=args.grid,
     )
-    plan = Plan(installed_backbones(load_catalog(args.catalog)), selection)
+    plan = Plan(installed_backbones(load_catalog([*args.catalog, *own_file])), selection)
     for task in args.task:
         if task not in plan.scale.tasks:
             raise unknown(f"task of scale {plan.scale.key}", task, plan.scale.tasks)

@@ -6,9 +6,10 @@ for a case, and takes whatever has happened, to any case, in any order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from inspect import Parameter, signature
 from typing import Protocol
 
 from bob.case import Case, Context, Progress, Result
@@ -89,19 +90,31 @@ def executor_names() -> list[str]:
     return sorted({*EXECUTORS, *(point.name for point in entry_points(group="bob.executors"))})
 
 
-def make_executor(name: str) -> Executor:
+def make_executor(name: str, options: Mapping[str, str] | None = None) -> Executor:
     """The executor of a name.
 
+    Args:
+        name: Built in, or of an installed package.
+        options: Keyword arguments of its constructor, as text.
+
     Raises:
-        BobError: No such executor; the nearest names are offered.
+        BobError: No such executor, or it has no such option; the nearest names are offered.
     """
     from bob.objects import import_object
 
     for point in entry_points(group="bob.executors"):
         if point.name == name:
-            made: Executor = point.load()()
-            return made
+            return _made(name, point.load(), options or {})
     if name not in EXECUTORS:
         raise unknown("executor", name, executor_names())
-    executor: Executor = import_object(EXECUTORS[name], what=f"executor {name!r}")()
-    return executor
+    return _made(name, import_object(EXECUTORS[name], what=f"executor {name!r}"), options or {})
+
+
+def _made(name: str, factory: Callable[..., Executor], options: Mapping[str, str]) -> Executor:
+    parameters = signature(factory).parameters
+    anything = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    for key in options:
+        if key not in parameters and not anything:
+            hint = "" if parameters else f"{name!r} takes none."
+            raise unknown(f"option of executor {name!r}", key, parameters, hint=hint)
+    return factory(**options)

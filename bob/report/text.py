@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -62,27 +62,16 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"
 
 
-def repeat_command(
-    node: Iterable[str],
-    options: Mapping[str, str],
-    *,
-    backbones: Iterable[str],
-    catalogs: Iterable[str],
-    datasets: Iterable[str] = (),
-    grid: bool = False,
-) -> str:
-    """The shell command that runs one test again with the same options."""
-    words = ["pytest", *node]
-    for option, value in options.items():
-        words += [option, value]
-    for spec in backbones:
-        words += ["--backbone", spec]
-    for spec in datasets:
-        words += ["--dataset", spec]
-    for path in catalogs:
-        words += ["--catalog", path]
-    words += ["--grid"] if grid else []
-    return " ".join(shlex.quote(word) for word in words)
+def repeat_command(node: Iterable[str], words: Iterable[str], *, backbones: Iterable[str]) -> str:
+    """The shell command that runs one test again with the same options.
+
+    Args:
+        node: Words that select the test.
+        words: Options of the command line that matter again; see ``bob.options.repeated_words``.
+        backbones: What was named, with the file of ``--checkpoint``.
+    """
+    named = [word for spec in backbones for word in ("--backbone", spec)]
+    return " ".join(shlex.quote(word) for word in ("pytest", *node, *words, *named))
 
 
 def licence_lines(evaluations: Sequence[Evaluation]) -> list[str]:
