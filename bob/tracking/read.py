@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,11 @@ def scores_of_store(writer: Writer, *, scale: str = "", session: str = "") -> It
             yield from _rows(run, experiments[run.info.experiment_id])
 
 
+def _unclamped(value: float) -> float:
+    """SQL stores keep the largest number in place of infinity."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
+
+
 def _is_one_seed(run: Run) -> bool:
     return "bob.verdict_name" not in run.data.tags and "bob.seed" in run.data.tags
 
@@ -74,7 +81,7 @@ def _rows(run: Run, scale: str) -> Iterator[Score]:
             seed=int(tags["bob.seed"]),
             metric=name,
             unit=unit_of(metric),
-            value=metrics[name],
+            value=_unclamped(metrics[name]),
             higher_is_better=metric.higher_is_better if metric else None,
             is_score=spec is not None and name == spec.metric,
             protocol=tags.get("bob.protocol", ""),
