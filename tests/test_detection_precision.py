@@ -49,7 +49,7 @@ def test_scores_and_offsets_of_regions_are_float32(
     recipe = smoke_recipe(cases, "resnet")
     detector: Any = build(micro(catalog, "resnet"), recipe, 10)
     with torch.autocast("cpu", torch.bfloat16):
-        scores, offsets = detector.model.roi_heads.box_predictor(torch.rand(2, 96))
+        scores, offsets = detector.model.roi_heads.box_predictor(torch.rand(2, recipe.head_fcs[-1]))
     assert scores.dtype == offsets.dtype == torch.float32
 
 

@@ -512,7 +512,8 @@ def test_the_cpu_is_measured_once_and_a_damaged_file_again(tmp_path: Path) -> No
     assert 0 < kept.case < 60
     assert first["cpu"]["cpu"] == kept.cpu
     minutes = {case["task"]: case["cpu_minutes"] for case in first["cases"]}
-    assert minutes["detection"] > minutes["finetune"] > minutes["knn"] > 0
+    assert minutes["low_shot_finetune"] > minutes["finetune"] > minutes["knn"] > 0
+    assert minutes["detection"] > minutes["detection_frozen"] > minutes["knn"]
     shared = sum(case["cpu_minutes"] for case in first["cases"]) + kept.start / 60
     assert 0.3 * shared < first["cpu"]["minutes"] < shared
 

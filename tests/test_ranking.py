@@ -45,10 +45,13 @@ def play(catalog: Catalog) -> Play:
 
     def result(case: Case, right: Sequence[bool], score: float | None) -> Result:
         targets = np.arange(len(right)) % 3
+        predictions = np.where(right, targets, (targets + 1) % 3)
         outcomes = Outcomes(
             targets=targets,
-            predictions=np.where(right, targets, (targets + 1) % 3),
-            confidences=np.ones(len(right), np.float32),
+            target_log_probabilities=np.where(right, 0, -np.inf).astype(np.float32),
+            top_classes=predictions[:, None].astype(np.int32),
+            top_probabilities=np.ones((len(right), 1), np.float32),
+            square_sums=np.ones(len(right), np.float32),
             class_names=("a", "b", "c"),
         )
         value = float(np.mean(right)) if score is None else score

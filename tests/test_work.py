@@ -74,9 +74,10 @@ def test_other_passes() -> None:
 @pytest.mark.parametrize("task", ["detection", "detection_frozen", "ood_detection"])
 def test_detection_of_small_scenes(task: str) -> None:
     found = smoke(task)
-    epochs = next(case.recipe for case in planned("smoke") if case.task == task).epochs  # type: ignore[attr-defined]
+    recipe: Any = next(case.recipe for case in planned("smoke") if case.task == task)
     assert (found.side, found.test_side) == (64, 64)
-    assert (found.train, found.forward, found.batch) == (epochs * 256, 160, 8)
+    scenes = recipe.epochs * 256
+    assert (found.train, found.forward, found.batch) == (scenes, 160, recipe.batch_size)
     assert (found.heads, found.frozen) == (2.1, task == "detection_frozen")
 
 
