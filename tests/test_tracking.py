@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import pytest
 
 from bob.case import Case, Context
 from bob.errors import BobError
+from bob.evaluation import Bands
 from bob.evaluator import Evaluator
 from bob.executors import make_executor
 from bob.ledger import Ledger
@@ -93,6 +95,39 @@ def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: P
     assert right.mean() == pytest.approx(record["metrics"]["top1"])
     for name in ("confusion_matrix.png", "learning_curve.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_seeds_are_one_run_with_nested_ones(
+    tracker: Tracker, tiny_case: Case, tmp_path: Path
+) -> None:
+    made = evaluator_of(tracker, tmp_path, bands=Bands.ALL)
+    made.evaluate(tiny_case)
+    evaluation = evaluator_of(tracker, tmp_path, seeds=3, seeds_given=True).evaluate(tiny_case)
+    assert not tracker.problems
+    assert evaluation.run_id is not None
+    assert evaluation.run_id not in evaluation.run_ids
+    parent = tracker.client.get_run(evaluation.run_id)
+    seeds = [tracker.client.get_run(run_id) for run_id in evaluation.run_ids]
+    assert len(seeds) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in seeds} == {evaluation.run_id}
+    assert {run.data.tags["bob.level"] for run in seeds} == {"seed"}
+    assert parent.data.tags["bob.level"] == "case"
+    assert parent.data.tags["bob.seeds"] == "0 1 2"
+    assert parent.data.tags["bob.verdict"] == evaluation.verdict.status
+    assert parent.info.run_name == tiny_case.name
+    assert parent.info.start_time <= min(run.info.end_time for run in seeds)
+    scores = [run.data.metrics["top1"] for run in seeds]
+    metrics = parent.data.metrics
+    assert metrics["top1"] == pytest.approx(fmean(scores))
+    assert metrics["top1_spread"] == pytest.approx(stdev(scores))
+    for comparison in evaluation.verdict.comparisons:
+        assert metrics[f"{comparison.metric}_band_low"] == comparison.low
+        assert metrics[f"{comparison.metric}_band_high"] == comparison.high
+    assert len(evaluation.verdict.comparisons) == 3
+    curve = tracker.client.get_metric_history(evaluation.run_id, "test_loss")
+    assert [point.step for point in curve] == [1, 2]
+    files = {item.path for item in tracker.client.list_artifacts(evaluation.run_id)}
+    assert files == {"verdict.json", "seeds.png"}
 
 
 def test_the_session_run_carries_the_table(project: pytest.Pytester, shared_store: str) -> None:

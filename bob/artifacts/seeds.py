@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from bob.artifacts.plots import png, title
+from bob.artifacts.plots import png
 from bob.case import Case, Result, Verdict
 
 _PANEL = 2.4
@@ -17,7 +17,7 @@ def seeds_picture(case: Case, results: Sequence[Result], verdict: Verdict) -> by
     """Every judged metric in a panel: each seed's value, their mean, and the band if there is one.
 
     Args:
-        case: For title and metrics.
+        case: For title and metrics; its seed does not matter.
         results: One a seed, without failures.
         verdict: Gives the bands.
     """
@@ -38,6 +38,7 @@ def seeds_picture(case: Case, results: Sequence[Result], verdict: Verdict) -> by
         axes.plot(places, values, "o", color="black", markersize=4)
         axes.axhline(sum(values) / len(values), color="tab:orange", linewidth=1.2)
         axes.set_xticks(list(places), [str(seed) for seed in seeds], fontsize=7, rotation=90)
+        axes.set_xlabel("seed", fontsize=8)
         axes.tick_params(axis="y", labelsize=7)
         axes.margins(x=0.15, y=0.2)
         axes.set_title(name, fontsize=9)
@@ -46,5 +47,6 @@ def seeds_picture(case: Case, results: Sequence[Result], verdict: Verdict) -> by
     words = "dots: seeds; orange: their mean"
     if has_band:
         words += "; blue: band of a mean of so many seeds; dashed: reference"
-    figure.suptitle(f"{title(case)}: {verdict.status.value}\n{words}", fontsize=9)
+    name = f"{case.backbone.key} · {case.setting} · {case.scale}"
+    figure.suptitle(f"{name}: {verdict.status.value}\n{words}", fontsize=9)
     return png(figure)

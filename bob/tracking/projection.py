@@ -141,8 +141,10 @@ def parent_of(recorded: Sequence[Recorded], verdict: Verdict, *, name: str) -> R
     scored = [result for result in results if result.failure is None]
     means, spreads = mean_and_spread(result.metrics for result in scored)
     judged_names = [metric.name for metric in case.judged]
+    epochs = mean_curve(recorded)
+    told = {name for name, _, _ in epochs}
     values = {
-        **means,
+        **{name: value for name, value in means.items() if name not in told},
         **{f"{metric}_spread": spreads[metric] for metric in judged_names if metric in spreads},
         "seeds": float(len(scored)),
         "seconds_total": sum(result.timings.get("total", 0.0) for result in results),
@@ -164,10 +166,25 @@ def parent_of(recorded: Sequence[Recorded], verdict: Verdict, *, name: str) -> R
     return RunContent(
         tags=tags,
         params={**_params(case), "seed": " ".join(str(result.case.seed) for result in results)},
-        metrics=(*epoch(values, 0), *part.metrics),
+        metrics=(*epochs, *epoch(values, 0), *part.metrics),
         dataset=_dataset(case),
         files=files,
     )
+
+
+def mean_curve(recorded: Sequence[Recorded]) -> tuple[Point, ...]:
+    """The mean over seeds of every epoch's metrics, of the epochs that all of them have."""
+    scored = [entry for entry in recorded if entry.result.failure is None]
+    points: list[Point] = []
+    for together in zip(*(entry.curve for entry in scored), strict=False):
+        steps = {step for step, _ in together}
+        if len(steps) == 1:
+            rows = [
+                {name: value for name, value in row.items() if not name.startswith("system/")}
+                for _, row in together
+            ]
+            points += epoch(mean_and_spread(rows)[0], steps.pop())
+    return tuple(points)
 
 
 def nested(parent: str) -> RunContent:

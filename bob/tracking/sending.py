@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from bob import __version__
@@ -44,6 +45,17 @@ def session_facts(root: Path, scale: str) -> dict[str, str]:
 def common_tags(session: str, facts: Mapping[str, str]) -> dict[str, str]:
     """Tags that every run of a session has."""
     return {"bob.session": session, **facts}
+
+
+def milliseconds(time: str) -> int:
+    """A time in ISO 8601 as milliseconds since 1970."""
+    return int(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def began(recorded: Recorded) -> int:
+    """When a run began, in milliseconds since 1970."""
+    took = recorded.result.timings.get("total", 0.0)
+    return milliseconds(recorded.time) - int(1000 * took)
 
 
 def send_trials(
@@ -93,12 +105,16 @@ def send_verdict(
     case = recorded[0].result.case
     content = projection.parent_of(recorded, verdict, name=name)
     parent = writer.create(
-        experiment_name(case.scale, case.task), case.name, {**common, "bob.verdict_name": name}
+        experiment_name(case.scale, case.task),
+        case.name,
+        {**common, "bob.verdict_name": name},
+        start=min(began(entry) for entry in recorded),
     )
     for run_id, _ in sent:
         tags = {**projection.nested(parent).tags, **part.tags}
         writer.add(run_id, RunContent(tags=tags))
     writer.add(parent, content)
     failed = any(entry.result.failure for entry in recorded)
-    writer.end(parent, "FAILED" if failed else "FINISHED")
+    ended = max(milliseconds(entry.time) for entry in recorded)
+    writer.end(parent, "FAILED" if failed else "FINISHED", at=ended)
     return parent

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bob.ledger.ledger import Judgement, Ledger, Recorded
 from bob.tracking import projection
 from bob.tracking.projection import RunContent, experiment_name
-from bob.tracking.sending import Sent, common_tags, send_trials, send_verdict
+from bob.tracking.sending import (
+    Sent,
+    began,
+    common_tags,
+    milliseconds,
+    send_trials,
+    send_verdict,
+)
 from bob.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -67,7 +73,7 @@ class _Session:
 
     def send(self) -> None:
         """Results, then verdicts over them, then the summary."""
-        facts, began = self.ledger.facts(self.session)
+        facts, opened = self.ledger.facts(self.session)
         if not facts:
             return
         entries = list(self.ledger.entries(self.session))
@@ -78,7 +84,7 @@ class _Session:
         found = self.writer.runs(self.session, sorted({*names, sessions}))
         self._results(entries, found, common)
         self._verdicts({entry.entry: entry for entry in entries}, found, common)
-        self._summary([run for run in found if _tag(run, "bob.level") == "session"], common, began)
+        self._summary([run for run in found if _tag(run, "bob.level") == "session"], common, opened)
 
     def _results(
         self, entries: Sequence[Recorded], found: Sequence[Run], common: Mapping[str, str]
@@ -115,13 +121,13 @@ class _Session:
 
     def _result(self, entry: Recorded, common: Mapping[str, str]) -> str:
         case = entry.result.case
-        ended = _milliseconds(entry.time)
+        ended = milliseconds(entry.time)
         content = projection.started(case, role=entry.role, entry=entry.entry)
         run_id = self.writer.create(
             experiment_name(case.scale, case.task),
             projection.run_name(case),
             {**common, **content.tags},
-            start=ended - int(1000 * entry.result.timings.get("total", 0.0)),
+            start=began(entry),
         )
         self.writer.add(run_id, RunContent(params=content.params, dataset=content.dataset))
         self.writer.log(run_id, projection.curve(entry))
@@ -165,7 +171,7 @@ class _Session:
                 return False
         return parent is None or parent.info.status in _ENDED
 
-    def _summary(self, runs: Sequence[Run], common: Mapping[str, str], began: str) -> None:
+    def _summary(self, runs: Sequence[Run], common: Mapping[str, str], opened: str) -> None:
         summary = self.ledger.summary(self.session)
         if summary is None or any(run.info.status in (*_ENDED, "KILLED") for run in runs):
             return
@@ -180,7 +186,7 @@ class _Session:
             experiment_name(common["bob.scale"], "sessions"),
             f"session-{self.session}",
             {**common, "bob.level": "session"},
-            start=_milliseconds(began),
+            start=milliseconds(opened),
         )
         self.writer.add(run_id, content)
         self.writer.end(run_id, summary["status"])
@@ -193,7 +199,3 @@ class _Session:
 
 def _tag(run: Run, name: str) -> str:
     return str(run.data.tags.get(name, ""))
-
-
-def _milliseconds(time: str) -> int:
-    return int(datetime.fromisoformat(time).timestamp() * 1000)
