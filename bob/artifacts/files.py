@@ -91,26 +91,26 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def outcomes_csv(result: Result) -> bytes | None:
-    """One row per test sample, in the split's order; none without outcomes."""
-    if result.outcomes is None:
-        return None
-    outcomes = result.outcomes
-    shown = outcomes.top_classes.shape[1]
+def sample_table(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Per-sample outcomes as CSV, one row a sample in the split's order.
+
+    Args:
+        arrays: Those of ``Outcomes``, by name.
+    """
+    shown = arrays["top_classes"].shape[1]
     header = ["sample", "target", "correct", "target_probability"]
     for place in range(1, shown + 1):
         header += [f"class_{place}", f"probability_{place}"]
     columns = zip(
-        outcomes.targets.tolist(),
-        outcomes.correct.tolist(),
-        np.exp(outcomes.target_log_probabilities).tolist(),
-        outcomes.top_classes.tolist(),
-        outcomes.top_probabilities.tolist(),
+        arrays["targets"].tolist(),
+        np.exp(arrays["target_log_probabilities"]).tolist(),
+        arrays["top_classes"].tolist(),
+        arrays["top_probabilities"].tolist(),
         strict=True,
     )
     rows = []
-    for sample, (target, correct, probability, classes, probabilities) in enumerate(columns):
-        row: list[object] = [sample, target, int(correct), f"{probability:.5g}"]
+    for sample, (target, probability, classes, probabilities) in enumerate(columns):
+        row: list[object] = [sample, target, int(target == classes[0]), f"{probability:.5g}"]
         for label, share in zip(classes, probabilities, strict=True):
             row += [label, f"{share:.5f}"]
         rows.append(row)

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from bob import __version__
 from bob.catalog import Catalog, installed_backbones, load_catalog
 from bob.catalog.table import backbone_table
-from bob.cli import datasets, features, plan, sync
+from bob.cli import datasets, features, outcomes, plan, sync
 from bob.errors import BobError
 from bob.executors import executor_names
 from bob.options import OPTIONS, option_table
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     datasets.add_command(commands, shared)
     features.add_command(commands)
     sync.add_command(commands)
+    outcomes.add_command(commands)
 
     ui = commands.add_parser("ui", help="MLflow's pages over the local store")
     ui.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
