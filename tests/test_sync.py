@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bob.cli import main
 from bob.ledger import Ledger, score_rows
 from bob.tracking import resolve_store
 from bob.tracking.read import scores_of_store
@@ -206,3 +207,47 @@ def test_damage_is_named_and_the_rest_is_sent(session: Path) -> None:
     assert done.returncode == 1
     assert "3 results" in done.stdout
     assert f"{entry}: result.json is cut off or not JSON" in done.stderr
+
+
+def test_a_profile_of_each_source_tells_the_same(
+    session: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_catalog_file: Path,
+) -> None:
+    monkeypatch.chdir(session)
+    shared = ["profile", "--scale", "tiny", "--catalog", str(tiny_catalog_file)]
+    assert main([*shared, "--from", "ledger"]) == 0
+    table = capsys.readouterr().out
+    assert table.split()[:4] == ["setting", "score", "pixels_coarse", "pixels_fine"]
+    assert re.search(r"finetune/digits +top1 +0[.]747 ± 0[.]0", table)
+    store = f"sqlite:///{session}/undisturbed.db"
+    assert main([*shared, "--from", "mlflow", "--tracking-uri", store]) == 0
+    assert capsys.readouterr().out == table
+    assert main([*shared, "--from", "mlflow", "--tracking-uri", store, "--session", "no"]) == 2
+    assert "no score of scale 'tiny' in the mlflow" in capsys.readouterr().err
+
+
+def test_a_store_of_an_older_version_is_read(tmp_path: Path, empty_store: EmptyStore) -> None:
+    """Its runs do not say which metrics are the protocol's, nor what they loaded."""
+    from mlflow import MlflowClient
+
+    uri = empty_store(tmp_path / "old.db")
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("bob/smoke/finetune")
+    tags = {
+        "bob.backbone": "some_net", "bob.family": "resnet", "bob.task": "finetune",
+        "bob.dataset": "digits", "bob.seed": "3", "bob.role": "check", "bob.case": "c",
+        "bob.protocol": "p", "bob.session": "s", "env.device": "cpu", "env.torch": "2",
+    }  # fmt: skip
+    for role in ("check", "trial"):
+        run = client.create_run(experiment, tags={**tags, "bob.role": role})
+        for name, value in {"top1": 0.5, "test_loss": 1.5, "seconds_total": 9.0}.items():
+            client.log_metric(run.info.run_id, name, value)
+        client.set_terminated(run.info.run_id)
+    rows = {row.metric: row for row in scores_of_store(writer_of(tmp_path, "old.db"))}
+    assert rows.keys() == {"top1", "test_loss"}
+    top1 = rows["top1"]
+    assert (top1.backbone, top1.seed, top1.value, top1.scale) == ("some_net", 3, 0.5, "smoke")
+    assert (top1.is_score, top1.seconds, top1.run_key) == (True, 9.0, "")
+    assert top1.environment == "device=cpu; torch=2"

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from bob import __version__
 from bob.catalog import Catalog, installed_backbones, load_catalog
 from bob.catalog.table import backbone_table
-from bob.cli import datasets, features, outcomes, plan, sync
+from bob.cli import datasets, features, outcomes, plan, profile, sync
 from bob.errors import BobError
 from bob.executors import executor_names
 from bob.options import OPTIONS, option_table
@@ -81,16 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan.add_command(commands, shared)
 
-    profile = commands.add_parser(
-        "profile", parents=[shared], help="every backbone's reference scores in every setting"
-    )
-    profile.add_argument("backbones", nargs="*", help="which, in this order; all by default")
-    profile.add_argument("--scale", default="smoke")
-    profile.add_argument(
-        "--references", type=Path, default=Path("references"), help="folder of your own references"
-    )
-    profile.add_argument("--markdown", action="store_true", help="as a Markdown table")
-    profile.set_defaults(run=_profile)
+    profile.add_command(commands, shared)
 
     doctor = commands.add_parser("doctor", parents=[shared], help="is everything in place?")
     doctor.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
@@ -192,23 +183,6 @@ def _published(names: Sequence[str]) -> list[tuple[str, str]]:
         for one in scores
         if not names or one.backbone in names or one.checkpoint in names
     ]
-
-
-def _profile(args: argparse.Namespace) -> int:
-    from bob.errors import unknown
-    from bob.references.files import ReferenceStore
-    from bob.report.profile import profile_table
-    from bob.tabular import aligned, markdown
-
-    scale = load_catalog(args.catalog).scale(args.scale).key
-    store = ReferenceStore(args.references)
-    measured = {file.backbone for file, _, _ in store.all(scale)}
-    for name in args.backbones:
-        if name not in measured:
-            raise unknown("measured backbone", name, measured)
-    rows = profile_table(store, scale, backbones=args.backbones)
-    print(markdown(rows) if args.markdown else "\n".join(aligned(rows)))
-    return 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

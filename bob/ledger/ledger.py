@@ -211,6 +211,8 @@ class Ledger:
         What cannot be read is left out and named in ``damaged``.
         """
         for name in [session] if session is not None else self.sessions():
+            if not (self.root / name).is_dir():
+                continue
             facts, _ = self.facts(name)
             found = []
             for folder in sorted((self.root / name).iterdir()):

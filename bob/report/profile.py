@@ -1,44 +1,43 @@
-"""What every backbone scored in every setting of a scale, from references alone."""
+"""What every backbone scored in every setting of a scale, from Score rows alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from statistics import fmean, stdev
 
+from bob.ledger.score import Score
 from bob.protocols import PROTOCOLS
-from bob.references.files import Reference, ReferenceStore
 
 
 def profile_table(
-    store: ReferenceStore, scale: str, *, backbones: Iterable[str] = ()
+    scores: Iterable[Score], *, backbones: Iterable[str] = ()
 ) -> list[tuple[str, ...]]:
     """Settings as rows, backbones as columns; mean and standard deviation of each score.
 
-    A score measured once, because nothing in it is random, has no deviation.
+    A score measured once, because nothing in it is random, has no deviation. Guards and settings of
+    protocols that are not installed are left out.
 
     Args:
-        store: Where the references are.
-        scale: Key of the scale.
+        scores: Rows of one scale, of any source.
         backbones: Which, in this order; all by default.
 
     Returns:
-        Header and rows of cells; ``-`` where there is no reference.
+        Header and rows of cells; ``-`` where there is no score.
     """
-    scores: dict[str, dict[str, Reference]] = {}
-    for file, setting, reference in store.all(scale):
-        if setting.split("/", 1)[0] in PROTOCOLS:
-            scores.setdefault(setting, {})[file.backbone] = reference
-    names = list(backbones) or sorted({name for row in scores.values() for name in row})
+    values: dict[str, dict[str, list[float]]] = {}
+    metrics: dict[str, str] = {}
+    for score in scores:
+        if score.is_score and score.task in PROTOCOLS:
+            row = values.setdefault(score.setting, {})
+            row.setdefault(score.backbone, []).append(score.value)
+            metrics[score.setting] = score.metric
+    names = list(backbones) or sorted({name for row in values.values() for name in row})
     order = {task: position for position, task in enumerate(PROTOCOLS)}
-    rows = [("setting", "score", *names)]
-    for setting in sorted(scores, key=lambda one: (order[one.split("/", 1)[0]], one)):
-        metric = PROTOCOLS[setting.split("/", 1)[0]].metric
-        cells = (
-            _cell(scores[setting][name].metric(metric)) if name in scores[setting] else "-"
-            for name in names
-        )
-        rows.append((setting, metric, *cells))
-    return rows
+    table = [("setting", "score", *names)]
+    for setting in sorted(values, key=lambda name: (order[name.split("/", 1)[0]], name)):
+        cells = (_cell(values[setting].get(name, [])) for name in names)
+        table.append((setting, metrics[setting], *cells))
+    return table
 
 
 def _cell(values: list[float]) -> str:

@@ -1,0 +1,87 @@
+"""Score rows from wherever scores are: this session, the ledger, references.
+
+An MLflow store's are read by ``bob.tracking.read.scores_of_store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bob.evaluation import Evaluation
+from bob.ledger.ledger import Ledger, Recorded
+from bob.ledger.score import Score, score_rows, unit_of
+from bob.protocols import PROTOCOLS
+from bob.references.files import ReferenceStore
+
+
+def scores_of_session(
+    evaluations: Iterable[Evaluation], *, session: str = "", time: str = ""
+) -> Iterator[Score]:
+    """A row for every metric of every result of this session.
+
+    Args:
+        evaluations: Its judged cases.
+        session: Its name.
+        time: When it ended.
+    """
+    for evaluation in evaluations:
+        runs = [*evaluation.run_ids, *[""] * len(evaluation.results)]
+        for result, run_id in zip(evaluation.results, runs, strict=False):
+            recorded = Recorded(entry="", session=session, role="check", time=time, result=result)
+            yield from score_rows(recorded, mlflow_run=run_id)
+
+
+def scores_of_ledger(ledger: Ledger, *, scale: str = "", session: str = "") -> Iterator[Score]:
+    """A row for every metric of every result that a ledger holds.
+
+    Args:
+        ledger: What cannot be read is named in its ``damaged``.
+        scale: Only of this one; of all by default.
+        session: Only of this one; of all by default.
+    """
+    for recorded in ledger.entries(session or None):
+        if not scale or recorded.result.case.scale == scale:
+            yield from score_rows(recorded)
+
+
+def scores_of_references(store: ReferenceStore, scale: str) -> Iterator[Score]:
+    """A row for every judged metric of every seed of the references of a scale."""
+    for file, setting, reference in store.all(scale):
+        task, dataset, *variant = setting.split("/")
+        spec = PROTOCOLS.get(task)
+        judged = {metric.name: metric for metric in spec.judged} if spec else {}
+        facts = sorted(reference.environment.items())
+        for seed, values in sorted(reference.values.items()):
+            for name, value in values.items():
+                metric = judged.get(name)
+                yield Score(
+                    backbone=file.backbone,
+                    task=task,
+                    dataset=dataset,
+                    variant="/".join(variant),
+                    scale=scale,
+                    seed=seed,
+                    metric=name,
+                    unit=unit_of(metric),
+                    value=value,
+                    higher_is_better=metric.higher_is_better if metric else None,
+                    is_score=spec is not None and name == spec.metric,
+                    protocol=reference.protocol,
+                    role="reference",
+                    weights=reference.weights,
+                    data=reference.data,
+                    environment="; ".join(f"{key}={text}" for key, text in facts),
+                    device=reference.environment.get("device", ""),
+                    time=reference.recorded,
+                )
+
+
+def newest(scores: Iterable[Score]) -> list[Score]:
+    """Of runs of the same thing the latest: one row a backbone, setting, seed, role and metric."""
+    kept: dict[tuple[object, ...], Score] = {}
+    for score in sorted(scores, key=lambda score: score.time):
+        key = (
+            score.backbone, score.setting, score.scale, score.seed, score.role, score.metric,
+        )  # fmt: skip
+        kept[key] = score
+    return list(kept.values())
