@@ -173,6 +173,7 @@ class BobSession:
         case, verdict = evaluation.case, evaluation.verdict
         pairs: list[tuple[str, object]] = [
             ("bob.case", case.id),
+            ("bob.run_keys", " ".join(result.run_key for result in evaluation.results)),
             ("bob.verdict", verdict.status.value),
             ("bob.seeds", len(verdict.scores)),
         ]

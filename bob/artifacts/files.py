@@ -33,6 +33,7 @@ def result_record(result: Result) -> dict[str, Any]:
     record: dict[str, Any] = {
         "case": case.id,
         "protocol": case.protocol,
+        "run_key": result.run_key,
         "backbone": case.backbone.model_dump(mode="json"),
         "task": case.task,
         "dataset": case.dataset.model_dump(mode="json"),
