@@ -49,7 +49,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "data_digest": result.data_digest,
         "image_size": result.image_size,
         "remarks": list(result.remarks),
-        "trials": [asdict(one) for one in result.trials],
+        "trials": [asdict(trial) for trial in result.trials],
         "failure": None,
     }
     if result.failure:
@@ -65,29 +65,29 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "scores": {str(seed): score for seed, score in verdict.scores.items()},
         "bands": {
-            one.metric: {
-                "value": one.value,
-                "low": one.low,
-                "high": one.high,
-                "reference": one.reference,
-                "z": None if one.exact else one.z,
-                "status": one.status.value,
+            comparison.metric: {
+                "value": comparison.value,
+                "low": comparison.low,
+                "high": comparison.high,
+                "reference": comparison.reference,
+                "z": None if comparison.exact else comparison.z,
+                "status": comparison.status.value,
             }
-            for one in verdict.comparisons
+            for comparison in verdict.comparisons
         },
         "reference_seeds": list(verdict.reference_seeds),
         "origin": verdict.origin,
         "stage": verdict.stage,
         "warnings": list(verdict.warnings),
         "published": {
-            one.metric: {
-                "value": one.value,
-                "published": one.published,
-                "width": one.width,
-                "agrees": one.agrees,
-                "source": one.source,
+            published.metric: {
+                "value": published.value,
+                "published": published.published,
+                "width": published.width,
+                "agrees": published.agrees,
+                "source": published.source,
             }
-            for one in verdict.published
+            for published in verdict.published
         },
     }
 

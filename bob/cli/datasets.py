@@ -66,15 +66,15 @@ def _run(args: argparse.Namespace) -> int:
     catalog = load_catalog(args.catalog)
     entries = _chosen(args.keys, catalog)
     if args.missing:
-        entries = [one for one in entries if state_of(one) == MISSING]
+        entries = [entry for entry in entries if state_of(entry) == MISSING]
     if args.json:
-        print(json.dumps([record(one) for one in entries], indent=2))
+        print(json.dumps([record(entry) for entry in entries], indent=2))
     elif args.markdown:
         print(markdown_table(entries), end="")
     elif args.missing and not entries:
         print(f"Nothing is missing under {data_root()}.")
     elif args.keys:
-        print("\n\n".join(_page(one) for one in entries))
+        print("\n\n".join(_page(entry) for entry in entries))
     else:
         print("\n".join(_overview(entries)))
     return 0
@@ -102,14 +102,16 @@ def state_of(entry: DatasetEntry) -> str:
     if not entry.needs and not isinstance(path, str):
         return BUILT_IN
     own = path is None or Path(str(path)).exists()
-    return PRESENT if own and all(one.found for one in places(entry)) else MISSING
+    return PRESENT if own and all(place.found for place in places(entry)) else MISSING
 
 
 def metrics_of(entry: DatasetEntry) -> dict[str, str]:
     """The judged score of each task that runs on a dataset; tasks made for its kind first."""
     tasks = [task for task in PROTOCOLS.values() if task.takes(entry.kind)]
     return {
-        task.name: next(one.name for one in task.judged if not one.kinds or entry.kind in one.kinds)
+        task.name: next(
+            judged.name for judged in task.judged if not judged.kinds or entry.kind in judged.kinds
+        )
         for task in sorted(tasks, key=lambda task: task.data != entry.kind)
     }
 
@@ -127,7 +129,9 @@ def record(entry: DatasetEntry) -> dict[str, Any]:
         "metrics": metrics_of(entry),
         "state": state_of(entry),
         "data_root": str(data_root()),
-        "needs": [{"any_of": list(one.ways), "found": one.found or None} for one in places(entry)],
+        "needs": [
+            {"any_of": list(need.ways), "found": need.found or None} for need in places(entry)
+        ],
     }  # fmt: skip
 
 
@@ -136,11 +140,11 @@ def markdown_table(entries: Iterable[DatasetEntry]) -> str:
     from bob.tabular import markdown
 
     rows: list[tuple[str, ...]] = [_MARKDOWN]
-    for one in entries:
-        needs = "<br>".join(f"`{need.replace('|', '` or `')}`" for need in one.needs)
+    for entry in entries:
+        needs = "<br>".join(f"`{need.replace('|', '` or `')}`" for need in entry.needs)
         cells = (
-            f"`{one.key}`", one.kind, *_sizes(one, "-"), _metric(one), needs or BUILT_IN,
-            one.obtain or "-", one.licence or "-",
+            f"`{entry.key}`", entry.kind, *_sizes(entry, "-"), _metric(entry), needs or BUILT_IN,
+            entry.obtain or "-", entry.licence or "-",
         )  # fmt: skip
         rows.append(tuple(cell.replace("|", "\\|") for cell in cells))
     return markdown(rows)
@@ -159,29 +163,36 @@ def _overview(entries: Sequence[DatasetEntry]) -> list[str]:
     """A table, then what lies where and how to get the rest."""
     from bob.tabular import aligned
 
-    states = {one.key: state_of(one) for one in entries}
+    states = {entry.key: state_of(entry) for entry in entries}
     rows = [("dataset", "kind", "classes", "train", "test", "metric", "state", "licence")]
     rows += [
-        (one.key, one.kind, *_sizes(one, "?"), _metric(one), states[one.key], one.licence)
-        for one in entries
+        (
+            entry.key,
+            entry.kind,
+            *_sizes(entry, "?"),
+            _metric(entry),
+            states[entry.key],
+            entry.licence,
+        )
+        for entry in entries
     ]
     lines = aligned(rows)
     for state in (PRESENT, MISSING):
-        chosen = [one for one in entries if states[one.key] == state]
+        chosen = [entry for entry in entries if states[entry.key] == state]
         if chosen:
             lines += ["", f"{state} under {data_root()}:"]
-            lines += [f"  {one.key}: {_whereabouts(one, state)}" for one in chosen]
+            lines += [f"  {entry.key}: {_whereabouts(entry, state)}" for entry in chosen]
     counted = Counter(states.values())
-    told = ", ".join(f"{counted[one]} {one}" for one in (BUILT_IN, PRESENT, MISSING))
+    told = ", ".join(f"{counted[state]} {state}" for state in (BUILT_IN, PRESENT, MISSING))
     return [*lines, "", f"{len(entries)} datasets: {told}"]
 
 
 def _whereabouts(entry: DatasetEntry, state: str) -> str:
     own = [str(entry.options["path"])] if "path" in entry.options else []
     if state == PRESENT:
-        return ", ".join([*own, *(one.text for one in places(entry))])
-    absent = [one for one in own if not Path(one).exists()]
-    absent += [one.text for one in places(entry) if not one.found]
+        return ", ".join([*own, *(place.text for place in places(entry))])
+    absent = [path for path in own if not Path(path).exists()]
+    absent += [place.text for place in places(entry) if not place.found]
     return f"no {', no '.join(absent)}. {entry.obtain}".rstrip()
 
 
@@ -207,7 +218,8 @@ def _page(entry: DatasetEntry) -> str:
     if entry.needs:
         lines.append(("data root", str(data_root())))
         lines += [
-            ("needs", f"{one.text}: {PRESENT if one.found else MISSING}") for one in places(entry)
+            ("needs", f"{place.text}: {PRESENT if place.found else MISSING}")
+            for place in places(entry)
         ]
     options = ", ".join(f"{name}: {value}" for name, value in entry.options.items())
     lines += [

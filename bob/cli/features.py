@@ -56,10 +56,10 @@ def _store(args: argparse.Namespace) -> FeatureStore:
 
 def _ls(args: argparse.Namespace) -> int:
     store = _store(args)
-    entries = [one for one in store.entries() if args.match in _text(one)]
-    for one in entries:
-        print(_line(one))
-    total = show_size(sum(one.size for one in entries))
+    entries = [entry for entry in store.entries() if args.match in _text(entry)]
+    for entry in entries:
+        print(_line(entry))
+    total = show_size(sum(entry.size for entry in entries))
     print(f"{len(entries)} entries, {total} in {store.root}")
     return 0
 
@@ -71,11 +71,11 @@ def _rm(args: argparse.Namespace) -> int:
     elif args.all or args.match:
         known = list(store.entries())
         removed = known if args.all else _matching(known, args.match)
-        for one in removed:
-            store.remove(one.key)
+        for entry in removed:
+            store.remove(entry.key)
     else:
         raise BobError("bob features rm: name entries, or say --all or --to-size SIZE.")
-    total = show_size(sum(one.size for one in removed))
+    total = show_size(sum(entry.size for entry in removed))
     print(f"removed {len(removed)} entries, {total}, from {store.root}")
     return 0
 
@@ -84,37 +84,37 @@ def _matching(known: Iterable[Entry], words: Iterable[str]) -> list[Entry]:
     known = list(known)
     chosen: dict[str, Entry] = {}
     for word in words:
-        found = [one for one in known if one.key.startswith(word) or word in _text(one)]
+        found = [entry for entry in known if entry.key.startswith(word) or word in _text(entry)]
         if not found:
             raise BobError(f"No entry matches {word!r}; `bob features ls` shows them all.")
-        chosen |= {one.key: one for one in found}
+        chosen |= {entry.key: entry for entry in found}
     return list(chosen.values())
 
 
 def _verify(args: argparse.Namespace) -> int:
     store = _store(args)
     count, damaged = 0, 0
-    for one in store.verify():
+    for entry in store.verify():
         count += 1
-        if one.problem:
+        if entry.problem:
             damaged += 1
-            print(f"damaged  {_line(one)}")
+            print(f"damaged  {_line(entry)}")
             if args.remove:
-                store.remove(one.key)
+                store.remove(entry.key)
     what = "removed" if args.remove else "extracted anew when next needed; --remove clears them now"
     print(f"{count} entries, {damaged} damaged" + (f" ({what})" if damaged else ""))
     return 1 if damaged and not args.remove else 0
 
 
-def _text(one: Entry) -> str:
-    return one.manifest.about if one.manifest else ""
+def _text(entry: Entry) -> str:
+    return entry.manifest.about if entry.manifest else ""
 
 
-def _line(one: Entry) -> str:
-    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used)) if one.used else "-"
-    what = _text(one) or "?"
-    if one.manifest:
-        what += f": {one.manifest.rows} x {one.manifest.width} {one.manifest.dtype}"
-    if one.problem:
-        what += f"; {one.problem}"
-    return f"{one.key[:12]}  {show_size(one.size):>9}  {used:<16}  {what}"
+def _line(entry: Entry) -> str:
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)) if entry.used else "-"
+    what = _text(entry) or "?"
+    if entry.manifest:
+        what += f": {entry.manifest.rows} x {entry.manifest.width} {entry.manifest.dtype}"
+    if entry.problem:
+        what += f"; {entry.problem}"
+    return f"{entry.key[:12]}  {show_size(entry.size):>9}  {used:<16}  {what}"

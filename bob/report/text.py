@@ -24,11 +24,11 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
     """
     case, verdict = evaluation.case, evaluation.verdict
     lines = [f"{case.setting} of {case.backbone.key} at scale {case.scale}: {verdict.reason}"]
-    lines += [_comparison_line(one) for one in verdict.comparisons]
+    lines += [_comparison_line(comparison) for comparison in verdict.comparisons]
     if verdict.comparisons or verdict.stale:
         seeds = _seeds(verdict.reference_seeds)
         lines.append(f"  reference   {seeds}; {verdict.origin}")
-    lines += [_published_line(one) for one in verdict.published]
+    lines += [_published_line(published) for published in verdict.published]
     if verdict.scores:
         stage = ", two of them extra because the first fell outside" if verdict.stage == 2 else ""
         scores = ", ".join(f"{seed}: {score:.4f}" for seed, score in verdict.scores.items())
@@ -41,18 +41,21 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
     return "\n".join(lines)
 
 
-def _comparison_line(one: Comparison) -> str:
+def _comparison_line(comparison: Comparison) -> str:
     return (
-        f"  {one.metric:<10}  {one.value:.4f}  band [{one.low:.4f}, {one.high:.4f}]  "
-        f"Δ {one.delta:+.4f} from {one.reference:.4f}  "
-        f"{'nothing is random' if one.exact else f'z {one.z:+.1f}'}  {one.status.value}"
+        f"  {comparison.metric:<10}  {comparison.value:.4f}  "
+        f"band [{comparison.low:.4f}, {comparison.high:.4f}]  "
+        f"Δ {comparison.delta:+.4f} from {comparison.reference:.4f}  "
+        f"{'nothing is random' if comparison.exact else f'z {comparison.z:+.1f}'}  "
+        f"{comparison.status.value}"
     )
 
 
-def _published_line(one: PublishedComparison) -> str:
+def _published_line(published: PublishedComparison) -> str:
     return (
-        f"  {one.metric:<10}  {one.value:.4f}  published {one.published:.4f} ± {one.width:.4f}  "
-        f"Δ {one.delta:+.4f}; {one.source}"
+        f"  {published.metric:<10}  {published.value:.4f}  "
+        f"published {published.published:.4f} ± {published.width:.4f}  "
+        f"Δ {published.delta:+.4f}; {published.source}"
     )
 
 
@@ -77,9 +80,9 @@ def repeat_command(node: Iterable[str], words: Iterable[str], *, backbones: Iter
 def licence_lines(evaluations: Sequence[Evaluation]) -> list[str]:
     """Whose weights must not be used commercially, behind an empty line; none if all may be."""
     bound = {
-        one.case.backbone.key: one.case.backbone.licence
-        for one in evaluations
-        if one.case.backbone.non_commercial
+        evaluation.case.backbone.key: evaluation.case.backbone.licence
+        for evaluation in evaluations
+        if evaluation.case.backbone.non_commercial
     }
     if not bound:
         return []
@@ -123,16 +126,16 @@ def _published_cell(evaluation: Evaluation) -> str:
     found = evaluation.verdict.published
     if not found:
         return "-"
-    one = found[0]
-    name = "" if one.metric == evaluation.case.metric else f"{one.metric} "
+    published = found[0]
+    name = "" if published.metric == evaluation.case.metric else f"{published.metric} "
     apart = sum(not other.agrees for other in found)
     rest = f", {apart} of {len(found)} apart" if apart else ""
-    return f"{name}{one.published:.4f} ({one.delta:+.4f}{rest})"
+    return f"{name}{published.published:.4f} ({published.delta:+.4f}{rest})"
 
 
 def _row(evaluation: Evaluation) -> tuple[str, ...]:
     case, verdict = evaluation.case, evaluation.verdict
-    one = verdict.score
+    score = verdict.score
     word = verdict.status.value
     if evaluation.failure is not None and verdict.status is Status.FAIL:
         word = "error"
@@ -140,24 +143,28 @@ def _row(evaluation: Evaluation) -> tuple[str, ...]:
         word = "reference created" if evaluation.update.old is None else "reference updated"
     elif verdict.stale:
         word = "stale reference"
-    elif verdict.status is Status.PASS and one is not None and one.improved:
+    elif verdict.status is Status.PASS and score is not None and score.improved:
         word = "pass (improved)"
-    elif verdict.status is Status.FAIL and one is not None and one.status is not Status.FAIL:
+    elif verdict.status is Status.FAIL and score is not None and score.status is not Status.FAIL:
         word = f"fail ({_worst_metric(evaluation)})"
     return (
         case.backbone.key,
         case.task,
         case.setting.split("/", 1)[1],
         "-" if verdict.mean is None else f"{case.metric} {verdict.mean:.4f}",
-        "-" if one is None else f"[{one.low:.4f}, {one.high:.4f}]",
-        "-" if one is None else f"{one.delta:+.4f}",
+        "-" if score is None else f"[{score.low:.4f}, {score.high:.4f}]",
+        "-" if score is None else f"{score.delta:+.4f}",
         str(len(verdict.scores)),
         word,
     )
 
 
 def _worst_metric(evaluation: Evaluation) -> str:
-    failing = [one for one in evaluation.verdict.comparisons if one.status is Status.FAIL]
+    failing = [
+        comparison
+        for comparison in evaluation.verdict.comparisons
+        if comparison.status is Status.FAIL
+    ]
     return failing[0].metric if failing else ""
 
 
