@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from bob.job import Job, TaskOutput
 
 from acme_bob.nearest_mean import NearestMeanRecipe
 from bob.backbones import Backbone
 from bob.datasets import ClassificationData
 from bob.features import FeatureSource
+from bob.job import Job, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
 
 
