@@ -27,6 +27,11 @@ def calibration_root() -> Path:
     return own_folder("BOB_CALIBRATION", "calibration")
 
 
+def digests_file() -> Path:
+    """Where digests of files are kept: ``bob/digests.sqlite`` in the user's cache folder."""
+    return cache_folder("bob") / "digests.sqlite"
+
+
 def data_root() -> Path:
     """``$BOB_DATA``, else ``bob/data`` in the user's cache folder."""
     return own_folder("BOB_DATA", "data")

@@ -24,7 +24,7 @@ FLOORS = (
         "startup",
         "threads",
     ),
-    ("objects", "record", "sizes", "tabular"),
+    ("file_digests", "objects", "record", "sizes", "tabular"),
     # declarations: what is measured, on what, with what
     ("protocols",),
     ("catalog",),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bob.errors import BobError
+from bob.file_digests import digests_of_files
 
 _NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _YEARS = ("2017", "2014", "")
@@ -120,6 +121,21 @@ def content_digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def split_digest(content: dict[str, Any], images: Path) -> str:
+    """Hex SHA-256 of what an annotation file says and of the bytes of the images it names.
+
+    Args:
+        content: Of the annotation file.
+        images: Folder that its file names are relative to.
+    """
+    names = sorted({str(image.get("file_name")) for image in content["images"]})
+    files = digests_of_files([images / name for name in names])
+    digest = hashlib.sha256(content_digest(content).encode())
+    for name, sha256 in zip(names, files, strict=True):
+        digest.update(f"{name}\0{sha256}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
 def joint_digest(train: str, test: str) -> str:
     """Digest of a dataset from those of its splits."""
     return hashlib.sha256((train + test).encode()).hexdigest()
@@ -132,11 +148,20 @@ def coco_facts(folder: Path) -> tuple[str, int, int, int, bool]:
         Digest, number of classes, number of train and of test images, and whether every annotation
         that is not of a crowd has a mask.
     """
-    train, test = (read_annotations(part.annotations) for part in find_parts(folder))
+    parts = find_parts(folder)
+    train, test = contents = [read_annotations(part.annotations) for part in parts]
     masks = all(
         annotation.get("segmentation") or annotation.get("iscrowd")
-        for content in (train, test)
+        for content in contents
         for annotation in content["annotations"]
     )
-    digest = joint_digest(content_digest(train), content_digest(test))
-    return digest, len(train["categories"]), len(train["images"]), len(test["images"]), masks
+    digests = [
+        split_digest(content, part.images) for content, part in zip(contents, parts, strict=True)
+    ]
+    return (
+        joint_digest(*digests),
+        len(train["categories"]),
+        len(train["images"]),
+        len(test["images"]),
+        masks,
+    )

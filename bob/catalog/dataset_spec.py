@@ -12,6 +12,7 @@ from bob.catalog.image_folder import printable, read_folder
 from bob.catalog.load import Catalog
 from bob.catalog.schema import DatasetEntry, Scalar
 from bob.errors import BobError, unknown
+from bob.file_digests import digests_of_files
 
 FORMS = "a catalog key, coco:FOLDER, folder:FOLDER or hf:NAME, each with optional ,key=value"
 HF_INSTALL = "pip install 'battle-of-backbones[hf]'"
@@ -129,16 +130,13 @@ def _hub(place: str, name: str, settings: dict[str, Scalar]) -> DatasetEntry:
 
 
 def files_digest(path: Path) -> str:
-    """Hex SHA-256 of the names and sizes of a file, or of the files in a folder."""
-    digest = hashlib.sha256()
-    if path.is_file():
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+    """Hex SHA-256 of the name and bytes of a file, or of those of the files in a folder."""
+    names = {path: path.name} if path.is_file() else {}
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in files if not name.startswith(".")):
-            file = Path(folder, name)
-            size = file.stat().st_size if file.exists() else -1
-            line = f"{file.relative_to(path).as_posix()}\0{size}\0"
-            digest.update(line.encode("utf-8", "surrogateescape"))
+            names[Path(folder, name)] = Path(folder, name).relative_to(path).as_posix()
+    digest = hashlib.sha256()
+    for name, sha256 in zip(names.values(), digests_of_files(list(names)), strict=True):
+        digest.update(f"{name}\0{sha256}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

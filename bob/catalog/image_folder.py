@@ -1,6 +1,6 @@
 """Which images a folder of class folders holds, and which of them are to test on.
 
-Standard library alone and no image is opened, so that a plan can ask.
+Standard library alone and no image is decoded, so that a plan can ask.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from bob.errors import BobError, some
+from bob.file_digests import digests_of_files
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -51,26 +53,36 @@ class FolderContent:
     """Images to learn from and to score on.
 
     Attributes:
+        folder: Where they are.
         class_names: Sorted, fit to be printed.
         train: Sorted by class and path.
         test: Sorted by class and path.
         remarks: What a reader of the scores should know.
     """
 
+    folder: Path = field(compare=False)
     class_names: tuple[str, ...]
     train: tuple[ImageFile, ...]
     test: tuple[ImageFile, ...]
     remarks: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """Digest of classes, names and sizes of both splits; not of where the folder lies."""
-        digest = hashlib.sha256()
-        for part, images in (("train", self.train), ("test", self.test)):
-            for image in images:
-                line = f"{part}\0{image.label}\0{_plain(image.path)}\0{image.size}\0"
+        """Digest of classes, names and bytes of both splits; not of where the folder lies."""
+        digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
+        parts = zip(("train", "test"), (self.train, self.test), self.digests, strict=True)
+        for part, images, files in parts:
+            for image, sha256 in zip(images, files, strict=True):
+                line = f"{part}\0{image.label}\0{_plain(image.path)}\0{sha256}\0"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+    @cached_property
+    def digests(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Hex SHA-256 of the bytes of each train and each test image; empty if unreadable."""
+        paths = [self.folder / image.path for image in (*self.train, *self.test)]
+        files = digests_of_files(paths)
+        return files[: len(self.train)], files[len(self.train) :]
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,7 @@ def _from_two(folder: Path, train: str, test: str, siblings: Sequence[str]) -> F
         *([f"{_some(untested)} has train images and no test image"] if untested else []),
         *([f"{_some(ignored)} beside {train}/ and {test}/ is not used"] if ignored else []),
     ]
-    return _content(names, learnt.classes, scored.classes, remarks)
+    return _content(folder, names, learnt.classes, scored.classes, remarks)
 
 
 def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderContent:
@@ -196,7 +208,7 @@ def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderConten
     remarks = _tree_remarks(tree)
     if single:
         remarks.append(f"{_some(single)} has one image, which is learnt from and not tested on")
-    return _content(names, learnt, scored, remarks)
+    return _content(folder, names, learnt, scored, remarks)
 
 
 def held_back(keys: Sequence[str], share: float, seed: int) -> set[int]:
@@ -221,6 +233,7 @@ def held_back(keys: Sequence[str], share: float, seed: int) -> set[int]:
 
 
 def _content(
+    folder: Path,
     names: Sequence[str],
     learnt: dict[str, list[tuple[str, int]]],
     scored: dict[str, list[tuple[str, int]]],
@@ -232,7 +245,11 @@ def _content(
                 yield ImageFile(path, size, label)
 
     return FolderContent(
-        tuple(map(printable, names)), tuple(images(learnt)), tuple(images(scored)), tuple(remarks)
+        folder,
+        tuple(map(printable, names)),
+        tuple(images(learnt)),
+        tuple(images(scored)),
+        tuple(remarks),
     )
 
 

@@ -7,6 +7,7 @@ import os
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from bob.catalog.coco_folder import content_digest, read_annotations
+from bob.catalog.coco_folder import content_digest, read_annotations, split_digest
 from bob.datasets.instances import Sample, Target
 from bob.errors import BobError, some
 
@@ -42,6 +43,7 @@ class CocoSplit:
         category_ids: By label, ascending; they may have gaps.
         image_ids: By position, ascending.
         annotated: Positions of images with something to learn from.
+        digest: Hex SHA-256 of the content, whatever its layout in the file.
         dataset: The content, for evaluators; ``area`` and ``iscrowd`` are filled in where missing.
         remarks: What was left out.
 
@@ -56,6 +58,7 @@ class CocoSplit:
         self.dataset = {**content, "annotations": list(content["annotations"])}
         for kind in ("images", "annotations", "categories"):
             self._unique(kind)
+        self._content = content
         self.digest = content_digest(content)
         categories = sorted(content["categories"], key=lambda category: int(category["id"]))
         self.category_ids = tuple(int(category["id"]) for category in categories)
@@ -78,6 +81,11 @@ class CocoSplit:
     def read(cls, annotations: Path, images: Path, *, masks: bool = True) -> CocoSplit:
         """The split of an annotation file and a folder of images."""
         return cls(read_annotations(annotations), images, source=annotations, masks=masks)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the content and of the bytes of the images."""
+        return split_digest(self._content, self.folder)
 
     def __len__(self) -> int:
         return len(self._images)

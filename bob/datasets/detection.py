@@ -84,7 +84,7 @@ def load_coco(*, path: str, masks: bool = True) -> DetectionData:
             kind="dataset",
         )
     return DetectionData(
-        sha256=joint_digest(train.digest, test.digest),
+        sha256=joint_digest(train.sha256, test.sha256),
         class_names=train.class_names,
         train=train,
         test=test,

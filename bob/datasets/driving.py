@@ -177,7 +177,7 @@ def load_sim10k_cityscapes(
         masks=False,
     )
     return DetectionShiftData(
-        sha256=hashlib.sha256((train.digest + shifted.digest).encode()).hexdigest(),
+        sha256=hashlib.sha256((train.sha256 + shifted.sha256).encode()).hexdigest(),
         class_names=("car",),
         train=train,
         test=None,

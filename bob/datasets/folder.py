@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -12,7 +10,7 @@ import torch
 from bob.catalog.image_folder import FolderContent, ImageFile, read_folder
 from bob.datasets.base import ClassificationData
 from bob.datasets.images import Files, ImageSplit
-from bob.hashing import digest_of_file
+from bob.file_digests import UNREADABLE
 
 
 def load(
@@ -36,7 +34,7 @@ def load(
         class_names=content.class_names,
         train=_split(root, content.train),
         test=_split(root, content.test),
-        notes=(*content.remarks, *leakage(duplicates(root, content), len(content.test))),
+        notes=(*content.remarks, *leakage(duplicates(content), len(content.test))),
     )
 
 
@@ -58,26 +56,8 @@ def leakage(copies: int, total: int) -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=8)
-def duplicates(root: Path, content: FolderContent) -> int:
-    """Test images that are, byte for byte, in the train split too.
-
-    Only files whose size occurs in both splits are read.
-    """
-    by_size: dict[int, list[str]] = defaultdict(list)
-    for image in content.train:
-        by_size[image.size].append(image.path)
-    alike = [image for image in content.test if image.size in by_size]
-    known = {
-        size: {_digest(root / path) for path in by_size[size]}
-        for size in {image.size for image in alike}
-    }
-    digests = ((image.size, _digest(root / image.path)) for image in alike)
-    return sum(bool(digest) and digest in known[size] for size, digest in digests)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return digest_of_file(path)
-    except OSError:
-        return ""  # an unreadable file is told when it is decoded
+def duplicates(content: FolderContent) -> int:
+    """Test images that are, byte for byte, in the train split too."""
+    train, test = content.digests
+    known = set(train) - {UNREADABLE}
+    return sum(sha256 in known for sha256 in test)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bob.catalog.image_folder import EXTENSIONS as EXTENSIONS
 from bob.errors import BobError, some
+from bob.file_digests import digests_of_files
 
 DAMAGED_SHARE = 0.01
 """Share of a split's images that may be unreadable before the case fails."""
@@ -73,13 +73,10 @@ class Files:
         return opened(self.root / self.names[index])
 
     def facts(self) -> Iterator[str]:
-        """Name and size in bytes of each file."""
-        for name in self.names:
-            try:
-                size = os.stat(self.root / name).st_size
-            except OSError:
-                size = -1
-            yield f"{name} {size}"
+        """Name and digest of the bytes of each file."""
+        digests = digests_of_files([self.root / name for name in self.names])
+        for name, sha256 in zip(self.names, digests, strict=True):
+            yield f"{name} {sha256}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +129,9 @@ class Picked:
 
     def facts(self) -> Iterator[str]:
         """The lines of the rows that were picked."""
+        if isinstance(self.source, Files):  # the others need not be read
+            names = [self.source.names[row] for row in self.rows]
+            return Files(self.source.root, names).facts()
         lines = list(self.source.facts())
         return (lines[row] for row in self.rows)
 
@@ -167,7 +167,7 @@ class ImageSplit:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of the list of images: names and sizes of files, pixels of arrays."""
+        """Hex SHA-256 of the list of images: names and bytes of files, pixels of arrays."""
         digest = hashlib.sha256(f"images {len(self)}\n".encode())
         for line in self.source.facts():
             digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))

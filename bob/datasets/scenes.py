@@ -26,6 +26,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from bob.catalog.coco_folder import joint_digest
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import (
     DetectionData,
@@ -209,9 +210,11 @@ def load(*, glyphs: str = "handwritten", train: int = TRAIN, test: int = TEST) -
     folder = scenes_root() / f"{glyphs}-{key}"
     _drawn(folder, parts, (train, test))
     data = load_coco(path=str(folder))
+    # pixels and not bytes: versions of Pillow write the same picture differently
+    annotated = joint_digest(data.train.digest, data.test.digest)
     return DetectionData(
         sha256=hashlib.sha256(
-            "".join([data.sha256, pixels_digest(data.train), pixels_digest(data.test)]).encode()
+            "".join([annotated, pixels_digest(data.train), pixels_digest(data.test)]).encode()
         ).hexdigest(),
         class_names=data.class_names,
         train=data.train,

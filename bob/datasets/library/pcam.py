@@ -16,6 +16,7 @@ from bob.datasets.base import ClassificationData
 from bob.datasets.images import ImageSplit
 from bob.datasets.library.common import assembled, refused
 from bob.errors import BobError
+from bob.file_digests import digests_of_files
 
 CLASSES = ("no tumour", "tumour")
 
@@ -44,9 +45,9 @@ class Patches:
             return Image.fromarray(np.asarray(content["x"][index]))
 
     def facts(self) -> Iterator[str]:
-        """Name and size of the file, and the row."""
-        size = self.file.stat().st_size
-        return (f"{self.file.name} {size} {index}" for index in range(self.count))
+        """Name and digest of the file, and the row."""
+        (sha256,) = digests_of_files([self.file])
+        return (f"{self.file.name} {sha256} {index}" for index in range(self.count))
 
 
 def load() -> ClassificationData:
