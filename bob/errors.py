@@ -75,6 +75,12 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Bo
     return BobError(" ".join(part for part in (f"Unknown {what} {name!r}.", offer, hint) if part))
 
 
+def first_line(error: BaseException, *, most: int = 200) -> str:
+    """The first line of an error's message, cut to ``most`` characters."""
+    line = (str(error).strip() or "no further word").splitlines()[0]
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def some(things: Iterable[object]) -> str:
     """The first three of many things, and how many more there are."""
     listed = [str(thing) for thing in things]

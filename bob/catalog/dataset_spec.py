@@ -11,6 +11,7 @@ from pathlib import Path
 from bob.catalog.image_folder import printable, read_folder
 from bob.catalog.load import Catalog
 from bob.catalog.schema import DatasetEntry, Scalar
+from bob.catalog.value_range import parse_range
 from bob.errors import BobError, unknown
 from bob.file_digests import digests_of_files
 
@@ -19,9 +20,20 @@ HF_INSTALL = "pip install 'battle-of-backbones[hf]'"
 
 _NOTE = "named on the command line"
 _KEYS = {
-    "coco": ("name",),
-    "folder": ("name", "split", "test", "seed"),
-    "hf": ("name", "train", "split", "test", "seed", "image", "label", "config", "revision"),
+    "coco": ("name", "range"),
+    "folder": ("name", "split", "test", "seed", "range"),
+    "hf": (
+        "name",
+        "train",
+        "split",
+        "test",
+        "seed",
+        "image",
+        "label",
+        "config",
+        "revision",
+        "range",
+    ),
 }
 
 
@@ -32,7 +44,8 @@ def parse_dataset(spec: str, catalog: Catalog) -> DatasetEntry:
     a dataset of the Hugging Face hub or one that its library reads from a local path. Arguments
     follow as ``,key=value``: ``name`` (the key shown); ``test`` and ``seed`` (share and draw of the
     images held back where there is no test split); ``split`` (what to score on where there are
-    several); and of ``hf`` ``train``, ``image``, ``label``, ``config`` and ``revision``.
+    several); ``range`` (values that are black and white in images of more than 8 bits); and of
+    ``hf`` ``train``, ``image``, ``label``, ``config`` and ``revision``.
 
     Raises:
         BobError: The text has none of these forms, or the data there cannot be used.
@@ -46,8 +59,12 @@ def parse_dataset(spec: str, catalog: Catalog) -> DatasetEntry:
         raise BobError(f"Dataset {spec!r} has no known form. Write {FORMS}.")
     options = _options(spec, form, pairs)
     name = options.pop("name", "")
+    try:
+        parse_range(options.get("range", ""))
+    except BobError as error:
+        raise BobError(f"Dataset {spec!r}: {error}") from None
     if form == "coco":
-        return _coco(place, name)
+        return _coco(place, name, options)
     settings: dict[str, Scalar] = {
         **options,
         **{key: _number(spec, key, options[key]) for key in ("test", "seed") if key in options},
@@ -79,7 +96,7 @@ def _number(spec: str, key: str, text: str) -> float | int:
     return value
 
 
-def _coco(place: str, name: str) -> DatasetEntry:
+def _coco(place: str, name: str, options: dict[str, str]) -> DatasetEntry:
     from bob.catalog.coco_folder import coco_facts
 
     folder = Path(place).expanduser().resolve()
@@ -88,7 +105,7 @@ def _coco(place: str, name: str) -> DatasetEntry:
         key=name or f"coco:{folder.name}",
         kind="detection",
         loader="bob.datasets.detection:load_coco",
-        options={"path": str(folder), "masks": masks},
+        options={"path": str(folder), "masks": masks, **options},
         sha256=sha256,
         classes=classes,
         test_size=test_size,
@@ -99,7 +116,8 @@ def _coco(place: str, name: str) -> DatasetEntry:
 
 def _folder(place: str, name: str, settings: dict[str, Scalar]) -> DatasetEntry:
     folder = Path(place).expanduser().resolve()
-    content = read_folder(folder, **settings)  # type: ignore[arg-type]
+    listed = {key: value for key, value in settings.items() if key != "range"}
+    content = read_folder(folder, **listed)  # type: ignore[arg-type]
     return DatasetEntry(
         key=name or printable(f"folder:{folder.name}"),
         loader="bob.datasets.folder:load",

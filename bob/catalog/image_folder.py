@@ -1,6 +1,6 @@
 """Which images a folder of class folders holds, and which of them are to test on.
 
-Standard library alone and no image is decoded, so that a plan can ask.
+No image is decoded, so that a plan can ask.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 from bob.errors import BobError, some
 from bob.file_digests import digests_of_files
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-)
 TEST_SHARE = 0.2
 """Share of each class that is tested on where the folder has no test split of its own."""
 
@@ -30,6 +27,11 @@ LAYOUT = (
 
 _TEST_NAMES = ("test", "val", "valid", "validation")
 _NO_CLASS = frozenset({"__macosx"})
+_HIDDEN = frozenset({"thumbs.db", "desktop.ini"})
+_NO_PICTURES = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS"})
+"""Formats that Pillow knows by their heads alone, or hands to a program that may not be there."""
+
+_EVERYWHERE = (".jpg", ".png", ".tif", ".bmp", ".webp")
 _SHOWN = 3
 
 
@@ -264,7 +266,7 @@ def _tree(root: Path, folder: Path) -> _Tree:
         _walk(root / entry.name, str(prefix / entry.name), images, broken, not_images)
         images.sort(key=lambda image: (_plain(image[0]), image[0]))
     files = [entry for entry in _entries(root) if not _is_folder(entry)]
-    stray = sum(_is_image(file.name) for file in files)
+    stray = sum(is_image_name(file.name) for file in files)
     return _Tree(root, classes, stray, tuple(broken), not_images)
 
 
@@ -288,7 +290,9 @@ def _walk(
             path = f"{shown}/{entry.name}"
             if _is_folder(entry):
                 (linked if entry.is_symlink() else pending).append((folder / entry.name, path))
-            elif not _is_image(entry.name):
+            elif entry.name.lower() in _HIDDEN:
+                continue
+            elif not is_image_name(entry.name):
                 not_images[PurePosixPath(entry.name).suffix.lower() or entry.name] += 1
             elif os.path.isfile(entry):
                 images.append((path, entry.stat().st_size))
@@ -324,8 +328,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+@cache
+def image_endings() -> frozenset[str]:
+    """Endings of the files that the installed Pillow decodes, in lower case with their dot."""
+    from PIL import Image
+
+    Image.init()
+    return frozenset(
+        ending
+        for ending, form in {**Image.registered_extensions(), ".mpo": "JPEG"}.items()
+        if form in Image.OPEN and form not in _NO_PICTURES
+    )
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's ending is one of ``image_endings``."""
+    return os.path.splitext(name)[1].lower() in image_endings()
 
 
 def _plain(text: str) -> str:
@@ -358,14 +376,22 @@ def _check_classes(tree: _Tree, names: Sequence[str], folder: Path) -> None:
 def _empty(names: Sequence[str], tree: _Tree) -> BobError:
     return BobError(
         f"{tree.folder} has a class folder without images: {_some(names)}{_instead(tree)}. Add "
-        f"images ({', '.join(sorted(EXTENSIONS))}), or remove the folder.",
+        f"images ({', '.join(_EVERYWHERE)} and whatever else Pillow reads), or remove the folder.",
         kind="dataset",
     )
 
 
 def _instead(tree: _Tree) -> str:
-    contents = ", ".join(f"{count} {name}" for name, count in tree.not_images.most_common(_SHOWN))
+    contents = _by_ending(tree.not_images)
     return f" (but {contents})" if contents else ""
+
+
+def _by_ending(files: Counter[str]) -> str:
+    """Counts of the most frequent endings, and of all others together."""
+    shown = files.most_common(_SHOWN)
+    rest = files.total() - sum(count for _, count in shown)
+    parts = [f"{count} {printable(ending)}" for ending, count in shown]
+    return ", ".join([*parts, *([f"{rest} others"] if rest else [])])
 
 
 def _tree_remarks(tree: _Tree) -> list[str]:
@@ -374,6 +400,12 @@ def _tree_remarks(tree: _Tree) -> list[str]:
         remarks.append(f"{tree.stray} images directly in {tree.folder} belong to no class")
     if tree.broken:
         remarks.append(f"{_some(tree.broken)} leads nowhere and is left out")
+    if tree.not_images:
+        count = tree.not_images.total()
+        files = "file that is no image" if count == 1 else "files that are no images"
+        remarks.append(
+            f"left out of {tree.folder}: {count} {files} to Pillow ({_by_ending(tree.not_images)})"
+        )
     return remarks
 
 

@@ -17,6 +17,7 @@ from bob.catalog.data_root import data_root, missing
 from bob.catalog.schema import DatasetEntry
 from bob.datasets.detection import DetectionData, DetectionShiftData
 from bob.datasets.images import ImageSplit
+from bob.datasets.ranges import with_ranges
 from bob.errors import BobError
 from bob.objects import import_object
 
@@ -147,6 +148,7 @@ class RetrievalData:
         database: Images to search in.
         relevance: One entry per query.
         graded: Whether easy, medium and hard are told apart.
+        notes: What a reader of the scores should know of the data.
     """
 
     sha256: str
@@ -155,6 +157,7 @@ class RetrievalData:
     database: AnySplit
     relevance: tuple[Relevance, ...]
     graded: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def test_size(self) -> int:
@@ -171,12 +174,14 @@ class MultilabelData:
         class_names: One name per label.
         train: Targets are float32 ``(n, labels)`` of 0 and 1.
         test: Read for scores.
+        notes: What a reader of the scores should know of the data.
     """
 
     sha256: str
     class_names: tuple[str, ...]
     train: AnySplit
     test: AnySplit
+    notes: tuple[str, ...] = ()
 
     @property
     def test_size(self) -> int:
@@ -202,7 +207,7 @@ def load_dataset(entry: DatasetEntry) -> Data:
             kind="unavailable",
         )
     loader = import_object(entry.loader, what=f"dataset {entry.key!r}")
-    data: Data = loader(**entry.options)
+    data: Data = with_ranges(loader(**entry.options))
     if entry.sha256 and data.sha256 != entry.sha256:
         raise BobError(
             f"Dataset {entry.key!r}: the data have SHA-256 {data.sha256[:12]}..., the catalog says "

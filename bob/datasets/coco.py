@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -14,11 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from bob.catalog.coco_folder import content_digest, read_annotations, split_digest
+from bob.datasets.decoding import upright
+from bob.datasets.images import Files
 from bob.datasets.instances import Sample, Target
-from bob.errors import BobError, some
+from bob.datasets.pixel_values import Ranges, rgb
+from bob.errors import BobError, first_line, some
 
 TOLERATED = 0.01
 """Share of annotations without area that is left out rather than refused; COCO's own train2017 has
@@ -46,6 +48,7 @@ class CocoSplit:
         digest: Hex SHA-256 of the content, whatever its layout in the file.
         dataset: The content, for evaluators; ``area`` and ``iscrowd`` are filled in where missing.
         remarks: What was left out.
+        ranges: What is black and white in images of more than 8 bits.
 
     Raises:
         BobError: The content is not consistent, or an image is missing; names file and id.
@@ -55,6 +58,7 @@ class CocoSplit:
         self, content: dict[str, Any], images: Path, *, source: Path, masks: bool = True
     ) -> None:
         self.source, self.folder, self.masks = source, images, masks
+        self.ranges: Ranges | None = None
         self.dataset = {**content, "annotations": list(content["annotations"])}
         for kind in ("images", "annotations", "categories"):
             self._unique(kind)
@@ -82,6 +86,11 @@ class CocoSplit:
         """The split of an annotation file and a folder of images."""
         return cls(read_annotations(annotations), images, source=annotations, masks=masks)
 
+    @property
+    def source_images(self) -> Files:
+        """The image files, by position."""
+        return Files(self.folder, [str(image["file_name"]) for image in self._images])
+
     @cached_property
     def sha256(self) -> str:
         """Hex SHA-256 of the content and of the bytes of the images."""
@@ -103,7 +112,9 @@ class CocoSplit:
                 if annotation["image_id"] in kept
             ],
         }
-        return CocoSplit(content, self.folder, source=self.source, masks=self.masks)
+        part = CocoSplit(content, self.folder, source=self.source, masks=self.masks)
+        part.ranges = self.ranges
+        return part
 
     def strata(self) -> torch.Tensor:
         """For each image the label of its rarest class, or the number of classes if it shows none.
@@ -170,22 +181,15 @@ class CocoSplit:
     def _decode(self, index: int) -> torch.Tensor:
         path, (height, width) = self.path(index), self.size(index)
         try:
-            with Image.open(path) as opened:
-                opened.load()
-                image = opened.convert("RGB")
-                if image.size != (width, height):
-                    image = ImageOps.exif_transpose(opened).convert("RGB")
-        except (
-            OSError,
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-            SyntaxError,
-            ValueError,
-            struct.error,
-        ) as error:
+            with Image.open(path) as stored:
+                stored.load()
+                turned = stored if stored.size == (width, height) else upright(stored)
+                image = rgb(turned, self.ranges)
+        except Exception as error:  # decoders of damaged files raise whatever they like
             raise self._error(
                 f"image {path} (id {self.image_ids[index]}) cannot be decoded: "
-                f"{type(error).__name__}: {error}. Fetch it again, or take its entry out"
+                f"{type(error).__name__}: {first_line(error)}. Fetch it again, or take its entry "
+                "out"
             ) from error
         if image.size != (width, height):
             raise self._error(

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bob.catalog.coco_folder import find_parts, joint_digest
 from bob.catalog.data_root import data_root
+from bob.catalog.value_range import parse_range
 from bob.datasets.coco import CocoSplit
+from bob.datasets.ranges import measured
 from bob.errors import BobError, some
 
 
@@ -18,12 +20,14 @@ class DetectionData:
     Attributes:
         sha256: Digest of everything the splits are made from.
         class_names: By label.
+        notes: What a reader of the scores should know of the data.
     """
 
     sha256: str
     class_names: tuple[str, ...]
     train: CocoSplit
     test: CocoSplit
+    notes: tuple[str, ...] = ()
 
     @property
     def test_size(self) -> int:
@@ -45,6 +49,7 @@ class DetectionShiftData:
 
     Attributes:
         test: The source's own test split, where it has one.
+        notes: What a reader of the scores should know of the data.
     """
 
     sha256: str
@@ -52,6 +57,7 @@ class DetectionShiftData:
     train: CocoSplit
     test: CocoSplit | None
     shifts: tuple[DetectionShift, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def test_size(self) -> int:
@@ -59,12 +65,14 @@ class DetectionShiftData:
         return sum(len(shift.split) for shift in self.shifts)
 
 
-def load_coco(*, path: str, masks: bool = True) -> DetectionData:
+def load_coco(*, path: str, masks: bool = True, range: str = "") -> DetectionData:
     """Load a folder in COCO's format; see ``bob.catalog.coco_folder.find_parts``.
 
     Args:
         path: The folder.
         masks: Whether masks are wanted.
+        range: Values that are black and white in images of more than 8 bits, as ``LOW:HIGH``;
+            measured unless given.
 
     Raises:
         BobError: The folder or a split is missing, an annotation file is not consistent, or the
@@ -83,11 +91,14 @@ def load_coco(*, path: str, masks: bool = True) -> DetectionData:
             "Give both files the same list.",
             kind="dataset",
         )
+    ranges, notes = measured((train.source_images, test.source_images), parse_range(range))
+    train.ranges = test.ranges = ranges
     return DetectionData(
         sha256=joint_digest(train.sha256, test.sha256),
         class_names=train.class_names,
         train=train,
         test=test,
+        notes=notes,
     )
 
 

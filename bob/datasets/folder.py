@@ -8,13 +8,20 @@ from pathlib import Path
 import torch
 
 from bob.catalog.image_folder import FolderContent, ImageFile, read_folder
+from bob.catalog.value_range import parse_range
 from bob.datasets.base import ClassificationData
 from bob.datasets.images import Files, ImageSplit
+from bob.datasets.ranges import with_ranges
 from bob.file_digests import UNREADABLE
 
 
 def load(
-    *, path: str, test: float | None = None, seed: int | None = None, split: str = ""
+    *,
+    path: str,
+    test: float | None = None,
+    seed: int | None = None,
+    split: str = "",
+    range: str = "",
 ) -> ClassificationData:
     """Load a folder. Images stay on disk.
 
@@ -23,19 +30,22 @@ def load(
         test: Share held back to test on, where the folder has no test split.
         seed: Of that draw.
         split: Folder to score on, where there are several.
+        range: Values that are black and white in images of more than 8 bits, as ``LOW:HIGH``;
+            measured unless given.
 
     Raises:
         BobError: The folder is not there or has another layout.
     """
     root = Path(path)
     content = read_folder(root, test=test, seed=seed, split=split)
-    return ClassificationData(
+    data = ClassificationData(
         sha256=content.sha256,
         class_names=content.class_names,
         train=_split(root, content.train),
         test=_split(root, content.test),
         notes=(*content.remarks, *leakage(duplicates(content), len(content.test))),
     )
+    return with_ranges(data, parse_range(range))
 
 
 def _split(root: Path, images: Sequence[ImageFile]) -> ImageSplit:

@@ -15,7 +15,9 @@ from PIL import Image
 
 from bob.catalog.dataset_spec import HF_INSTALL, files_digest
 from bob.catalog.image_folder import TEST_SHARE, printable
+from bob.catalog.value_range import parse_range
 from bob.datasets.base import ClassificationData
+from bob.datasets.decoding import mode_of, opened
 from bob.datasets.folder import leakage
 from bob.datasets.hub_columns import (
     LABEL_NAMES,
@@ -27,7 +29,8 @@ from bob.datasets.hub_columns import (
     labels_of,
     named,
 )
-from bob.datasets.images import ImageSplit, opened
+from bob.datasets.images import ImageSplit
+from bob.datasets.ranges import with_ranges
 from bob.errors import BobError
 
 _TEST_NAMES = ("test", "validation", "val", "valid")
@@ -60,6 +63,10 @@ class TableImages:
     def open(self, index: int) -> Image.Image:
         """The decoded image, upright."""
         return opened(io.BytesIO(self._bytes(index)))
+
+    def mode(self, index: int) -> str:
+        """Mode that the image's head tells."""
+        return mode_of(io.BytesIO(self._bytes(index)))
 
     def facts(self) -> Iterator[str]:
         """Digest of the bytes of each image."""
@@ -100,6 +107,7 @@ def load(
     label: str = "",
     config: str | None = None,
     revision: str | None = None,
+    range: str = "",
 ) -> ClassificationData:
     """Load a dataset; images stay encoded on disk.
 
@@ -114,6 +122,8 @@ def load(
         label: Column of the classes; else the one of type ``ClassLabel``, or one called label.
         config: Configuration of a dataset that has several.
         revision: Commit, tag or branch on the hub.
+        range: Values that are black and white in images of more than 8 bits, as ``LOW:HIGH``;
+            measured unless given.
 
     Raises:
         BobError: The library is missing or the data are out of reach (``kind`` is
@@ -142,13 +152,14 @@ def load(
         _split(splits[name], column, rows, position, f"{path}, split {name}")
         for name, rows in ((train, learnt), (scored or train, held))
     ]
-    return ClassificationData(
+    data = ClassificationData(
         sha256=files_digest(Path(path)) if Path(path).exists() else _digest(parts),
         class_names=tuple(printable(str(name)) for name in names),
         train=parts[0],
         test=parts[1],
         notes=leakage(_copies(*parts), len(parts[1])),
     )
+    return with_ranges(data, parse_range(range))
 
 
 def _scored(path: str, splits: Any, train: str, target: str, split: str, *, drawn: bool) -> str:

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from bob.catalog.image_folder import EXTENSIONS as EXTENSIONS
-from bob.errors import BobError, some
+from bob.datasets.decoding import mode_of, noted, opened
+from bob.datasets.pixel_values import Ranges, rgb
+from bob.errors import BobError, first_line, some
 from bob.file_digests import digests_of_files
+
+MOST_ELONGATED = 16
+"""Images longer than this many times their width are cropped before they are resized: the whole of
+a 20,000 by 2 picture, resized, takes gigabytes."""
 
 DAMAGED_SHARE = 0.01
 """Share of a split's images that may be unreadable before the case fails."""
-
-_UNREADABLE = (
-    OSError,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    SyntaxError,  # Pillow's word for a broken PNG
-    ValueError,
-    EOFError,
-)
 
 
 class ImageSource(Protocol):
@@ -42,6 +38,10 @@ class ImageSource(Protocol):
 
     def open(self, index: int) -> Image.Image:
         """The image as it is stored, any mode; raises what Pillow raises."""
+        ...
+
+    def mode(self, index: int) -> str:
+        """Pillow's mode of the stored image, found without decoding it where that is possible."""
         ...
 
     def facts(self) -> Iterable[str]:
@@ -71,6 +71,10 @@ class Files:
     def open(self, index: int) -> Image.Image:
         """The decoded file, upright."""
         return opened(self.root / self.names[index])
+
+    def mode(self, index: int) -> str:
+        """Mode that the file's head tells."""
+        return mode_of(self.root / self.names[index])
 
     def facts(self) -> Iterator[str]:
         """Name and digest of the bytes of each file."""
@@ -102,6 +106,10 @@ class Arrays:
         """One row as an image."""
         return Image.fromarray(np.asarray(self.values[index]))
 
+    def mode(self, index: int) -> str:
+        """RGB."""
+        return "RGB"
+
     def facts(self) -> Iterator[str]:
         """A digest of each row."""
         for index in range(len(self)):
@@ -127,6 +135,10 @@ class Picked:
         """As the source opens it."""
         return self.source.open(self.rows[index])
 
+    def mode(self, index: int) -> str:
+        """As of the source."""
+        return self.source.mode(self.rows[index])
+
     def facts(self) -> Iterator[str]:
         """The lines of the rows that were picked."""
         if isinstance(self.source, Files):  # the others need not be read
@@ -136,11 +148,30 @@ class Picked:
         return (lines[row] for row in self.rows)
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with an image.
+
+    Attributes:
+        text: In words, with the image's name.
+        readable: Whether its pixels are sound all the same.
+    """
+
+    text: str
+    readable: bool = False
+
+
 @dataclass
 class Damage:
-    """Unreadable images of one split, by position."""
+    """What was found wrong with images of one split, by position.
+
+    Attributes:
+        problems: Of those that cannot be read.
+        notes: Of those whose pixels are sound.
+    """
 
     problems: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +182,14 @@ class ImageSplit:
         source: Where the images are.
         targets: int64 class indices ``(n,)``, or float32 ``(n, labels)`` of 0, 1 and, where a label
             is unknown, NaN.
-        damage: Filled in as unreadable images are met.
+        ranges: What is black and white where images have more than 8 bits; none where nobody
+            looked.
+        damage: Filled in as damaged images are met.
     """
 
     source: ImageSource
     targets: torch.Tensor
+    ranges: Ranges | None = None
     damage: Damage = field(default_factory=Damage, compare=False)
 
     def __post_init__(self) -> None:
@@ -167,25 +201,36 @@ class ImageSplit:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of the list of images: names and bytes of files, pixels of arrays."""
+        """Hex SHA-256 of names and bytes of files, pixels of arrays, and their ranges."""
         digest = hashlib.sha256(f"images {len(self)}\n".encode())
         for line in self.source.facts():
             digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+        if self.ranges is not None and self.ranges.wide:
+            digest.update(repr(self.ranges).encode())
         return digest.hexdigest()
 
     def pil(self, index: int) -> Image.Image:
         """An image, upright, RGB, 8 bits a channel; a grey one where it cannot be read."""
         return self.attempt(index)[0]
 
-    def attempt(self, index: int) -> tuple[Image.Image, str]:
-        """An image as of ``pil``, and what is wrong with it; empty when nothing is."""
+    def attempt(self, index: int) -> tuple[Image.Image, Trouble | None]:
+        """An image as of ``pil``, and what is wrong with it.
+
+        Raises:
+            BobError: The source is not one that can be read at all.
+        """
         try:
-            return rgb(self.source.open(index)), ""
-        except _UNREADABLE as error:
-            name = self.source.name(index)
-            return Image.new("RGB", (32, 32), (124, 116, 104)), (
-                f"{name} ({type(error).__name__}: {_first_line(error)})"
-            )
+            stored = self.source.open(index)
+            note = noted(stored)
+            image = rgb(stored, self.ranges)
+        except BobError:
+            raise
+        except Exception as error:  # decoders of damaged files raise whatever they like
+            text = f"{self.source.name(index)} ({type(error).__name__}: {first_line(error)})"
+            return Image.new("RGB", (32, 32), (124, 116, 104)), Trouble(text)
+        if note:
+            return image, Trouble(f"{self.source.name(index)} ({note})", readable=True)
+        return image, None
 
     def picture(self, index: int) -> torch.Tensor:
         """An image small enough to show, uint8 ``(3, 96, 96)``."""
@@ -194,15 +239,28 @@ class ImageSplit:
     def part(self, rows: Sequence[int] | NDArray[np.int64]) -> ImageSplit:
         """Some of the images, in the order of their positions given."""
         picks = [int(row) for row in rows]
-        return ImageSplit(source=Picked(self.source, picks), targets=self.targets[picks])
+        return replace(
+            self,
+            source=Picked(self.source, picks),
+            targets=self.targets[picks],
+            damage=Damage(),
+        )
 
-    def report(self, index: int, problem: str) -> None:
-        """Note an unreadable image.
+    def with_ranges(self, ranges: Ranges) -> ImageSplit:
+        """The same images under other ranges of values."""
+        return replace(self, ranges=ranges)
+
+    def report(self, index: int, trouble: Trouble) -> None:
+        """Note a damaged image.
 
         Raises:
-            BobError: They are more than ``DAMAGED_SHARE`` of the split; ``kind`` is ``dataset``.
+            BobError: Unreadable ones are more than ``DAMAGED_SHARE`` of the split; ``kind`` is
+                ``dataset``.
         """
-        self.damage.problems[index] = problem
+        if trouble.readable:
+            self.damage.notes[index] = trouble.text
+            return
+        self.damage.problems[index] = trouble.text
         if len(self.damage.problems) > max(1, DAMAGED_SHARE * len(self)):
             raise BobError(
                 f"{self._damaged()}. More than {DAMAGED_SHARE:.0%} of a split unreadable is not a "
@@ -212,38 +270,21 @@ class ImageSplit:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was unreadable, in a sentence; empty when nothing was."""
-        text = f"{self._damaged()}; grey images took their place"
-        return (text,) if self.damage.problems else ()
+        """What was damaged, a sentence each; empty when nothing was."""
+        remarks = []
+        if self.damage.problems:
+            remarks.append(f"{self._damaged()}; grey images took their place")
+        if notes := self.damage.notes:
+            images = "image is" if len(notes) == 1 else "images are"
+            told = some(notes[index] for index in sorted(notes))
+            remarks.append(f"{len(notes)} {images} sound but for what stands beside them: {told}")
+        return tuple(remarks)
 
     def _damaged(self) -> str:
         problems = self.damage.problems
         told = some(problems[index] for index in sorted(problems))
         images = "image" if len(self) == 1 else "images"
         return f"{len(problems)} of {len(self)} {images} cannot be read: {told}"
-
-
-def opened(file: Path | BinaryIO) -> Image.Image:
-    """A decoded file, upright as its EXIF says."""
-    with Image.open(file) as image:
-        image.load()
-        return ImageOps.exif_transpose(image)
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB: 16 bits scaled to 8, transparency over white."""
-    if image.mode in ("I", "I;16", "I;16L", "I;16B", "F"):
-        values = np.asarray(image).astype(np.float64)
-        top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 255.0
-        if values.max(initial=0) > 255:
-            top = 65535.0
-        scaled = np.clip(values / top * 255, 0, 255).round().astype(np.uint8)
-        return Image.fromarray(scaled).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        whole = image.convert("RGBA")
-        canvas = Image.new("RGBA", whole.size, (255, 255, 255, 255))
-        return Image.alpha_composite(canvas, whole).convert("RGB")
-    return image.convert("RGB")
 
 
 def fit(image: Image.Image, size: int, crop_pct: float) -> torch.Tensor:
@@ -260,6 +301,9 @@ def fit(image: Image.Image, size: int, crop_pct: float) -> torch.Tensor:
     from torchvision.transforms import functional
 
     edge = int(size / crop_pct)
+    short, long = sorted(image.size)
+    if long > MOST_ELONGATED * short:
+        return functional.pil_to_tensor(_centre(image, edge, size))
     resized = functional.resize(
         image, [edge], interpolation=functional.InterpolationMode.BICUBIC, antialias=True
     )
@@ -267,5 +311,13 @@ def fit(image: Image.Image, size: int, crop_pct: float) -> torch.Tensor:
     return cropped
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error) or "no further word").splitlines()[0]
+def _centre(image: Image.Image, edge: int, size: int) -> Image.Image:
+    """The same, but nothing that is cropped away is made first."""
+    short = min(image.size)
+    box = [0.0] * 4
+    for axis, side in enumerate(image.size):
+        resized = int(edge * side / short)
+        start = round((resized - size) / 2)  # where torchvision's centre crop begins
+        box[axis] = max(0.0, start * side / resized)
+        box[axis + 2] = min(float(side), (start + size) * side / resized)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box))

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bob.datasets import AnySplit, ImageSplit
-from bob.datasets.images import fit
+from bob.datasets.images import Trouble, fit
 
 FEW_IMAGES = 64
 """Fewer are decoded sooner than loader processes start."""
@@ -21,7 +21,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 Transform = Callable[[Any, int], torch.Tensor]
 """PIL image and its position → tensor."""
 
-_Sample = tuple[torch.Tensor, int, str]
+_Sample = tuple[torch.Tensor, int, Trouble | None]
 
 
 class _Samples(Dataset[_Sample]):
@@ -32,24 +32,24 @@ class _Samples(Dataset[_Sample]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> _Sample:
-        problem = ""
+        trouble: Trouble | None = None
         if isinstance(self.split, ImageSplit):
-            image, problem = self.split.attempt(index)
+            image, trouble = self.split.attempt(index)
         else:
             image = self.split.pil(index)
-        return self.transform(image, index), index, problem
+        return self.transform(image, index), index, trouble
 
 
-def _joined(samples: list[_Sample]) -> tuple[torch.Tensor, list[int], list[tuple[int, str]]]:
-    images, indices, problems = zip(*samples, strict=True)
-    bad = [(i, text) for i, text in zip(indices, problems, strict=True) if text]
+def _joined(samples: list[_Sample]) -> tuple[torch.Tensor, list[int], list[tuple[int, Trouble]]]:
+    images, indices, troubles = zip(*samples, strict=True)
+    bad = [(i, trouble) for i, trouble in zip(indices, troubles, strict=True) if trouble]
     return torch.stack(images), list(indices), bad
 
 
-def _noted(split: AnySplit, bad: list[tuple[int, str]]) -> None:
+def _noted(split: AnySplit, bad: list[tuple[int, Trouble]]) -> None:
     if isinstance(split, ImageSplit):
-        for index, problem in bad:
-            split.report(index, problem)
+        for index, trouble in bad:
+            split.report(index, trouble)
 
 
 def _processes(split: AnySplit, workers: int) -> int:

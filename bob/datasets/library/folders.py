@@ -9,8 +9,8 @@ from pathlib import Path
 from torchvision.datasets.folder import find_classes, make_dataset
 
 from bob.catalog.data_root import data_root, located
+from bob.catalog.image_folder import image_endings
 from bob.datasets.base import ClassificationData
-from bob.datasets.images import EXTENSIONS
 from bob.datasets.library.common import Listing, assembled, refused
 from bob.errors import some
 
@@ -40,7 +40,7 @@ def listing(folder: Path, classes: Mapping[str, int]) -> Listing:
     Raises:
         BobError: A class folder is missing or holds no image.
     """
-    samples = make_dataset(folder, dict(classes), tuple(EXTENSIONS), allow_empty=True)
+    samples = make_dataset(folder, dict(classes), tuple(image_endings()), allow_empty=True)
     samples.sort(key=lambda sample: sample[1])  # torchvision counts 1, 10, 2
     present = {label for _, label in samples}
     empty = [str(folder / name) for name, index in classes.items() if index not in present]

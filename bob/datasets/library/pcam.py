@@ -44,6 +44,10 @@ class Patches:
         with _opened(self.file) as content:
             return Image.fromarray(np.asarray(content["x"][index]))
 
+    def mode(self, index: int) -> str:
+        """RGB."""
+        return "RGB"
+
     def facts(self) -> Iterator[str]:
         """Name and digest of the file, and the row."""
         (sha256,) = digests_of_files([self.file])

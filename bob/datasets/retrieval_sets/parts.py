@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from bob.catalog.image_folder import is_image_name
 from bob.datasets.base import Relevance, RetrievalData
-from bob.datasets.images import EXTENSIONS, ImageSource, ImageSplit, rgb
+from bob.datasets.images import ImageSource, ImageSplit
+from bob.datasets.pixel_values import rgb
 from bob.errors import BobError, some
 
 Box = tuple[float, float, float, float]
@@ -51,6 +53,10 @@ class Seen:
             image.thumbnail((self.thumbnail, self.thumbnail), Image.Resampling.LANCZOS)
         return image
 
+    def mode(self, index: int) -> str:
+        """As of the source; RGB of one made small."""
+        return "RGB" if self.thumbnail else self.source.mode(index)
+
     def facts(self) -> Iterator[str]:
         """The source's lines, and what is done to each image."""
         for index, line in enumerate(self.source.facts()):
@@ -60,7 +66,7 @@ class Seen:
 
 def is_image(name: str) -> bool:
     """Whether a file name is an image's; hidden files are none."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+    return not name.startswith(".") and is_image_name(name)
 
 
 def image_names(folder: Path) -> list[str]:
