@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,12 +11,13 @@ import torch
 from torch import nn
 
 from bob.backbones.checkpoint import load_checkpoint
+from bob.backbones.factory import call_factory
 from bob.backbones.released import weights_file
 from bob.backbones.timm_source import build_timm
+from bob.backbones.trainable import unfreeze
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError
 from bob.hashing import digest_of_file
-from bob.objects import import_object
 
 _USUAL_SIZE = 224
 USUAL_CROP = 0.875
@@ -40,6 +39,7 @@ class Backbone:
         weights_digest: SHA-256 of the checkpoint file, else of the built state dict.
         fingerprint: A few numbers that the module's features of a fixed input come down to. They
             move when its code does, which no digest of weights tells.
+        training_remarks: What a reader of a score should know where the backbone is trained.
     """
 
     key: str
@@ -51,6 +51,7 @@ class Backbone:
     weights_digest: str
     fingerprint: tuple[float, ...]
     crop_pct: float = USUAL_CROP
+    training_remarks: tuple[str, ...] = ()
 
     def copied(self) -> Backbone:
         """The same backbone with a module of its own, to be trained apart."""
@@ -88,6 +89,7 @@ def build_backbone(
         weights_digest=weights_digest(entry, module),
         fingerprint=_fingerprint(features),
         crop_pct=config.get("crop_pct") or USUAL_CROP,
+        training_remarks=unfreeze(entry, module),
     )
 
 
@@ -105,52 +107,6 @@ def make_module(entry: BackboneEntry, *, image_size: int | None, drop_path: floa
     if callable(reset) and getattr(module, "num_classes", None):
         reset(0)
     return module
-
-
-def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
-    """The module that the factory of an entry returns.
-
-    Raises:
-        BobError: kind ``backbone``: it cannot be imported or called, or returns something else.
-    """
-    factory = import_object(entry.source, what=f"backbone {entry.key!r}")
-    if not callable(factory):
-        raise BobError(
-            f"Backbone {entry.key!r}: {entry.source} is not callable; name a function or class "
-            "that returns a torch.nn.Module.",
-            kind="backbone",
-        )
-    arguments: dict[str, Any] = dict(entry.arguments)
-    if drop_path and _accepts(factory, "drop_path_rate"):
-        arguments.setdefault("drop_path_rate", drop_path)
-    try:
-        module = factory(**arguments)
-    except BobError:
-        raise
-    except Exception as error:
-        raise BobError(
-            f"Backbone {entry.key!r}: {entry.source}({_spell(arguments)}) raised "
-            f"{type(error).__name__}: {error}",
-            kind="backbone",
-        ) from error
-    if not isinstance(module, nn.Module):
-        raise BobError(
-            f"Backbone {entry.key!r}: {entry.source} returned {type(module).__name__}; expected a "
-            "torch.nn.Module that maps images to features.",
-            kind="backbone",
-        )
-    return module
-
-
-def _accepts(factory: Callable[..., Any], name: str) -> bool:
-    try:
-        return name in inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def _spell(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())
 
 
 def data_config(module: nn.Module) -> dict[str, Any]:

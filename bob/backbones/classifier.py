@@ -11,8 +11,9 @@ import torch
 from timm.data import create_transform, resolve_data_config
 from torch import nn
 
-from bob.backbones.build import call_factory, weights_digest
+from bob.backbones.build import weights_digest
 from bob.backbones.checkpoint import load_checkpoint
+from bob.backbones.factory import call_factory
 from bob.backbones.timm_source import build_timm
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError

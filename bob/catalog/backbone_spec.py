@@ -24,7 +24,8 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
     Forms: a catalog key; ``timm:NAME``; ``package.module:factory``; ``FILE,model=NAME`` where FILE
     is a checkpoint and NAME a timm name or a factory. Comma-separated ``key=value`` arguments
     follow: ``name`` (the key shown; with a checkpoint ``NAME@FILE`` by default), ``family``,
-    ``checkpoint`` (a file to load), every other one goes to timm's ``create_model`` or the factory.
+    ``checkpoint`` (a file to load), ``keep_frozen`` (leave what a factory froze); every other one
+    goes to timm's ``create_model`` or the factory.
 
     Raises:
         BobError: The text has none of these forms, or a file does not exist.
@@ -36,6 +37,7 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
     name = str(arguments.pop("name", "") or spec)
     family = arguments.pop("family", None)
     checkpoint = arguments.pop("checkpoint", None)
+    keep_frozen = _flag(spec, arguments, "keep_frozen")
     if checkpoint and name == spec:
         rest = [pair for pair in pairs if not pair.startswith("checkpoint=")]
         name = f"{','.join([head, *rest])}@{Path(str(checkpoint)).name.split('.')[0]}"
@@ -56,6 +58,7 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
                 "arguments": {**entry.arguments, **arguments},
                 "parameters_m": None if arguments else entry.parameters_m,
                 "weights": _weights(spec, checkpoint) if checkpoint else entry.weights,
+                "keep_frozen": keep_frozen or entry.keep_frozen,
             }
         )
     if not (head.startswith("timm:") and head != "timm:") and not _FACTORY.fullmatch(head):
@@ -70,6 +73,7 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
         weights=_weights(spec, checkpoint) if checkpoint else None,
         pretraining="random" if arguments.get("pretrained") is False else "unknown",
         note="named on the command line",
+        keep_frozen=keep_frozen,
     )
 
 
@@ -103,6 +107,13 @@ def _arguments(spec: str, pairs: list[str]) -> dict[str, Scalar]:
             raise BobError(f"Backbone {spec!r}: {pair!r} is not key=value. Write {_FORMS}.")
         arguments[key] = _scalar(value)
     return arguments
+
+
+def _flag(spec: str, arguments: dict[str, Scalar], name: str) -> bool:
+    value = arguments.pop(name, False)
+    if not isinstance(value, bool):
+        raise BobError(f"Backbone {spec!r}: {name}={value}: expected true or false.")
+    return value
 
 
 def _scalar(text: str) -> Scalar:

@@ -61,6 +61,8 @@ class BackboneEntry(Record):
         image_size: Height and width the weights were made for.
         paper: Whether the paper's authors ran it.
         tasks: Tasks it is made for; empty for all.
+        keep_frozen: Whether parameters that a factory returns with ``requires_grad=False`` stay
+            so where the backbone is trained; by default all of them are trained.
     """
 
     key: str
@@ -83,6 +85,7 @@ class BackboneEntry(Record):
     image_size: int | None = Field(default=None, ge=1)
     paper: bool = False
     tasks: tuple[str, ...] = ()
+    keep_frozen: bool = False
 
     @field_validator("source")
     @classmethod
@@ -114,6 +117,8 @@ class BackboneEntry(Record):
         identity["weights"] = weights.sha256 or weights.file or weights.url if weights else None
         if self.keys:
             identity["keys"] = self.keys
+        if self.keep_frozen:
+            identity["keep_frozen"] = True
         return identity
 
 

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from bob.backbones.trainable import unreached
 from bob.case import Emit, Progress
 from bob.datasets.coco import CocoSplit
 from bob.datasets.instances import Target
@@ -128,6 +129,9 @@ class DetectionLoop:
             lambda parts: self._backward(images, targets, parts),
             undo=lambda: self.optimiser.zero_grad(set_to_none=True),
         )
+        if not self.images_seen and not self.recipe.frozen:
+            maps: Any = self.detector.maps
+            unreached(maps.module)
         if self.recipe.clip_grad is not None:
             # a gradient that is not finite is told by its loss, with more words
             self.fabric.clip_gradients(

@@ -61,7 +61,12 @@ def train_and_test(job: Job[DetectionRecipe, DetectionData, Backbone]) -> TaskOu
             **detection_files(job.case, data.test, found, scores, masks=recipe.masks),
             **grid_files(trials),
         },
-        remarks=(*data.train.remarks, *data.test.remarks, *grid_remarks(recipe.grid, trials)),
+        remarks=(
+            *data.train.remarks,
+            *data.test.remarks,
+            *training_remarks(job),
+            *grid_remarks(recipe.grid, trials),
+        ),
         trials=trials,
     )
 
@@ -80,6 +85,11 @@ def trained(job: AnyDetectionJob) -> tuple[DetectionLoop, tuple[Trial, ...]]:
         emit=job.emit,
     )
     return _train_on(replace(job, recipe=recipe), train), trials
+
+
+def training_remarks(job: AnyDetectionJob) -> tuple[str, ...]:
+    """What there is to know of how the backbone was trained; nothing where it was not."""
+    return () if job.recipe.frozen else job.backbone.training_remarks
 
 
 def _train_on(job: AnyDetectionJob, split: CocoSplit) -> DetectionLoop:

@@ -78,6 +78,8 @@ def run(job: FinetuneJob) -> TaskOutput:
             *data.train.remarks,
             *data.test.remarks,
             *(text for score in shifts for text in score.shift.split.remarks),
+            *job.backbone.training_remarks,
+            *loop.remarks,
             *grid_remarks(job.recipe.grid, trials),
         ),
         trials=trials,

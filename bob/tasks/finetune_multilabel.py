@@ -77,7 +77,13 @@ def run(job: Job[MultilabelRecipe, MultilabelData, Backbone]) -> TaskOutput:
         history=trained.history,
         timings={"train": loop.train_seconds, "evaluate": trained.evaluate_seconds},
         files=_files(data, trained.logits, aurocs),
-        remarks=(*data.train.remarks, *data.test.remarks, *_left_out(labels, scored)),
+        remarks=(
+            *data.train.remarks,
+            *data.test.remarks,
+            *job.backbone.training_remarks,
+            *loop.remarks,
+            *_left_out(labels, scored),
+        ),
     )
 
 

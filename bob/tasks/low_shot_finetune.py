@@ -62,7 +62,7 @@ def run(job: LowShotJob) -> TaskOutput:
             for epoch in range(part.recipe.epochs):
                 loop.epoch(epoch)
             trials += tried
-            remarks |= dict.fromkeys(part.data.train.remarks)
+            remarks |= dict.fromkeys((*part.data.train.remarks, *loop.remarks))
             start = time.perf_counter()
             job.emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
             scores[setting].append(top_k(loop.predict(images), data.test.targets))
@@ -72,7 +72,12 @@ def run(job: LowShotJob) -> TaskOutput:
         metrics=draw_metrics(scores),
         timings={"train": train_seconds, "evaluate": evaluate_seconds},
         files={**draw_files(scores, draws, data), **grid_files(trials)},
-        remarks=(*remarks, *data.test.remarks, *grid_remarks(recipe.grid, trials)),
+        remarks=(
+            *remarks,
+            *data.test.remarks,
+            *job.backbone.training_remarks,
+            *grid_remarks(recipe.grid, trials),
+        ),
         trials=trials,
     )
 

@@ -14,7 +14,14 @@ from bob.detection.evaluate import chance_bound
 from bob.job import Job, TaskOutput
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.ood_detection import ShiftedDetectionRecipe
-from bob.tasks._detecting import detection_files, loader_workers, scored, trained, training_metrics
+from bob.tasks._detecting import (
+    detection_files,
+    loader_workers,
+    scored,
+    trained,
+    training_metrics,
+    training_remarks,
+)
 from bob.training.search import chosen_metrics, grid_files, grid_remarks
 
 
@@ -54,6 +61,6 @@ def run(job: Job[ShiftedDetectionRecipe, DetectionShiftData, Backbone]) -> TaskO
         history=tuple(loop.history),
         timings={"train": loop.train_seconds, "evaluate": time.perf_counter() - start},
         files=files,
-        remarks=(*remarks, *grid_remarks(recipe.grid, trials)),
+        remarks=(*remarks, *training_remarks(job), *grid_remarks(recipe.grid, trials)),
         trials=trials,
     )

@@ -13,8 +13,9 @@ from timm.data.mixup import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import nn
 
+from bob.backbones.trainable import unreached
 from bob.case import Emit, Progress
-from bob.errors import BobError, TrainingDiverged
+from bob.errors import BobError, TrainingDiverged, some
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
@@ -51,6 +52,7 @@ class Loop:
     criterion: nn.Module | None = None
     images_seen: int = 0
     train_seconds: float = 0.0
+    _unreached: tuple[str, ...] | None = field(default=None, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +68,15 @@ class Loop:
     def micro_batches(self) -> int:
         """Parts that an effective batch is split into."""
         return self._parts.count
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What training did not reach, in a sentence; empty when it reached every weight."""
+        names = self._unreached or ()
+        if not names:
+            return ()
+        parameters = "1 parameter" if len(names) == 1 else f"{len(names)} parameters"
+        return (f"no gradient reaches {parameters} of the backbone: {some(names)}",)
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch, counted from 0.
@@ -102,6 +113,8 @@ class Loop:
             lambda parts: self._backward(images, targets, parts),
             undo=lambda: self.optimiser.zero_grad(set_to_none=True),
         )
+        if self._unreached is None:
+            self._unreached = unreached(self.model.backbone)
         if self.recipe.clip_grad is not None:
             # a gradient that is not finite is told by its loss, with more words
             self.fabric.clip_gradients(
