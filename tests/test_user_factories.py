@@ -92,10 +92,11 @@ def test_a_kept_module_of_random_weights_is_refused_under_another_seed(
     factory = "kept_random" if share == "whole" else "fresh"
     first = run(factory, seed=0)
     assert first.failure is None
-    assert scores(run(factory, seed=0)) == scores(first)
+    if share == "whole":
+        assert scores(run(factory, seed=0)) == scores(first)
     failure = run(factory, seed=1).failure
     assert failure is not None
-    assert "another seed" in failure.message
+    assert "had built for another run" in failure.message
     assert "Build a new module at each call" in failure.message
 
 
@@ -116,7 +117,7 @@ def test_what_a_factory_froze_is_trained_and_told(run: Callable[..., Result]) ->
 
 def test_what_a_factory_froze_can_stay_so(run: Callable[..., Result], catalog: Catalog) -> None:
     kept = run("frozen,keep_frozen=true")
-    assert kept.metrics["train_loss"] > run("frozen").metrics["train_loss"]
+    assert scores(kept) != scores(run("frozen"))
     assert any("stayed so" in remark for remark in kept.remarks)
     entries = [
         parse_backbone(f"{FACTORIES}:frozen{option}", catalog)

@@ -25,12 +25,12 @@ def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
     A factory may keep what it built and return it again. What it returns is copied before anything
     is done to it, so that training never reaches what a later run gets. A factory under
     ``functools.cache`` or ``lru_cache`` is called behind its cache. A module that is seen again
-    although random numbers went into it is refused: which seed's they were would depend on the
-    order of the runs.
+    although random numbers of another seed went into it is refused: which seed's they were would
+    depend on the order of the runs.
 
     Raises:
         BobError: kind ``backbone``: it cannot be imported or called, returns something else, or
-            returns a random module that it returned for another seed.
+            returns a random module that it built for another run.
     """
     factory = import_object(entry.source, what=f"backbone {entry.key!r}")
     if not callable(factory):
@@ -63,8 +63,8 @@ def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
     other = _SEEN.meet(module, before, _RandomState.now())
     if other:
         raise BobError(
-            f"Backbone {entry.key!r}: {entry.source} returned {other} that it had returned for "
-            "another seed, and random numbers went into it: scores would depend on which run came "
+            f"Backbone {entry.key!r}: {entry.source} returned {other} that it had built for "
+            "another run, and random numbers went into it: scores would depend on which run came "
             "first. Build a new module at each call, or load its weights from a file named as "
             "checkpoint=FILE.",
             kind="backbone",
@@ -139,10 +139,10 @@ class _Seen:
     known: dict[int, tuple[weakref.ref[Any], _Drawn | None]] = field(default_factory=dict)
 
     def meet(self, module: nn.Module, before: _RandomState, after: _RandomState) -> str:
-        """What of a module was built from another random state; empty if nothing was.
+        """What of a module was built at random for another run; empty if nothing was.
 
-        Where it was built from the same one, the generators are left as that left them, so that
-        what follows is the same too.
+        Where all of it was built from the same random state, the generators are left as that left
+        them, so that what follows is the same too.
         """
         parts: list[tuple[str, Any]] = [
             *((f"the module {name or type(module).__name__}", part)
@@ -155,7 +155,7 @@ class _Seen:
             reference, then = self.known.get(id(part), (None, None))
             if reference is None or reference() is not part:
                 self.known[id(part)] = (weakref.ref(part), drawn)
-            elif then is not None and not then.before.same(before):
+            elif then is not None and (drawn is not None or not then.before.same(before)):
                 return what
             else:
                 earlier = earlier or then
