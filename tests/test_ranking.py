@@ -32,9 +32,9 @@ def play(catalog: Catalog) -> Play:
 
     def make(backbone: str, task: str, *seeds: Sequence[bool], score: float | None = None):  # type: ignore[no-untyped-def]
         case = next(
-            one
-            for one in Plan(catalog, Selection(backbones=("vit_micro_random",))).all_cases()
-            if one.task == task
+            case
+            for case in Plan(catalog, Selection(backbones=("vit_micro_random",))).all_cases()
+            if case.task == task
         )
         entry = BackboneEntry(key=backbone, family="none", source="timm:none")
         case = Case(**{**vars(case), "backbone": entry})
@@ -86,14 +86,16 @@ def test_order_z_scores_and_wins(play: Play) -> None:
         ]
     )  # fmt: skip
     assert found is not None
-    assert [one.backbone for one in found.standings] == ["c_good", "b_fair", "a_poor"]
-    assert [one.rank for one in found.standings] == [1, 2, 3]
-    assert [one.wins for one in found.standings] == [2, 0, 0]
-    assert not any(one.tied for one in found.standings)
-    assert [one.mean_z for one in found.standings] == pytest.approx(
+    assert [standing.backbone for standing in found.standings] == ["c_good", "b_fair", "a_poor"]
+    assert [standing.rank for standing in found.standings] == [1, 2, 3]
+    assert [standing.wins for standing in found.standings] == [2, 0, 0]
+    assert not any(standing.tied for standing in found.standings)
+    assert [standing.mean_z for standing in found.standings] == pytest.approx(
         [(v - 0.6) / math.sqrt(0.06) for v in (0.9, 0.6, 0.3)]
     )
-    assert all(one.p_next is not None and one.p_next < 1e-3 for one in found.standings[:2])
+    assert all(
+        standing.p_next is not None and standing.p_next < 1e-3 for standing in found.standings[:2]
+    )
     assert found.standings[2].p_next is None
 
 
@@ -104,7 +106,10 @@ def test_one_setting_is_mcnemar_s_exact_test(play: Play) -> None:
     found = rank([play("first", "knn", first), play("second", "knn", second)])
     assert found is not None
     assert found.standings[0].p_next == pytest.approx(binomtest(1, 8).pvalue)
-    assert [(one.rank, one.tied) for one in found.standings] == [(1, True), (1, True)]
+    assert [(standing.rank, standing.tied) for standing in found.standings] == [
+        (1, True),
+        (1, True),
+    ]
 
 
 @pytest.mark.parametrize(("plus", "minus"), [(3, 1), (12, 2), (60, 31), (900, 700)])
@@ -142,7 +147,7 @@ def test_ties_share_the_better_rank(play: Play) -> None:
     rights = dict(zip("abcd", shares(91, 90, 40, 39), strict=True))
     found = rank([play(key, "knn", right) for key, right in rights.items()])
     assert found is not None
-    assert [(one.rank, one.tied) for one in found.standings] == [
+    assert [(standing.rank, standing.tied) for standing in found.standings] == [
         (1, True), (1, True), (3, True), (3, True),
     ]  # fmt: skip
     table = "\n".join(lines(found))
@@ -155,9 +160,8 @@ def test_equal_scores_are_a_tie_with_no_winner_less(play: Play) -> None:
     same = shares(50)[0]
     found = rank([play("a", "knn", same), play("b", "knn", same)])
     assert found is not None
-    assert [(one.rank, one.tied, one.mean_z, one.wins) for one in found.standings] == [
-        (1, True, 0.0, 1), (1, True, 0.0, 1),
-    ]  # fmt: skip
+    for standing in found.standings:
+        assert (standing.rank, standing.tied, standing.mean_z, standing.wins) == (1, True, 0.0, 1)
 
 
 def test_who_lacks_a_score_is_ranked_on_the_rest_and_marked(play: Play, catalog: Catalog) -> None:
@@ -186,6 +190,99 @@ def test_who_lacks_a_score_is_ranked_on_the_rest_and_marked(play: Play, catalog:
     assert "Not ranked, without a score to compare: never." in text
 
 
+def drawn(rng: np.random.Generator, share: float, count: int) -> list[bool]:
+    return [bool(value) for value in rng.random(count) < share]
+
+
+def sessions(play: Play, name: str) -> list[Evaluation]:
+    """Sessions of drawn outcomes: few images, many, and all that can be missing or odd."""
+    rng = np.random.default_rng(7)
+    if name in ("few", "many"):
+        count = 40 if name == "few" else 1500
+        shares = {"a": 0.7, "b": 0.68, "c": 0.5, "d": 0.45}
+        return [
+            play(key, task, drawn(rng, share, count))
+            for key, share in shares.items()
+            for task in ("knn", "linear_probe")
+        ]
+    nearest = {"a": 0.8, "b": 0.6, "c": 0.5}
+    seeds = {"a": 3, "b": 3, "c": 1}
+    odd = {"a": 0.61, "b": math.nan, "c": 0.44, "d": 0.4}
+    return [
+        *(play(key, "knn", drawn(rng, share, 60)) for key, share in nearest.items()),
+        *(play(k, "finetune", *(drawn(rng, 0.7, 60) for _ in range(n))) for k, n in seeds.items()),
+        *(play(key, "low_shot", [False] * 60, score=score) for key, score in odd.items()),
+        play("e", "low_shot", [False] * 60, score=math.inf),
+        play("f", "knn"),
+    ]
+
+
+STOOD = {
+    "few": [
+        ("a", 1, True, 2, 1.2033882645655827, 0.4514),
+        ("b", 1, True, 0, 0.6895174668183256, 0.051),
+        ("d", 1, True, 0, -0.6292151979027727, 0.3462),
+        ("c", 1, True, 0, -1.2636905334811357, None),
+    ],
+    "many": [
+        ("a", 1, True, 1, 1.0179513485708096, 0.6632477667054303),
+        ("b", 1, True, 1, 0.9707033880282245, 1.5251632047539338e-53),
+        ("c", 3, False, 0, -0.8618635319153103, 0.01981138194967935),
+        ("d", 4, False, 0, -1.1267912046837258, None),
+    ],
+    "odd": [
+        ("a", 1, True, 2, 0.543954982814732, 0.5812931156846357),
+        ("c", 1, True, 1, -0.0855652900553885, 0.7808),
+        ("b", 1, True, 0, -0.22992702292763056, None),
+        ("d", 4, False, 0, -0.9153150324227656, None),
+    ],
+}
+"""Backbone, rank, tied, wins, mean z and p, as they were before rankings stood on Score rows."""
+
+STOOD_CELLS = {
+    "finetune/digits top1": {
+        "a": (0.6666666666666666, 0.5339456954806393, 0.7805033213181691, 3, True),
+        "b": (0.6888888888888888, 0.5107105933622826, 0.8518578099631553, 3, True),
+        "c": (0.7333333333333333, 0.6099128690331636, 0.8286735999671945, 1, True),
+    },
+    "knn/digits top1": {
+        "a": (0.8, 0.6821819419437212, 0.881714946771025, 1, False),
+        "b": (0.5833333333333334, 0.4572808102264012, 0.6993572144165838, 1, False),
+        "c": (0.45, 0.33093654406755235, 0.5750806411466566, 1, False),
+    },
+    "low_shot/digits top1": {
+        "a": (0.61, 0.4835533302363551, 0.7232088622923851, 1, False),
+        "c": (0.44, 0.32179332251751225, 0.5654272997395384, 1, False),
+        "d": (0.4, 0.2856949053488255, 0.5263394650795924, 1, False),
+    },
+}
+"""Score, its interval, seeds and whether they matter, of the odd session."""
+
+
+@pytest.mark.parametrize("name", STOOD)
+def test_places_and_p_values_of_a_session_stand(play: Play, name: str) -> None:
+    found = rank(sessions(play, name))
+    assert found is not None
+    assert found.unranked == (("e", "f") if name == "odd" else ())
+    for standing, stood in zip(found.standings, STOOD[name], strict=True):
+        assert (standing.backbone, standing.rank, standing.tied, standing.wins) == stood[:4]
+        assert standing.mean_z == pytest.approx(stood[4], rel=1e-12)
+        chance = stood[5]
+        assert standing.p_next == (chance and pytest.approx(chance, rel=1e-9))
+
+
+def test_scores_and_intervals_of_a_session_stand(play: Play) -> None:
+    found = rank(sessions(play, "odd"))
+    assert found is not None
+    assert list(found.cells) == list(STOOD_CELLS)
+    for setting, row in STOOD_CELLS.items():
+        assert found.cells[setting].keys() == row.keys()
+        for key, stood in row.items():
+            entry = found.cells[setting][key]
+            assert (entry.value, entry.low, entry.high) == pytest.approx(stood[:3], rel=1e-12)
+            assert (entry.seeds, entry.seeded) == stood[3:]
+
+
 def test_nothing_to_rank(play: Play) -> None:
     good = shares(90)[0]
     assert rank([]) is None
@@ -199,8 +296,8 @@ def test_where_lower_is_better_the_sign_turns() -> None:
     }
     found = rank_cells(cells, ["high", "low"])
     assert found is not None
-    assert [one.backbone for one in found.standings] == ["low", "high"]
-    assert [one.wins for one in found.standings] == [1, 0]
+    assert [standing.backbone for standing in found.standings] == ["low", "high"]
+    assert [standing.wins for standing in found.standings] == [1, 0]
     assert found.standings[0].p_next is None
     assert not found.standings[0].tied
     assert any("no error per image" in text for text in notes(found))
@@ -223,7 +320,7 @@ def test_seeds_widen_the_interval(play: Play) -> None:
     )
     assert steady is not None
     assert restless is not None
-    narrow, wide = (one.cells["finetune/digits top1"]["a"] for one in (steady, restless))
+    narrow, wide = (found.cells["finetune/digits top1"]["a"] for found in (steady, restless))
     assert narrow.value == wide.value == pytest.approx(0.6)
     assert (narrow.low, narrow.high) == pytest.approx(wilson(0.6, 100))
     assert (wide.high or 0) - (wide.low or 0) > 2 * ((narrow.high or 0) - (narrow.low or 0))
