@@ -17,9 +17,13 @@ from bob.case import Case, Failure, Outcomes, Result, Status, Verdict
 from bob.catalog import BackboneEntry, Catalog
 from bob.evaluation import Evaluation
 from bob.intervals import wilson
+from bob.ledger import best_scores, outcomes_of
 from bob.plan import Plan, Selection
-from bob.report.ranking import Cell, rank, rank_cells, sign_flip
+from bob.report.cells import Cell
+from bob.report.ranking import Ranking, rank, rank_cells
 from bob.report.ranking_text import files, lines, notes
+from bob.report.significance import sign_flip
+from bob.report.sources import newest, recorded_of_session, scores_of_session
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,12 +61,22 @@ def play(catalog: Catalog) -> Play:
         value = float(np.mean(right)) if score is None else score
         return Result(
             case=case,
+            run_key=case.id,
             metrics={"top1": value},
             outcomes=outcomes if score is None else None,
             test_size=len(right),
         )
 
     return make
+
+
+def ranked(evaluations: Sequence[Evaluation]) -> Ranking | None:
+    """The ranking at the end of a session."""
+    return rank(
+        newest(best_scores(scores_of_session(evaluations))),
+        outcomes=outcomes_of(recorded_of_session(evaluations)),
+        backbones=[evaluation.case.backbone.key for evaluation in evaluations],
+    )
 
 
 def shares(*right: int, of: int = 100) -> list[list[bool]]:
@@ -78,7 +92,7 @@ def test_wilson_is_the_textbook_s() -> None:
 
 def test_order_z_scores_and_wins(play: Play) -> None:
     good, fair, poor = shares(90, 60, 30)
-    found = rank(
+    found = ranked(
         [
             play("b_fair", "knn", fair), play("a_poor", "knn", poor), play("c_good", "knn", good),
             play("b_fair", "linear_probe", fair), play("a_poor", "linear_probe", poor),
@@ -103,7 +117,7 @@ def test_one_setting_is_mcnemar_s_exact_test(play: Play) -> None:
     """Discordant pairs 7 and 1 of 40 images."""
     first = [True] * 7 + [False] + [True] * 20 + [False] * 12
     second = [False] * 7 + [True] + [True] * 20 + [False] * 12
-    found = rank([play("first", "knn", first), play("second", "knn", second)])
+    found = ranked([play("first", "knn", first), play("second", "knn", second)])
     assert found is not None
     assert found.standings[0].p_next == pytest.approx(binomtest(1, 8).pvalue)
     assert [(standing.rank, standing.tied) for standing in found.standings] == [
@@ -133,9 +147,9 @@ def test_tasks_on_the_same_images_are_not_more_images(play: Play) -> None:
     """The same outcomes read by four tasks say no more than once."""
     first = [True] * 5 + [False] * 25
     second = [False] * 30
-    once = rank([play("a", "knn", first), play("b", "knn", second)])
+    once = ranked([play("a", "knn", first), play("b", "knn", second)])
     tasks = ("knn", "linear_probe", "linear_probe_paper", "finetune")
-    often = rank([play(key, task, right) for task in tasks
+    often = ranked([play(key, task, right) for task in tasks
                   for key, right in (("a", first), ("b", second))])  # fmt: skip
     assert once is not None
     assert often is not None
@@ -145,7 +159,7 @@ def test_tasks_on_the_same_images_are_not_more_images(play: Play) -> None:
 
 def test_ties_share_the_better_rank(play: Play) -> None:
     rights = dict(zip("abcd", shares(91, 90, 40, 39), strict=True))
-    found = rank([play(key, "knn", right) for key, right in rights.items()])
+    found = ranked([play(key, "knn", right) for key, right in rights.items()])
     assert found is not None
     assert [(standing.rank, standing.tied) for standing in found.standings] == [
         (1, True), (1, True), (3, True), (3, True),
@@ -158,7 +172,7 @@ def test_ties_share_the_better_rank(play: Play) -> None:
 
 def test_equal_scores_are_a_tie_with_no_winner_less(play: Play) -> None:
     same = shares(50)[0]
-    found = rank([play("a", "knn", same), play("b", "knn", same)])
+    found = ranked([play("a", "knn", same), play("b", "knn", same)])
     assert found is not None
     for standing in found.standings:
         assert (standing.rank, standing.tied, standing.mean_z, standing.wins) == (1, True, 0.0, 1)
@@ -173,7 +187,7 @@ def test_who_lacks_a_score_is_ranked_on_the_rest_and_marked(play: Play, catalog:
         verdict=Verdict(status=Status.FAIL, reason="no such depth"),
         failure=Failure("error", "no such depth"),
     )
-    found = rank(
+    found = ranked(
         [
             play("a", "knn", poor), play("b", "knn", good), play("c", "knn", fair),
             play("a", "linear_probe", good), failed, play("c", "linear_probe", poor),
@@ -261,7 +275,7 @@ STOOD_CELLS = {
 
 @pytest.mark.parametrize("name", STOOD)
 def test_places_and_p_values_of_a_session_stand(play: Play, name: str) -> None:
-    found = rank(sessions(play, name))
+    found = ranked(sessions(play, name))
     assert found is not None
     assert found.unranked == (("e", "f") if name == "odd" else ())
     for standing, stood in zip(found.standings, STOOD[name], strict=True):
@@ -272,7 +286,7 @@ def test_places_and_p_values_of_a_session_stand(play: Play, name: str) -> None:
 
 
 def test_scores_and_intervals_of_a_session_stand(play: Play) -> None:
-    found = rank(sessions(play, "odd"))
+    found = ranked(sessions(play, "odd"))
     assert found is not None
     assert list(found.cells) == list(STOOD_CELLS)
     for setting, row in STOOD_CELLS.items():
@@ -285,9 +299,9 @@ def test_scores_and_intervals_of_a_session_stand(play: Play) -> None:
 
 def test_nothing_to_rank(play: Play) -> None:
     good = shares(90)[0]
-    assert rank([]) is None
-    assert rank([play("a", "knn", good)]) is None
-    assert rank([play("a", "knn", good), play("b", "linear_probe", good)]) is None
+    assert ranked([]) is None
+    assert ranked([play("a", "knn", good)]) is None
+    assert ranked([play("a", "knn", good), play("b", "linear_probe", good)]) is None
 
 
 def test_where_lower_is_better_the_sign_turns() -> None:
@@ -305,8 +319,8 @@ def test_where_lower_is_better_the_sign_turns() -> None:
 
 def test_scores_without_outcomes_are_compared_by_their_intervals(play: Play) -> None:
     rows = [False] * 100
-    near = rank([play("a", "low_shot", rows, score=0.61), play("b", "low_shot", rows, score=0.6)])
-    far = rank([play("a", "low_shot", rows, score=0.9), play("b", "low_shot", rows, score=0.3)])
+    near = ranked([play("a", "low_shot", rows, score=0.61), play("b", "low_shot", rows, score=0.6)])
+    far = ranked([play("a", "low_shot", rows, score=0.9), play("b", "low_shot", rows, score=0.3)])
     assert near is not None
     assert far is not None
     assert near.standings[0].tied
@@ -314,8 +328,10 @@ def test_scores_without_outcomes_are_compared_by_their_intervals(play: Play) -> 
 
 
 def test_seeds_widen_the_interval(play: Play) -> None:
-    steady = rank([play("a", "finetune", *shares(60, 60, 60)), play("b", "finetune", *shares(50))])
-    restless = rank(
+    steady = ranked(
+        [play("a", "finetune", *shares(60, 60, 60)), play("b", "finetune", *shares(50))]
+    )
+    restless = ranked(
         [play("a", "finetune", *shares(40, 60, 80)), play("b", "finetune", *shares(50))]
     )
     assert steady is not None
@@ -329,7 +345,7 @@ def test_seeds_widen_the_interval(play: Play) -> None:
 
 def test_files_hold_every_score(play: Play) -> None:
     good, fair = shares(90, 60)
-    found = rank([play("a", "knn", good), play("b", "knn", fair)])
+    found = ranked([play("a", "knn", good), play("b", "knn", fair)])
     assert found is not None
     written = files(found)
     (first, second) = csv.DictReader(io.StringIO(written["ranking.csv"].decode()))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from bob.cli import main
 from bob.ledger import Ledger, score_rows
+from bob.report.cells import cell
 from bob.tracking import resolve_store
 from bob.tracking.read import scores_of_store
 from bob.tracking.sync import sync
@@ -137,6 +139,7 @@ def test_the_three_readers_give_the_same_rows(session: Path) -> None:
     assert len(ours) == len(theirs) > 0
     ids = {row.mlflow_run for row in theirs}
     assert len(ids) == 4
+    assert {(row.test_size, row.seeded) for row in theirs} == {(597, True)}
 
     def facts(row: Any) -> tuple[Any, ...]:
         return tuple(
@@ -250,4 +253,7 @@ def test_a_store_of_an_older_version_is_read(tmp_path: Path, empty_store: EmptyS
     top1 = rows["top1"]
     assert (top1.backbone, top1.seed, top1.value, top1.scale) == ("some_net", 3, 0.5, "smoke")
     assert (top1.is_score, top1.seconds, top1.run_key) == (True, 9.0, "")
+    assert (top1.test_size, top1.seeded) == (0, None)
+    assert cell([top1]).low is None
+    assert cell([replace(top1, test_size=100)]).low is not None
     assert top1.environment == "device=cpu; torch=2"

@@ -15,6 +15,7 @@ from typing import Any
 from bob.artifacts.files import result_files, verdict_record
 from bob.case import Case, Result, Trial, Verdict
 from bob.ledger.ledger import Recorded
+from bob.ledger.score import size_behind
 
 TEXT_LIMIT = 500
 """Characters of a tag or parameter that MLflow takes everywhere."""
@@ -81,6 +82,8 @@ def finished(result: Result) -> RunContent:
         "bob.data": result.data_digest,
         "bob.run_key": result.run_key,
         "bob.metrics": " ".join(result.metrics),
+        "bob.test_size": str(size_behind(result)),
+        "bob.seeded": str(result.case.seeded).lower(),
     }
     if result.case.backbone.licence:
         tags["bob.licence"] = result.case.backbone.licence
