@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +18,21 @@ from bob.case import Case, Failure, Outcomes, Result, Status, Verdict
 from bob.catalog import BackboneEntry, Catalog
 from bob.evaluation import Evaluation
 from bob.intervals import wilson
-from bob.ledger import best_scores, outcomes_of
+from bob.ledger import Ledger, best_scores, outcomes_of
 from bob.plan import Plan, Selection
 from bob.report.cells import Cell
 from bob.report.ranking import Ranking, rank, rank_cells
 from bob.report.ranking_text import files, lines, notes
 from bob.report.significance import sign_flip
-from bob.report.sources import newest, recorded_of_session, scores_of_session
+from bob.report.sources import (
+    newest,
+    recorded_of_session,
+    scores_of_ledger,
+    scores_of_session,
+)
+from bob.tracking import resolve_store
+from bob.tracking.read import scores_of_store
+from bob.tracking.writer import Writer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -431,3 +440,53 @@ def test_sessions_without_a_choice_have_no_ranking(project: pytest.Pytester) -> 
     result = project.runpytest()
     result.stdout.no_fnmatch_line("*= ranking =*")
     assert "pixels_fine" in result.stdout.str()
+
+
+BROKEN = """
+from bob.catalog import BackboneEntry
+
+def pytest_bob_backbones(config):
+    return [BackboneEntry(key="broken", family="pixels", scales=("tiny",),
+                          source="bob.backbones.micro:no_such_function")]
+"""
+
+
+@pytest.mark.slow
+def test_the_ledger_s_rows_rank_as_the_session_s(
+    project: pytest.Pytester, empty_store: Callable[[Path], str]
+) -> None:
+    """Of references, of checks that failed and were measured anew, and of a case without score."""
+    project.makeconftest(BROKEN)
+    keys = ("pixels_coarse", "pixels_fine", "broken")
+    chosen = [word for key in keys for word in ("--backbone", key)]
+    uri = empty_store(project.path / "own.db")
+    ledger = Ledger(project.path / "mlruns" / "ledger")
+    # a check that fails runs two seeds more, then those of its reference
+    for bands, runs in (("all", 4), ("failed", 4 + 2 + 2)):
+        done = project.runpytest(*chosen, "--seeds", "2", "--bands", bands, "--tracking-uri", uri)
+        name = ledger.sessions()[-1]
+        summary = ledger.summary(name)
+        assert summary is not None
+        rows = newest(best_scores(scores_of_ledger(ledger, session=name)))
+        assert len(rows) == runs
+        outcomes = outcomes_of(ledger.entries(name))
+        assert outcomes.keys() == {row.run for row in rows}
+        found = rank(rows, outcomes=outcomes, backbones=keys)
+        assert found is not None
+        assert found.unranked == ("broken",)
+        written = {file: content.decode() for file, content in files(found).items()}
+        assert written == summary["further"]
+        for line in lines(found):
+            assert line in done.outlines
+
+        stored = list(scores_of_store(Writer(resolve_store(project.path, uri)), session=name))
+        unpaired = rank(newest(best_scores(stored)))
+        assert unpaired is not None
+        assert unpaired == rank(rows)
+        assert unpaired.standings[0].p_next != found.standings[0].p_next
+
+        reference = project.path / "references" / "tiny" / "pixels_coarse.json"
+        record = json.loads(reference.read_text())
+        for values in record["settings"]["finetune/digits"]["values"].values():
+            values["top1"] += 0.2
+        reference.write_text(json.dumps(record))
