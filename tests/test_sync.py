@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from bob.cli import main
+from bob.evaluation import Evaluation
 from bob.ledger import Ledger, score_rows
 from bob.report.cells import cell
+from bob.report.sources import scores_of_session
 from bob.tracking import resolve_store
 from bob.tracking.read import scores_of_store
 from bob.tracking.sync import sync
@@ -72,12 +74,27 @@ def facts_of(writer: Writer) -> dict[str, dict[str, Any]]:
     return found
 
 
+class Watcher:
+    """A plugin that keeps what a session came to."""
+
+    def __init__(self) -> None:
+        self.evaluations: list[Evaluation] = []
+
+    def pytest_bob_evaluated(self, config: pytest.Config, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+
+
 @pytest.fixture
-def session(project: pytest.Pytester, empty_store: EmptyStore) -> Path:
+def watcher() -> Watcher:
+    return Watcher()
+
+
+@pytest.fixture
+def session(project: pytest.Pytester, empty_store: EmptyStore, watcher: Watcher) -> Path:
     """A project in which two seeds of two cases have run, undisturbed, and an empty store."""
     uri = empty_store(project.path / "undisturbed.db")
     empty_store(project.path / "later.db")
-    done = project.runpytest("--tracking-uri", uri, "--seeds", "2")
+    done = project.runpytest("--tracking-uri", uri, "--seeds", "2", plugins=[watcher])
     done.assert_outcomes(passed=2, warnings=2)
     return project.path
 
@@ -132,7 +149,7 @@ def _rows(database: Path, table: str) -> int:
         return 0
 
 
-def test_the_three_readers_give_the_same_rows(session: Path) -> None:
+def test_the_three_readers_give_the_same_rows(session: Path, watcher: Watcher) -> None:
     ledger = Ledger(session / "mlruns" / "ledger")
     ours = [row for entry in ledger.entries() for row in score_rows(entry)]
     theirs = list(scores_of_store(writer_of(session, "undisturbed.db"), scale="tiny"))
@@ -141,12 +158,18 @@ def test_the_three_readers_give_the_same_rows(session: Path) -> None:
     assert len(ids) == 4
     assert {(row.test_size, row.seeded) for row in theirs} == {(597, True)}
 
+    (name,) = ledger.sessions()
+    fresh = list(scores_of_session(watcher.evaluations, session=name))
+    assert {row.mlflow_run for row in fresh} == ids
+
     def facts(row: Any) -> tuple[Any, ...]:
         return tuple(
             value for name, value in sorted(vars(row).items()) if name not in ("mlflow_run", "time")
         )
 
-    assert sorted(map(facts, ours), key=repr) == sorted(map(facts, theirs), key=repr)
+    expected = sorted(map(facts, ours), key=repr)
+    assert sorted(map(facts, theirs), key=repr) == expected
+    assert sorted(map(facts, fresh), key=repr) == expected
 
 
 @pytest.mark.slow
