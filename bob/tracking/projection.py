@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from bob.artifacts.classes import worst_class
 from bob.artifacts.files import result_files, verdict_record
 from bob.case import Case, Result, Trial, Verdict
 from bob.ledger.ledger import Recorded
@@ -89,6 +90,9 @@ def finished(result: Result) -> RunContent:
         tags["bob.licence"] = result.case.backbone.licence
     if result.failure:
         tags["bob.failure"] = f"{result.failure.kind}: {result.failure.message}"
+    worst = worst_class(result.files)
+    if worst is not None:
+        tags["bob.worst_class"] = worst
     chosen = [trial for trial in result.trials if trial.chosen]
     if len(chosen) == 1:
         tags["bob.chosen"] = chosen[0].label
