@@ -33,6 +33,7 @@ class Evaluation:
 
     Attributes:
         results: One a seed, those of a written reference included.
+        roles: ``check`` or ``reference`` for each of them; empty where all are checks.
         run_ids: MLflow runs behind the verdict, one a seed.
         run_id: The MLflow run that stands for the case: the only one, or the parent of several.
         failure: Set when a seed has no score.
@@ -42,6 +43,7 @@ class Evaluation:
     case: Case
     results: tuple[Result, ...]
     verdict: Verdict
+    roles: tuple[str, ...] = ()
     run_ids: tuple[str, ...] = ()
     run_id: str | None = None
     failure: Failure | None = None

@@ -263,6 +263,7 @@ class Evaluator:
             case=group.case,
             results=tuple(group.results),
             verdict=verdict,
+            roles=(group.role,) * len(group.results),
             run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
             run_id=run_id,
             failure=failure,
@@ -308,6 +309,7 @@ class Evaluator:
         return replace(
             checked,
             results=(*checked.results, *second.results),
+            roles=(*checked.roles, *second.roles),
             verdict=_changed(verdict, Status.FAIL, f"{verdict.reason}. {written.reason}"),
             run_ids=(*checked.run_ids, *second.run_ids),
             update=update,

@@ -83,6 +83,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         import_torchmetrics()
         from lightning_fabric import seed_everything
 
+        from bob.artifacts.classes import outcome_files
         from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
         from bob.backbones.factory_code import factory_fingerprint
         from bob.datasets import load_dataset
@@ -129,6 +130,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
     output: TaskOutput = runner(job)
     precision = str(fabric.strategy.precision.precision)
     calibration = calibration_metrics(output.outcomes) if output.outcomes is not None else {}
+    per_class = outcome_files(output.outcomes) if output.outcomes is not None else {}
     return Result(
         case=case,
         run_key=key,
@@ -145,7 +147,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         environment=environment.describe(fabric.device, precision),
         weights_digest=backbone.weights_digest,
         data_digest=data.sha256,
-        files=dict(output.files),
+        files={**per_class, **output.files},
         remarks=(
             *getattr(data, "notes", ()),
             *output.remarks,

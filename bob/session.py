@@ -179,11 +179,12 @@ class BobSession:
         ]
         if verdict.mean is not None:
             pairs.append((f"bob.{case.metric}", round(verdict.mean, 6)))
-        for one in verdict.comparisons:
-            pairs.append((f"bob.{one.metric}.band", f"[{one.low:.6f}, {one.high:.6f}]"))
-            pairs.append((f"bob.{one.metric}.z", round(one.z, 3)))
-        for stranger in verdict.published:
-            pairs.append((f"bob.{stranger.metric}.published", round(stranger.published, 6)))
+        for comparison in verdict.comparisons:
+            band = f"[{comparison.low:.6f}, {comparison.high:.6f}]"
+            pairs.append((f"bob.{comparison.metric}.band", band))
+            pairs.append((f"bob.{comparison.metric}.z", round(comparison.z, 3)))
+        for published in verdict.published:
+            pairs.append((f"bob.{published.metric}.published", round(published.published, 6)))
         if evaluation.run_id or evaluation.run_ids:
             pairs.append(("bob.mlflow_run", evaluation.run_id or evaluation.run_ids[-1]))
         return pairs
@@ -228,13 +229,15 @@ class BobSession:
         if not address.startswith("http"):
             lines.append(f"  mlflow ui --backend-store-uri {tracker.store.uri}")
             address = "http://127.0.0.1:5000"
-        for task in sorted({one.case.task for one in self.evaluations}):
+        for task in sorted({evaluation.case.task for evaluation in self.evaluations}):
             lines.append(f"  {task}: {address}{tracker.page(task)}")
         sections.append((f"battle of the backbones, scale {self.options.scale}", lines))
         ranking = self._ranking()
         if ranking:
             sections.append(("ranking", ranking_text.lines(ranking)))
-        updates = [one.update for one in self.evaluations if one.update is not None]
+        updates = [
+            evaluation.update for evaluation in self.evaluations if evaluation.update is not None
+        ]
         if updates:
             diff = [line for update in updates for line in text.update_lines(update)]
             sections.append(("references written", diff))
@@ -252,16 +255,22 @@ class BobSession:
 
     def _ranking(self) -> Ranking | None:
         """The order of the backbones, where the user chose some or the data."""
+        from bob.ledger import best_scores, outcomes_of
         from bob.report.ranking import rank
+        from bob.report.sources import newest, recorded_of_session, scores_of_session
 
         if not (self.options.backbones or self.options.datasets):
             return None
-        return rank(self.evaluations)
+        return rank(
+            newest(best_scores(scores_of_session(self.evaluations))),
+            outcomes=outcomes_of(recorded_of_session(self.evaluations)),
+            backbones={evaluation.case.backbone.key for evaluation in self.evaluations},
+        )
 
     def _catalog_cases(self) -> Iterator[Case]:
         catalog, scale = self.plan.catalog, self.options.scale
         keys = tuple(key for key, entry in catalog.backbones.items() if scale in entry.scales)
-        searched = any(one.grid for one in self.plan.scale.tasks.values())
+        searched = any(task.grid for task in self.plan.scale.tasks.values())
         for engine in ENGINES:
             for grid in (False, True) if searched else (False,):
                 selection = Selection(scale, keys, engine=engine, grid=grid)

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from bob.datasets.subsets import held_out
-from bob.heads.few_shot import probe_logits
-from bob.heads.neighbours import votes
+from bob.heads.few_shot import fit_few
+from bob.heads.neighbours import votes, votes_among
 from bob.heads.paper_probe import Trainer
 from bob.heads.probe import fit_probe
 from bob.protocols.linear_probe_paper import PaperProbeRecipe
@@ -73,6 +73,47 @@ def test_votes_are_those_of_the_definition(
     assert torch.isfinite(found).all()
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(2, 30),
+    k=st.integers(1, 40),
+    data=st.data(),
+)
+def test_leaving_one_out_is_a_loop_over_the_others(
+    seed: int, count: int, k: int, data: st.DataObject
+) -> None:
+    train, targets = blobs(count, seed=seed)
+    targets[-1] = 2
+    rows = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=8, unique=True))
+    found = votes_among(train, targets, torch.tensor(rows), classes=3, k=k, temperature=0.07)
+    assert found.shape == (len(rows), 3)
+    for place, row in enumerate(rows):
+        others = [other for other in range(count) if other != row]
+        wanted = by_definition(
+            train[others].double().numpy(),
+            targets[others].numpy(),
+            train[[row]].double().numpy(),
+            k,
+            0.07,
+        )[0]
+        wanted = np.pad(wanted, (0, 3 - len(wanted)))
+        assert np.allclose(found[place].numpy(), wanted, atol=2e-4)
+
+
+def test_a_duplicate_votes_and_the_image_itself_never_does() -> None:
+    features, _ = blobs(4)
+    pairs = features.repeat(2, 1)
+    targets = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    found = votes_among(pairs, targets, torch.arange(8), classes=2, k=1, temperature=0.07)
+    assert found.argmax(dim=1).tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    alike = torch.ones(6, 3)  # the last is not among its own three nearest
+    found = votes_among(alike, torch.arange(6), torch.tensor([5]), classes=6, k=2, temperature=0.07)
+    assert found.tolist() == [[0.5, 0.5, 0, 0, 0, 0]]
+    with pytest.raises(ValueError, match="two at least"):
+        votes_among(alike[:1], targets[:1], torch.tensor([0]), classes=2, k=1, temperature=0.07)
+
+
 def test_votes_agree_with_scikit_learn() -> None:
     train, targets = blobs(200, seed=3)
     test, _ = blobs(60, seed=4)
@@ -122,17 +163,16 @@ def test_a_probe_of_one_image_a_class_chooses_nothing() -> None:
 def test_low_shot_probes_do_not_depend_on_scale_or_offset(scale: float, shift: float) -> None:
     features, targets = blobs(30)
     test, _ = blobs(40, seed=1)
-    plain = probe_logits(features, targets, test, classes=3, c=1.0)
-    moved = probe_logits(
-        (features + shift) * scale, targets, (test + shift) * scale, classes=3, c=1.0
-    )
-    assert torch.allclose(plain.softmax(1), moved.softmax(1), atol=5e-3)
+    plain = fit_few(features, targets, classes=3, c=1.0).logits(test)
+    moved = fit_few((features + shift) * scale, targets, classes=3, c=1.0)
+    again = moved.logits((test + shift) * scale)
+    assert torch.allclose(plain.softmax(1), again.softmax(1), atol=5e-3)
 
 
 def test_equal_features_say_nothing() -> None:
     features = torch.ones(6, 4)
     targets = torch.arange(6) % 3
-    logits = probe_logits(features, targets, torch.ones(2, 4), classes=3, c=1.0)
+    logits = fit_few(features, targets, classes=3, c=1.0).logits(torch.ones(2, 4))
     assert torch.allclose(logits.softmax(1), torch.full((2, 3), 1 / 3), atol=1e-4)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,9 +18,21 @@ from bob.case import Case, Failure, Outcomes, Result, Status, Verdict
 from bob.catalog import BackboneEntry, Catalog
 from bob.evaluation import Evaluation
 from bob.intervals import wilson
+from bob.ledger import Ledger, best_scores, outcomes_of
 from bob.plan import Plan, Selection
-from bob.report.ranking import Cell, rank, rank_cells, sign_flip
+from bob.report.cells import Cell
+from bob.report.ranking import Ranking, rank, rank_cells
 from bob.report.ranking_text import files, lines, notes
+from bob.report.significance import sign_flip
+from bob.report.sources import (
+    newest,
+    recorded_of_session,
+    scores_of_ledger,
+    scores_of_session,
+)
+from bob.tracking import resolve_store
+from bob.tracking.read import scores_of_store
+from bob.tracking.writer import Writer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,9 +45,9 @@ def play(catalog: Catalog) -> Play:
 
     def make(backbone: str, task: str, *seeds: Sequence[bool], score: float | None = None):  # type: ignore[no-untyped-def]
         case = next(
-            one
-            for one in Plan(catalog, Selection(backbones=("vit_micro_random",))).all_cases()
-            if one.task == task
+            case
+            for case in Plan(catalog, Selection(backbones=("vit_micro_random",))).all_cases()
+            if case.task == task
         )
         entry = BackboneEntry(key=backbone, family="none", source="timm:none")
         case = Case(**{**vars(case), "backbone": entry})
@@ -57,12 +70,22 @@ def play(catalog: Catalog) -> Play:
         value = float(np.mean(right)) if score is None else score
         return Result(
             case=case,
+            run_key=case.id,
             metrics={"top1": value},
             outcomes=outcomes if score is None else None,
             test_size=len(right),
         )
 
     return make
+
+
+def ranked(evaluations: Sequence[Evaluation]) -> Ranking | None:
+    """The ranking at the end of a session."""
+    return rank(
+        newest(best_scores(scores_of_session(evaluations))),
+        outcomes=outcomes_of(recorded_of_session(evaluations)),
+        backbones=[evaluation.case.backbone.key for evaluation in evaluations],
+    )
 
 
 def shares(*right: int, of: int = 100) -> list[list[bool]]:
@@ -78,7 +101,7 @@ def test_wilson_is_the_textbook_s() -> None:
 
 def test_order_z_scores_and_wins(play: Play) -> None:
     good, fair, poor = shares(90, 60, 30)
-    found = rank(
+    found = ranked(
         [
             play("b_fair", "knn", fair), play("a_poor", "knn", poor), play("c_good", "knn", good),
             play("b_fair", "linear_probe", fair), play("a_poor", "linear_probe", poor),
@@ -86,14 +109,16 @@ def test_order_z_scores_and_wins(play: Play) -> None:
         ]
     )  # fmt: skip
     assert found is not None
-    assert [one.backbone for one in found.standings] == ["c_good", "b_fair", "a_poor"]
-    assert [one.rank for one in found.standings] == [1, 2, 3]
-    assert [one.wins for one in found.standings] == [2, 0, 0]
-    assert not any(one.tied for one in found.standings)
-    assert [one.mean_z for one in found.standings] == pytest.approx(
+    assert [standing.backbone for standing in found.standings] == ["c_good", "b_fair", "a_poor"]
+    assert [standing.rank for standing in found.standings] == [1, 2, 3]
+    assert [standing.wins for standing in found.standings] == [2, 0, 0]
+    assert not any(standing.tied for standing in found.standings)
+    assert [standing.mean_z for standing in found.standings] == pytest.approx(
         [(v - 0.6) / math.sqrt(0.06) for v in (0.9, 0.6, 0.3)]
     )
-    assert all(one.p_next is not None and one.p_next < 1e-3 for one in found.standings[:2])
+    assert all(
+        standing.p_next is not None and standing.p_next < 1e-3 for standing in found.standings[:2]
+    )
     assert found.standings[2].p_next is None
 
 
@@ -101,10 +126,13 @@ def test_one_setting_is_mcnemar_s_exact_test(play: Play) -> None:
     """Discordant pairs 7 and 1 of 40 images."""
     first = [True] * 7 + [False] + [True] * 20 + [False] * 12
     second = [False] * 7 + [True] + [True] * 20 + [False] * 12
-    found = rank([play("first", "knn", first), play("second", "knn", second)])
+    found = ranked([play("first", "knn", first), play("second", "knn", second)])
     assert found is not None
     assert found.standings[0].p_next == pytest.approx(binomtest(1, 8).pvalue)
-    assert [(one.rank, one.tied) for one in found.standings] == [(1, True), (1, True)]
+    assert [(standing.rank, standing.tied) for standing in found.standings] == [
+        (1, True),
+        (1, True),
+    ]
 
 
 @pytest.mark.parametrize(("plus", "minus"), [(3, 1), (12, 2), (60, 31), (900, 700)])
@@ -128,9 +156,9 @@ def test_tasks_on_the_same_images_are_not_more_images(play: Play) -> None:
     """The same outcomes read by four tasks say no more than once."""
     first = [True] * 5 + [False] * 25
     second = [False] * 30
-    once = rank([play("a", "knn", first), play("b", "knn", second)])
+    once = ranked([play("a", "knn", first), play("b", "knn", second)])
     tasks = ("knn", "linear_probe", "linear_probe_paper", "finetune")
-    often = rank([play(key, task, right) for task in tasks
+    often = ranked([play(key, task, right) for task in tasks
                   for key, right in (("a", first), ("b", second))])  # fmt: skip
     assert once is not None
     assert often is not None
@@ -140,9 +168,9 @@ def test_tasks_on_the_same_images_are_not_more_images(play: Play) -> None:
 
 def test_ties_share_the_better_rank(play: Play) -> None:
     rights = dict(zip("abcd", shares(91, 90, 40, 39), strict=True))
-    found = rank([play(key, "knn", right) for key, right in rights.items()])
+    found = ranked([play(key, "knn", right) for key, right in rights.items()])
     assert found is not None
-    assert [(one.rank, one.tied) for one in found.standings] == [
+    assert [(standing.rank, standing.tied) for standing in found.standings] == [
         (1, True), (1, True), (3, True), (3, True),
     ]  # fmt: skip
     table = "\n".join(lines(found))
@@ -153,11 +181,10 @@ def test_ties_share_the_better_rank(play: Play) -> None:
 
 def test_equal_scores_are_a_tie_with_no_winner_less(play: Play) -> None:
     same = shares(50)[0]
-    found = rank([play("a", "knn", same), play("b", "knn", same)])
+    found = ranked([play("a", "knn", same), play("b", "knn", same)])
     assert found is not None
-    assert [(one.rank, one.tied, one.mean_z, one.wins) for one in found.standings] == [
-        (1, True, 0.0, 1), (1, True, 0.0, 1),
-    ]  # fmt: skip
+    for standing in found.standings:
+        assert (standing.rank, standing.tied, standing.mean_z, standing.wins) == (1, True, 0.0, 1)
 
 
 def test_who_lacks_a_score_is_ranked_on_the_rest_and_marked(play: Play, catalog: Catalog) -> None:
@@ -169,7 +196,7 @@ def test_who_lacks_a_score_is_ranked_on_the_rest_and_marked(play: Play, catalog:
         verdict=Verdict(status=Status.FAIL, reason="no such depth"),
         failure=Failure("error", "no such depth"),
     )
-    found = rank(
+    found = ranked(
         [
             play("a", "knn", poor), play("b", "knn", good), play("c", "knn", fair),
             play("a", "linear_probe", good), failed, play("c", "linear_probe", poor),
@@ -186,11 +213,104 @@ def test_who_lacks_a_score_is_ranked_on_the_rest_and_marked(play: Play, catalog:
     assert "Not ranked, without a score to compare: never." in text
 
 
+def drawn(rng: np.random.Generator, share: float, count: int) -> list[bool]:
+    return [bool(value) for value in rng.random(count) < share]
+
+
+def sessions(play: Play, name: str) -> list[Evaluation]:
+    """Sessions of drawn outcomes: few images, many, and all that can be missing or odd."""
+    rng = np.random.default_rng(7)
+    if name in ("few", "many"):
+        count = 40 if name == "few" else 1500
+        shares = {"a": 0.7, "b": 0.68, "c": 0.5, "d": 0.45}
+        return [
+            play(key, task, drawn(rng, share, count))
+            for key, share in shares.items()
+            for task in ("knn", "linear_probe")
+        ]
+    nearest = {"a": 0.8, "b": 0.6, "c": 0.5}
+    seeds = {"a": 3, "b": 3, "c": 1}
+    odd = {"a": 0.61, "b": math.nan, "c": 0.44, "d": 0.4}
+    return [
+        *(play(key, "knn", drawn(rng, share, 60)) for key, share in nearest.items()),
+        *(play(k, "finetune", *(drawn(rng, 0.7, 60) for _ in range(n))) for k, n in seeds.items()),
+        *(play(key, "low_shot", [False] * 60, score=score) for key, score in odd.items()),
+        play("e", "low_shot", [False] * 60, score=math.inf),
+        play("f", "knn"),
+    ]
+
+
+STOOD = {
+    "few": [
+        ("a", 1, True, 2, 1.2033882645655827, 0.4514),
+        ("b", 1, True, 0, 0.6895174668183256, 0.051),
+        ("d", 1, True, 0, -0.6292151979027727, 0.3462),
+        ("c", 1, True, 0, -1.2636905334811357, None),
+    ],
+    "many": [
+        ("a", 1, True, 1, 1.0179513485708096, 0.6632477667054303),
+        ("b", 1, True, 1, 0.9707033880282245, 1.5251632047539338e-53),
+        ("c", 3, False, 0, -0.8618635319153103, 0.01981138194967935),
+        ("d", 4, False, 0, -1.1267912046837258, None),
+    ],
+    "odd": [
+        ("a", 1, True, 2, 0.543954982814732, 0.5812931156846357),
+        ("c", 1, True, 1, -0.0855652900553885, 0.7808),
+        ("b", 1, True, 0, -0.22992702292763056, None),
+        ("d", 4, False, 0, -0.9153150324227656, None),
+    ],
+}
+"""Backbone, rank, tied, wins, mean z and p, as they were before rankings stood on Score rows."""
+
+STOOD_CELLS = {
+    "finetune/digits top1": {
+        "a": (0.6666666666666666, 0.5339456954806393, 0.7805033213181691, 3, True),
+        "b": (0.6888888888888888, 0.5107105933622826, 0.8518578099631553, 3, True),
+        "c": (0.7333333333333333, 0.6099128690331636, 0.8286735999671945, 1, True),
+    },
+    "knn/digits top1": {
+        "a": (0.8, 0.6821819419437212, 0.881714946771025, 1, False),
+        "b": (0.5833333333333334, 0.4572808102264012, 0.6993572144165838, 1, False),
+        "c": (0.45, 0.33093654406755235, 0.5750806411466566, 1, False),
+    },
+    "low_shot/digits top1": {
+        "a": (0.61, 0.4835533302363551, 0.7232088622923851, 1, False),
+        "c": (0.44, 0.32179332251751225, 0.5654272997395384, 1, False),
+        "d": (0.4, 0.2856949053488255, 0.5263394650795924, 1, False),
+    },
+}
+"""Score, its interval, seeds and whether they matter, of the odd session."""
+
+
+@pytest.mark.parametrize("name", STOOD)
+def test_places_and_p_values_of_a_session_stand(play: Play, name: str) -> None:
+    found = ranked(sessions(play, name))
+    assert found is not None
+    assert found.unranked == (("e", "f") if name == "odd" else ())
+    for standing, stood in zip(found.standings, STOOD[name], strict=True):
+        assert (standing.backbone, standing.rank, standing.tied, standing.wins) == stood[:4]
+        assert standing.mean_z == pytest.approx(stood[4], rel=1e-12)
+        chance = stood[5]
+        assert standing.p_next == (chance and pytest.approx(chance, rel=1e-9))
+
+
+def test_scores_and_intervals_of_a_session_stand(play: Play) -> None:
+    found = ranked(sessions(play, "odd"))
+    assert found is not None
+    assert list(found.cells) == list(STOOD_CELLS)
+    for setting, row in STOOD_CELLS.items():
+        assert found.cells[setting].keys() == row.keys()
+        for key, stood in row.items():
+            entry = found.cells[setting][key]
+            assert (entry.value, entry.low, entry.high) == pytest.approx(stood[:3], rel=1e-12)
+            assert (entry.seeds, entry.seeded) == stood[3:]
+
+
 def test_nothing_to_rank(play: Play) -> None:
     good = shares(90)[0]
-    assert rank([]) is None
-    assert rank([play("a", "knn", good)]) is None
-    assert rank([play("a", "knn", good), play("b", "linear_probe", good)]) is None
+    assert ranked([]) is None
+    assert ranked([play("a", "knn", good)]) is None
+    assert ranked([play("a", "knn", good), play("b", "linear_probe", good)]) is None
 
 
 def test_where_lower_is_better_the_sign_turns() -> None:
@@ -199,8 +319,8 @@ def test_where_lower_is_better_the_sign_turns() -> None:
     }
     found = rank_cells(cells, ["high", "low"])
     assert found is not None
-    assert [one.backbone for one in found.standings] == ["low", "high"]
-    assert [one.wins for one in found.standings] == [1, 0]
+    assert [standing.backbone for standing in found.standings] == ["low", "high"]
+    assert [standing.wins for standing in found.standings] == [1, 0]
     assert found.standings[0].p_next is None
     assert not found.standings[0].tied
     assert any("no error per image" in text for text in notes(found))
@@ -208,8 +328,8 @@ def test_where_lower_is_better_the_sign_turns() -> None:
 
 def test_scores_without_outcomes_are_compared_by_their_intervals(play: Play) -> None:
     rows = [False] * 100
-    near = rank([play("a", "low_shot", rows, score=0.61), play("b", "low_shot", rows, score=0.6)])
-    far = rank([play("a", "low_shot", rows, score=0.9), play("b", "low_shot", rows, score=0.3)])
+    near = ranked([play("a", "low_shot", rows, score=0.61), play("b", "low_shot", rows, score=0.6)])
+    far = ranked([play("a", "low_shot", rows, score=0.9), play("b", "low_shot", rows, score=0.3)])
     assert near is not None
     assert far is not None
     assert near.standings[0].tied
@@ -217,13 +337,15 @@ def test_scores_without_outcomes_are_compared_by_their_intervals(play: Play) -> 
 
 
 def test_seeds_widen_the_interval(play: Play) -> None:
-    steady = rank([play("a", "finetune", *shares(60, 60, 60)), play("b", "finetune", *shares(50))])
-    restless = rank(
+    steady = ranked(
+        [play("a", "finetune", *shares(60, 60, 60)), play("b", "finetune", *shares(50))]
+    )
+    restless = ranked(
         [play("a", "finetune", *shares(40, 60, 80)), play("b", "finetune", *shares(50))]
     )
     assert steady is not None
     assert restless is not None
-    narrow, wide = (one.cells["finetune/digits top1"]["a"] for one in (steady, restless))
+    narrow, wide = (found.cells["finetune/digits top1"]["a"] for found in (steady, restless))
     assert narrow.value == wide.value == pytest.approx(0.6)
     assert (narrow.low, narrow.high) == pytest.approx(wilson(0.6, 100))
     assert (wide.high or 0) - (wide.low or 0) > 2 * ((narrow.high or 0) - (narrow.low or 0))
@@ -232,7 +354,7 @@ def test_seeds_widen_the_interval(play: Play) -> None:
 
 def test_files_hold_every_score(play: Play) -> None:
     good, fair = shares(90, 60)
-    found = rank([play("a", "knn", good), play("b", "knn", fair)])
+    found = ranked([play("a", "knn", good), play("b", "knn", fair)])
     assert found is not None
     written = files(found)
     (first, second) = csv.DictReader(io.StringIO(written["ranking.csv"].decode()))
@@ -318,3 +440,53 @@ def test_sessions_without_a_choice_have_no_ranking(project: pytest.Pytester) -> 
     result = project.runpytest()
     result.stdout.no_fnmatch_line("*= ranking =*")
     assert "pixels_fine" in result.stdout.str()
+
+
+BROKEN = """
+from bob.catalog import BackboneEntry
+
+def pytest_bob_backbones(config):
+    return [BackboneEntry(key="broken", family="pixels", scales=("tiny",),
+                          source="bob.backbones.micro:no_such_function")]
+"""
+
+
+@pytest.mark.slow
+def test_the_ledger_s_rows_rank_as_the_session_s(
+    project: pytest.Pytester, empty_store: Callable[[Path], str]
+) -> None:
+    """Of references, of checks that failed and were measured anew, and of a case without score."""
+    project.makeconftest(BROKEN)
+    keys = ("pixels_coarse", "pixels_fine", "broken")
+    chosen = [word for key in keys for word in ("--backbone", key)]
+    uri = empty_store(project.path / "own.db")
+    ledger = Ledger(project.path / "mlruns" / "ledger")
+    # a check that fails runs two seeds more, then those of its reference
+    for bands, runs in (("all", 4), ("failed", 4 + 2 + 2)):
+        done = project.runpytest(*chosen, "--seeds", "2", "--bands", bands, "--tracking-uri", uri)
+        name = ledger.sessions()[-1]
+        summary = ledger.summary(name)
+        assert summary is not None
+        rows = newest(best_scores(scores_of_ledger(ledger, session=name)))
+        assert len(rows) == runs
+        outcomes = outcomes_of(ledger.entries(name))
+        assert outcomes.keys() == {row.run for row in rows}
+        found = rank(rows, outcomes=outcomes, backbones=keys)
+        assert found is not None
+        assert found.unranked == ("broken",)
+        written = {file: content.decode() for file, content in files(found).items()}
+        assert written == summary["further"]
+        for line in lines(found):
+            assert line in done.outlines
+
+        stored = list(scores_of_store(Writer(resolve_store(project.path, uri)), session=name))
+        unpaired = rank(newest(best_scores(stored)))
+        assert unpaired is not None
+        assert unpaired == rank(rows)
+        assert unpaired.standings[0].p_next != found.standings[0].p_next
+
+        reference = project.path / "references" / "tiny" / "pixels_coarse.json"
+        record = json.loads(reference.read_text())
+        for values in record["settings"]["finetune/digits"]["values"].values():
+            values["top1"] += 0.2
+        reference.write_text(json.dumps(record))

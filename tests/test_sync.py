@@ -9,13 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bob.cli import main
+from bob.evaluation import Evaluation
 from bob.ledger import Ledger, score_rows
+from bob.report.cells import cell
+from bob.report.sources import scores_of_session
 from bob.tracking import resolve_store
 from bob.tracking.read import scores_of_store
 from bob.tracking.sync import sync
@@ -70,12 +74,27 @@ def facts_of(writer: Writer) -> dict[str, dict[str, Any]]:
     return found
 
 
+class Watcher:
+    """A plugin that keeps what a session came to."""
+
+    def __init__(self) -> None:
+        self.evaluations: list[Evaluation] = []
+
+    def pytest_bob_evaluated(self, config: pytest.Config, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+
+
 @pytest.fixture
-def session(project: pytest.Pytester, empty_store: EmptyStore) -> Path:
+def watcher() -> Watcher:
+    return Watcher()
+
+
+@pytest.fixture
+def session(project: pytest.Pytester, empty_store: EmptyStore, watcher: Watcher) -> Path:
     """A project in which two seeds of two cases have run, undisturbed, and an empty store."""
     uri = empty_store(project.path / "undisturbed.db")
     empty_store(project.path / "later.db")
-    done = project.runpytest("--tracking-uri", uri, "--seeds", "2")
+    done = project.runpytest("--tracking-uri", uri, "--seeds", "2", plugins=[watcher])
     done.assert_outcomes(passed=2, warnings=2)
     return project.path
 
@@ -130,20 +149,27 @@ def _rows(database: Path, table: str) -> int:
         return 0
 
 
-def test_the_three_readers_give_the_same_rows(session: Path) -> None:
+def test_the_three_readers_give_the_same_rows(session: Path, watcher: Watcher) -> None:
     ledger = Ledger(session / "mlruns" / "ledger")
     ours = [row for entry in ledger.entries() for row in score_rows(entry)]
     theirs = list(scores_of_store(writer_of(session, "undisturbed.db"), scale="tiny"))
     assert len(ours) == len(theirs) > 0
     ids = {row.mlflow_run for row in theirs}
     assert len(ids) == 4
+    assert {(row.test_size, row.seeded) for row in theirs} == {(597, True)}
+
+    (name,) = ledger.sessions()
+    fresh = list(scores_of_session(watcher.evaluations, session=name))
+    assert {row.mlflow_run for row in fresh} == ids
 
     def facts(row: Any) -> tuple[Any, ...]:
         return tuple(
             value for name, value in sorted(vars(row).items()) if name not in ("mlflow_run", "time")
         )
 
-    assert sorted(map(facts, ours), key=repr) == sorted(map(facts, theirs), key=repr)
+    expected = sorted(map(facts, ours), key=repr)
+    assert sorted(map(facts, theirs), key=repr) == expected
+    assert sorted(map(facts, fresh), key=repr) == expected
 
 
 @pytest.mark.slow
@@ -250,4 +276,7 @@ def test_a_store_of_an_older_version_is_read(tmp_path: Path, empty_store: EmptyS
     top1 = rows["top1"]
     assert (top1.backbone, top1.seed, top1.value, top1.scale) == ("some_net", 3, 0.5, "smoke")
     assert (top1.is_score, top1.seconds, top1.run_key) == (True, 9.0, "")
+    assert (top1.test_size, top1.seeded) == (0, None)
+    assert cell([top1]).low is None
+    assert cell([replace(top1, test_size=100)]).low is not None
     assert top1.environment == "device=cpu; torch=2"

@@ -84,7 +84,8 @@ def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: P
     assert tiny_case.dataset.sha256.startswith(given.dataset.digest)
 
     names = {item.path for item in tracker.client.list_artifacts(run.info.run_id)}
-    assert names == {"result.json", "outcomes.npz", "confusion_matrix.png", "learning_curve.png"}
+    pictures = {"confusion_matrix.png", "learning_curve.png"}
+    assert names == {"result.json", "outcomes.npz", "classes.csv", *pictures}
     folder = Path(tracker.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
     record = json.loads((folder / "result.json").read_text())
     assert record["case"] == tiny_case.id
@@ -93,7 +94,7 @@ def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: P
     right = outcomes["top_classes"][:, 0] == outcomes["targets"]
     assert len(right) == tiny_case.dataset.test_size
     assert right.mean() == pytest.approx(record["metrics"]["top1"])
-    for name in ("confusion_matrix.png", "learning_curve.png"):
+    for name in pictures:
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
 

@@ -14,12 +14,14 @@ from bob.case import Case, Result
 from bob.catalog import Catalog
 from bob.errors import BobError
 from bob.intervals import wilson
+from bob.ledger import Recorded, Score, best_scores, score_rows
 from bob.plan import Plan, Selection
 from bob.protocols import Judged
 from bob.protocols.spec import UNITS
 from bob.references.bands import case_spread, floor, from_scale, pool, predict, to_scale
 from bob.references.files import ReferenceStore
-from bob.report.ranking import cell, rank_cells
+from bob.report.cells import cell
+from bob.report.ranking import rank_cells
 from bob.report.ranking_text import notes, scores
 from bob.run import score_remarks
 
@@ -30,10 +32,17 @@ def auroc(catalog: Catalog) -> Case:
     return Plan(catalog, selection).cases("finetune_multilabel")[0]
 
 
-def results(case: Case, *values: float, test_size: int = 500) -> list[Result]:
-    return [
+def seeds(case: Case, *values: float, test_size: int = 500) -> list[Score]:
+    results = [
         Result(case=case.with_seed(seed), metrics={case.metric: value}, test_size=test_size)
         for seed, value in enumerate(values)
+    ]
+    return [
+        row
+        for result in results
+        for row in best_scores(
+            score_rows(Recorded(entry="", session="", role="check", time="", result=result))
+        )
     ]
 
 
@@ -95,14 +104,14 @@ def test_every_scale_inverts(value: float) -> None:
 def test_auroc_has_no_interval_and_accuracy_has_wilson_s(
     auroc: Case, cases: dict[str, Case], value: float, n: int
 ) -> None:
-    entry = cell(results(auroc, value, test_size=n))
+    entry = cell(seeds(auroc, value, test_size=n))
     assert (entry.value, entry.low, entry.high, entry.error) == (value, None, None, None)
-    accuracy = cell(results(cases["knn vit_micro_random"], value, test_size=n))
+    accuracy = cell(seeds(cases["knn vit_micro_random"], value, test_size=n))
     assert (accuracy.low, accuracy.high) == wilson(value, n)
 
 
 def test_seeds_give_a_bounded_score_no_interval_either(auroc: Case) -> None:
-    entry = cell(results(auroc, 0.7, 0.8, 0.9))
+    entry = cell(seeds(auroc, 0.7, 0.8, 0.9))
     assert entry.value == pytest.approx(0.8)
     assert entry.low is None
 
@@ -112,7 +121,7 @@ def test_a_cell_without_an_interval_shows_its_value_alone(
 ) -> None:
     knn = cases["knn vit_micro_random"]
     cells = {
-        name: {key: cell(results(case, value)) for key, value in (("a", 0.9), ("b", 0.7))}
+        name: {key: cell(seeds(case, value)) for key, value in (("a", 0.9), ("b", 0.7))}
         for name, case in (("areas", auroc), ("shares", knn))
     }
     mixed = rank_cells(cells, ["a", "b"])

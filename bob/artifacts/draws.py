@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 
+from bob.artifacts.classes import class_files
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import Draws, labels_digest
+from bob.metrics.draws import DrawScore, Scores, mean_class_accuracies
 from bob.tabular import csv_bytes
 
 
-def draw_files(
-    scores: Mapping[str, Sequence[float]], draws: Draws, data: ClassificationData
-) -> dict[str, bytes]:
-    """Score of each draw, and which train images it is made of."""
+def draw_files(scores: Scores, draws: Draws, data: ClassificationData) -> dict[str, bytes]:
+    """Scores of each draw and of each class, and which train images a draw is made of."""
+    names = list(dict.fromkeys(name for score in _all(scores) for name in score.calibration))
     rows = [
-        (setting, draw, len(draws[setting][draw]), value)
+        (
+            setting,
+            draw,
+            len(draws[setting][draw]),
+            score.top1,
+            *(score.calibration.get(name, "") for name in names),
+        )
         for setting, values in scores.items()
-        for draw, value in enumerate(values)
+        for draw, score in enumerate(values)
     ]
     record = {
         "sha256": data.sha256,
         "labels": labels_digest(data.train.targets),
         "draws": {name: [rows.tolist() for rows in picks] for name, picks in draws.items()},
     }
+    counts = data.test.targets.bincount(minlength=len(data.class_names)).tolist()
     return {
-        "low_shot.csv": csv_bytes(("setting", "draw", "images", "top1"), rows),
+        "low_shot.csv": csv_bytes(("setting", "draw", "images", "top1", *names), rows),
         "draws.json": json.dumps(record).encode(),
+        **class_files(mean_class_accuracies(scores), counts, data.class_names),
     }
+
+
+def _all(scores: Scores) -> Iterator[DrawScore]:
+    return itertools.chain.from_iterable(scores.values())

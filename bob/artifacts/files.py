@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bob.artifacts.classes import worst_class
 from bob.case import Outcomes, QueryOutcomes, Result, Verdict
 from bob.tabular import csv_bytes
 
@@ -48,6 +49,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "weights_digest": result.weights_digest,
         "data_digest": result.data_digest,
         "image_size": result.image_size,
+        "worst_class": worst_class(result.files),
         "remarks": list(result.remarks),
         "trials": [asdict(trial) for trial in result.trials],
         "failure": None,

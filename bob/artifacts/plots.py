@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bob.artifacts.classes import worst_class
 from bob.case import Case, Outcomes, Result
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def confusion_matrix(result: Result) -> bytes | None:
     shown = max(map(len, names)) if classes <= _CELL_TEXT_LIMIT else 3
     # Margins by hand: looking for them takes longer than drawing.
     margin = 0.45 + 0.085 * shown
-    width, height = 4.9 + margin, 4.4 + margin
+    width, height = 4.9 + margin, 4.55 + margin
     figure = Figure(figsize=(width, height), dpi=100)
     figure.subplots_adjust(
-        left=margin / width, right=1 - 0.2 / width, bottom=margin / height, top=1 - 0.35 / height
+        left=margin / width, right=1 - 0.2 / width, bottom=margin / height, top=1 - 0.5 / height
     )
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -62,7 +63,12 @@ def confusion_matrix(result: Result) -> bytes | None:
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(title(result.case), fontsize=10)
+    worst = worst_class(result.files)
+    heading = title(result.case)
+    share = result.metrics.get("worst_class_top1")
+    if worst is not None and share is not None:
+        heading += f"\nworst class: {worst[:_NAME_LIMIT]}, top-1 {share:.3f}"
+    axes.set_title(heading, fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     return png(figure)
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
-from bob.heads.logistic import fit
+from bob.heads.logistic import LinearHead, fit
 
 
-def probe_logits(
-    features: torch.Tensor, targets: torch.Tensor, test: torch.Tensor, *, classes: int, c: float
-) -> torch.Tensor:
-    """Logits on test of a probe of strength ``c``.
+@dataclass(frozen=True)
+class FewShotProbe:
+    """A linear head on features that are centred and scaled.
+
+    Attributes:
+        head: The head.
+        mean: What is subtracted from features, ``(d,)``.
+        scale: What they are divided by then, a scalar.
+    """
+
+    head: LinearHead
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        """Scores of ``(n, d)`` features before softmax, ``(n, classes)``."""
+        return self.head.logits((features - self.mean) / self.scale)
+
+
+def fit_few(
+    features: torch.Tensor, targets: torch.Tensor, *, classes: int, c: float
+) -> FewShotProbe:
+    """Fit a probe of strength ``c``.
 
     Features are centred on the draw's mean and divided by one number, their root mean square, so
     that the same strength means the same to every backbone.
@@ -18,11 +39,10 @@ def probe_logits(
     Args:
         features: The draw's, ``(n, d)``.
         targets: Its classes, ``(n,)``.
-        test: ``(m, d)``.
         classes: Number of classes.
         c: Inverse regularisation strength.
     """
     mean = features.mean(dim=0)
     scale = (features - mean).square().mean().sqrt().clamp_min(1e-12)
     head = fit((features - mean) / scale, targets.to(features.device), classes=classes, c=c)
-    return head.logits((test - mean) / scale)
+    return FewShotProbe(head, mean, scale)

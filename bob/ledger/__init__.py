@@ -1,6 +1,15 @@
 """Results on disk: written first and atomically, read back by whatever comes after."""
 
 from bob.ledger.ledger import Damage, Judgement, Ledger, Recorded
-from bob.ledger.score import Score, best_scores, score_rows
+from bob.ledger.score import Score, best_scores, outcomes_of, score_rows
 
-__all__ = ["Damage", "Judgement", "Ledger", "Recorded", "Score", "best_scores", "score_rows"]
+__all__ = [
+    "Damage",
+    "Judgement",
+    "Ledger",
+    "Recorded",
+    "Score",
+    "best_scores",
+    "outcomes_of",
+    "score_rows",
+]

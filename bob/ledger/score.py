@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from bob.case import Outcomes, Result
 from bob.ledger.ledger import Recorded
 from bob.protocols import PROTOCOLS, Judged
+
+RunId = tuple[str, str, str]
+"""Backbone, run key and role: tells the runs of one session apart. A backbone that stands under two
+names has one run key, and so have a check and the reference that is measured after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +24,8 @@ class Score:
         unit: Of a judged metric: ``proportion``, ``bounded``, ``positive`` or ``real``; else empty.
         higher_is_better: None where the protocol does not judge the metric.
         is_score: Whether it is the protocol's score, not a guard or a remark.
+        test_size: Images, or queries, that the score was read on; 0 where it is not known.
+        seeded: Whether another seed may give another score; None where it is not known.
         protocol: Hash of all that makes two scores comparable.
         case: Id of what was planned.
         run_key: Of what was loaded besides.
@@ -48,6 +55,8 @@ class Score:
     value: float
     higher_is_better: bool | None = None
     is_score: bool = False
+    test_size: int = 0
+    seeded: bool | None = None
     protocol: str
     case: str = ""
     run_key: str = ""
@@ -67,6 +76,11 @@ class Score:
     def setting(self) -> str:
         """``task/dataset``, and the variant if any."""
         return "/".join(filter(None, (self.task, self.dataset, self.variant)))
+
+    @property
+    def run(self) -> RunId:
+        """Whose outcomes per sample belong to it; see ``outcomes_of``."""
+        return self.backbone, self.run_key, self.role
 
 
 def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
@@ -94,6 +108,8 @@ def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
             value=float(value),
             higher_is_better=metric.higher_is_better if metric else None,
             is_score=name == case.metric,
+            test_size=size_behind(result),
+            seeded=case.seeded,
             protocol=case.protocol,
             case=case.id,
             run_key=result.run_key,
@@ -109,6 +125,21 @@ def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
             mlflow_run=mlflow_run,
             time=recorded.time,
         )
+
+
+def size_behind(result: Result) -> int:
+    """Images, or queries, behind a result's score; 0 where nobody knows."""
+    return result.test_size or result.case.dataset.test_size or 0
+
+
+def outcomes_of(recorded: Iterable[Recorded]) -> dict[RunId, Outcomes]:
+    """Outcomes per sample of the runs that have some and a run key; of one run twice the last."""
+    found = {}
+    for entry in recorded:
+        result = entry.result
+        if result.outcomes is not None and result.run_key:
+            found[result.case.backbone.key, result.run_key, entry.role] = result.outcomes
+    return found
 
 
 def unit_of(metric: Judged | None) -> str:

@@ -14,6 +14,9 @@ BINS = 15
 TEMPERATURES = (0.02, 50.0)
 """Where a temperature is looked for."""
 
+GRID = 41
+"""Temperatures at which votes are tried first."""
+
 Floats = NDArray[np.floating]
 
 
@@ -23,7 +26,8 @@ def calibration_metrics(outcomes: Outcomes) -> dict[str, float]:
     Returns:
         ``nll``, the mean negative log-likelihood in nats; ``brier``, summed over classes, 0 to 2;
         ``ece`` and ``ece_equal_mass``, the expected calibration error over bins of equal width and
-        of equal count; ``worst_class_top1``, the accuracy on the class with the lowest one; and
+        of equal count; ``worst_class_top1``, the accuracy on the class with the lowest one, of
+        which ``worst_class`` of ``bob.artifacts.classes`` gives the name; and
         where the case had a held-out part to fit a temperature on, ``temperature`` and
         ``ece_scaled``, the error over bins of equal width behind it.
     """
@@ -111,6 +115,43 @@ def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float | None
         loss, bounds=(1 / high, 1 / low), method="bounded", options={"xatol": 1e-6}
     )
     return float(1 / found.x)
+
+
+def fit_vote_temperature(shares: torch.Tensor, targets: torch.Tensor) -> float | None:
+    """The temperature under which votes on held-out images have the least Brier score.
+
+    A vote gives nothing to a class without neighbours. Where that is the true one, the likelihood
+    is nought at every temperature and has no maximum; the Brier score stays finite and proper.
+
+    Args:
+        shares: ``(n, classes)``, each row adding up to 1, of images that had no vote on themselves.
+        targets: ``(n,)``.
+
+    Returns:
+        What to divide the logarithms of shares by; none without images or with shares that are not
+        finite.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if not len(targets) or not bool(torch.isfinite(shares).all()):
+        return None
+    logarithms = shares.double().cpu().log()
+    true = logarithms.gather(1, targets.to(torch.int64).cpu()[:, None])
+    # classes without a vote have none at any temperature
+    logarithms = logarithms.topk(int((shares > 0).sum(dim=1).max()), dim=1).values
+
+    def brier(log_temperature: float) -> float:
+        inverse = float(np.exp(-log_temperature))
+        norm = (logarithms * inverse).logsumexp(dim=1, keepdim=True)
+        squares = (logarithms * inverse - norm).exp().square().sum(dim=1)
+        return float((1.0 - 2.0 * (true * inverse - norm).exp()[:, 0] + squares).mean())
+
+    # The score may have several minima: the lowest of a grid first, then the best beside it.
+    grid = np.linspace(*np.log(TEMPERATURES), GRID)
+    best = int(np.argmin([brier(value) for value in grid]))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
+    found = minimize_scalar(brier, bounds=around, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
 
 
 def _error(bins: NDArray[np.intp], values: Floats, correct: NDArray[np.bool_]) -> float:

@@ -51,6 +51,7 @@ def outcomes(
     class_names: Sequence[str],
     *,
     temperature: float | None = None,
+    top: int = TOP,
 ) -> Outcomes:
     """Per-sample outcomes.
 
@@ -59,12 +60,16 @@ def outcomes(
         targets: ``(n,)``.
         class_names: One name per class.
         temperature: Fitted on held-out train images, where there were any.
+        top: Classes to keep of each sample (of as many as there are).
     """
     logarithms = logits.double().log_softmax(dim=1)
     probabilities = logarithms.exp()
-    shown = min(TOP, logits.shape[1])
+    shown = min(top, logits.shape[1])
     # where classes are equally probable, as in a vote, the first of them is named
-    order = logarithms.argsort(dim=1, descending=True, stable=True)[:, :shown]
+    if shown == 1:  # the same without sorting all classes
+        order = logarithms.argmax(dim=1, keepdim=True)
+    else:
+        order = logarithms.argsort(dim=1, descending=True, stable=True)[:, :shown]
     return Outcomes(
         targets=targets.numpy(),
         target_log_probabilities=logarithms.gather(1, targets[:, None])[:, 0].float().numpy(),

@@ -1,67 +1,22 @@
-"""The backbones of a session in order: mean z-score, and how much of the order is noise."""
+"""The backbones of Score rows in order: mean z-score, and how much of the order is noise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from statistics import fmean
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bob.case import Result
-from bob.intervals import wilson
-from bob.protocols import PROTOCOLS
-
-if TYPE_CHECKING:
-    from bob.evaluation import Evaluation
+from bob.case import Outcomes
+from bob.ledger.score import RunId, Score
+from bob.report.cells import Cell, cell
+from bob.report.significance import chance_of_difference
 
 ALPHA = 0.05
 """Neighbours whose difference has a higher p-value are tied."""
-
-_EXACT_UP_TO = 1000
-_RESAMPLES = 9999
-_Z95 = 1.959963984540054
-
-Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """The score of one backbone in one setting.
-
-    Attributes:
-        value: Mean over seeds.
-        low: Lower end of its 95 % interval; none where the score is no proportion.
-        high: Upper end.
-        better: 1 where a higher score is better, -1 where a lower one is.
-        dataset: Whose images it was read on.
-        right: Share of seeds that got each test image right, ``(n,)``; none where the score is not
-            the mean of it.
-        targets: True classes ``(n,)``, by which two backbones' images are known to be the same.
-        seeds: How many ran.
-        seeded: Whether another seed may give another score.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    better: int = 1
-    dataset: str = ""
-    right: Values | None = None
-    targets: NDArray[np.int64] | None = None
-    seeds: int = 1
-    seeded: bool = False
-
-    @property
-    def error(self) -> float | None:
-        """Standard error, from the interval."""
-        if self.low is None or self.high is None:
-            return None
-        return (self.high - self.low) / (2 * _Z95)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +56,33 @@ class Ranking:
     unranked: tuple[str, ...] = ()
 
 
-def rank(evaluations: Sequence[Evaluation]) -> Ranking | None:
-    """Rank the backbones of a session; none where no setting has scores of two.
+def rank(
+    rows: Iterable[Score],
+    *,
+    outcomes: Mapping[RunId, Outcomes] | None = None,
+    backbones: Iterable[str] = (),
+) -> Ranking | None:
+    """Rank the backbones of some rows; none where no setting has scores of two.
 
     The protocol is the paper's: in each setting the z-score across backbones, averaged over the
     settings that a backbone has.
+
+    Args:
+        rows: Of scores proper and of one scale, a row a seed (see ``sources.newest``). A score that
+            is not finite is left out.
+        outcomes: Per sample, by ``Score.run``, where they are at hand; see ``outcomes_of``. Two
+            backbones' are compared image by image, and other scores by their intervals.
+        backbones: Those that ran, so that one without a score is named among the unranked.
     """
+    groups: dict[tuple[str, str], list[Score]] = {}
+    keys = set(backbones)
+    for row in sorted(rows, key=lambda row: (row.setting, row.metric, row.backbone, row.seed)):
+        keys.add(row.backbone)
+        if math.isfinite(row.value):
+            groups.setdefault((f"{row.setting} {row.metric}", row.backbone), []).append(row)
     cells: dict[str, dict[str, Cell]] = {}
-    for evaluation in evaluations:
-        results = [result for result in evaluation.results if _finite(result)]
-        if results:
-            case = evaluation.case
-            name = f"{case.setting} {case.metric}"
-            cells.setdefault(name, {})[case.backbone.key] = cell(results)
-    keys = {evaluation.case.backbone.key for evaluation in evaluations}
+    for (name, backbone), seeds in groups.items():
+        cells.setdefault(name, {})[backbone] = cell(seeds, outcomes)
     return rank_cells({name: cells[name] for name in sorted(cells)}, sorted(keys))
 
 
@@ -137,7 +105,9 @@ def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]
     if len(z) < 2:
         return None
     order = sorted(z, key=lambda key: (-fmean(z[key].values()), key))
-    chances = [_chance(cells, spreads, first, second) for first, second in pairwise(order)]
+    chances = [
+        chance_of_difference(cells, spreads, first, second) for first, second in pairwise(order)
+    ]
     same = [chance is not None and chance >= ALPHA for chance in chances]
     standings: list[Standing] = []
     for place, key in enumerate(order):
@@ -163,132 +133,3 @@ def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]
 def _spread(values: Sequence[float]) -> float:
     found = float(np.std(values))
     return found if found > 1e-9 else 0.0  # equal scores may differ by rounding
-
-
-def _finite(result: Result) -> bool:
-    return result.score is not None and math.isfinite(result.score)
-
-
-def cell(results: Sequence[Result]) -> Cell:
-    """The score of one backbone in one setting from its seeds.
-
-    The interval joins Wilson's of the number of test images with Student's of the seeds. Only a
-    proportion has one: of other scores no number of images says how surely they are known.
-    """
-    case = results[0].case
-    scores = [float(result.metrics[case.metric]) for result in results]
-    value, judged = fmean(scores), PROTOCOLS[case.task].judged[0]
-    size = results[0].test_size or case.dataset.test_size
-    low = high = None
-    if judged.unit == "proportion" and size and 0 <= value <= 1:
-        low, high = wilson(value, size)
-        if len(scores) > 1:
-            from scipy.stats import t
-
-            luck = float(t.ppf(0.975, len(scores) - 1)) * stdev(scores) / math.sqrt(len(scores))
-            low = max(0.0, value - math.hypot(value - low, luck))
-            high = min(1.0, value + math.hypot(high - value, luck))
-    right = _right(results)
-    outcomes = results[0].outcomes
-    return Cell(
-        value=value,
-        low=low,
-        high=high,
-        better=1 if judged.higher_is_better else -1,
-        dataset=case.dataset.key,
-        right=right,
-        targets=outcomes.targets if outcomes is not None and right is not None else None,
-        seeds=len(scores),
-        seeded=case.seeded,
-    )
-
-
-def _right(results: Sequence[Result]) -> Values | None:
-    rows = []
-    for result in results:
-        if result.outcomes is None:
-            return None
-        right = (result.outcomes.targets == result.outcomes.predictions).astype(np.float64)
-        # a score over shifts or draws is not the mean of these outcomes
-        if not len(right) or abs(float(right.mean()) - float(result.score or 0)) > 1e-5:
-            return None
-        rows.append(right)
-    same = all(len(row) == len(rows[0]) for row in rows)
-    return np.mean(rows, axis=0) if same else None
-
-
-def _chance(
-    cells: Mapping[str, Mapping[str, Cell]], spreads: Mapping[str, float], first: str, second: str
-) -> float | None:
-    """P-value of the difference of two backbones' z-scores over the settings both have.
-
-    Without a difference, which backbone got an image right is a coin's throw: outcomes of the two
-    change places image by image, in all tasks on that image together. With one setting this is
-    McNemar's exact test. Settings without outcomes enter with the errors of both scores, as if
-    all errors had the same sign.
-    """
-    paired: dict[str, Values] = {}
-    apart, error = 0.0, 0.0
-    tested = False
-    for name, row in cells.items():
-        if first not in row or second not in row or not spreads[name]:
-            tested = tested or (first in row and second in row)
-            continue
-        ahead, behind = row[first], row[second]
-        same = (
-            ahead.right is not None
-            and behind.right is not None
-            and ahead.targets is not None
-            and behind.targets is not None
-            and np.array_equal(ahead.targets, behind.targets)
-        )
-        if same and ahead.right is not None and behind.right is not None:
-            parts = ahead.better * (ahead.right - behind.right) / (len(ahead.right) * spreads[name])
-            known = paired.get(ahead.dataset)
-            alike = known is not None and len(known) == len(parts)
-            key = ahead.dataset if known is None or alike else name
-            paired[key] = known + parts if alike and known is not None else parts
-        elif ahead.error is not None and behind.error is not None:
-            apart += ahead.better * (ahead.value - behind.value) / spreads[name]
-            error += math.hypot(ahead.error, behind.error) / spreads[name]
-        else:
-            continue
-        tested = True
-    if not tested:
-        return None
-    parts = np.concatenate([*paired.values(), np.zeros(0)])
-    parts = parts[np.abs(parts) > 1e-12]
-    if not error:
-        return sign_flip(parts)
-    from scipy.stats import norm
-
-    error += math.sqrt(float(np.square(parts).sum()))
-    return float(2 * norm.sf(abs(float(parts.sum()) + apart) / error))
-
-
-def sign_flip(differences: Values) -> float:
-    """Two-sided p-value of a sum of differences whose signs were coins' throws; zeros aside.
-
-    Every combination of signs is counted where they are few, random ones where they are more, and
-    the normal distribution stands in for a thousand and over.
-
-    Args:
-        differences: ``(n,)``, none of them 0.
-    """
-    from scipy.stats import norm, permutation_test
-
-    if len(differences) < 2:
-        return 1.0
-    if len(differences) > _EXACT_UP_TO:
-        z = abs(float(differences.sum())) / math.sqrt(float(np.square(differences).sum()))
-        return float(2 * norm.sf(z))
-    found = permutation_test(
-        (differences,),
-        lambda values, axis: np.round(np.sum(values, axis=axis), 12),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        batch=1000,
-        random_state=0,
-    )
-    return min(1.0, float(found.pvalue))

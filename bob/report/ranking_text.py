@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bob.report.ranking import ALPHA, Cell, Ranking, Standing
+from bob.report.cells import Cell
+from bob.report.ranking import ALPHA, Ranking, Standing
 from bob.tabular import aligned, csv_bytes, markdown
 
 _Table = list[tuple[str, ...]]

@@ -26,9 +26,19 @@ def scores_of_session(
     """
     for evaluation in evaluations:
         runs = [*evaluation.run_ids, *[""] * len(evaluation.results)]
-        for result, run_id in zip(evaluation.results, runs, strict=False):
-            recorded = Recorded(entry="", session=session, role="check", time=time, result=result)
-            yield from score_rows(recorded, mlflow_run=run_id)
+        recorded = recorded_of_session([evaluation], session=session, time=time)
+        for entry, run_id in zip(recorded, runs, strict=False):
+            yield from score_rows(entry, mlflow_run=run_id)
+
+
+def recorded_of_session(
+    evaluations: Iterable[Evaluation], *, session: str = "", time: str = ""
+) -> Iterator[Recorded]:
+    """Every result of this session as the ledger holds it, less the name of its entry."""
+    for evaluation in evaluations:
+        roles = [*evaluation.roles, *["check"] * len(evaluation.results)]
+        for result, role in zip(evaluation.results, roles, strict=False):
+            yield Recorded(entry="", session=session, role=role, time=time, result=result)
 
 
 def scores_of_ledger(ledger: Ledger, *, scale: str = "", session: str = "") -> Iterator[Score]:
@@ -66,6 +76,9 @@ def scores_of_references(store: ReferenceStore, scale: str) -> Iterator[Score]:
                     value=value,
                     higher_is_better=metric.higher_is_better if metric else None,
                     is_score=spec is not None and name == spec.metric,
+                    test_size=reference.test_size,
+                    # weights that differ by seed have no digest in common
+                    seeded=None if spec is None else spec.seeded or not reference.weights,
                     protocol=reference.protocol,
                     role="reference",
                     weights=reference.weights,

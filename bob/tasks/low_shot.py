@@ -2,7 +2,8 @@
 
 A few train images per class, or a small share of all, in fixed draws that everybody shares; for
 each draw a logistic regression of fixed strength, because so few images leave nothing to choose on.
-Nothing depends on the seed.
+Nothing depends on the seed. A draw's temperature is fitted on train images that the draw did not
+take; it changes no score.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from bob.case import Progress
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import low_shot_draws
 from bob.features import FeatureSource
-from bob.heads.few_shot import probe_logits
+from bob.heads.few_shot import fit_few
 from bob.job import Job, TaskOutput
-from bob.metrics.classification import top_k
-from bob.metrics.draws import draw_metrics
+from bob.metrics.calibration import fit_temperature
+from bob.metrics.draws import DrawScore, draw_metrics, score_draw
 from bob.protocols.low_shot import LowShotRecipe
+from bob.tasks._spare import spare_rows
 
 
 def run(job: Job[LowShotRecipe, ClassificationData, Backbone]) -> TaskOutput:
@@ -25,7 +27,8 @@ def run(job: Job[LowShotRecipe, ClassificationData, Backbone]) -> TaskOutput:
 
     Returns:
         ``top1``, the mean over settings and draws; for each setting ``top1_<setting>``, the mean
-        over its draws, and ``spread_<setting>``, their standard deviation; the draws as files.
+        over its draws, and ``spread_<setting>``, their standard deviation; calibration as means
+        over settings and draws; the draws as files.
     """
     recipe, data = job.recipe, job.data
     source = FeatureSource(job)
@@ -40,11 +43,16 @@ def run(job: Job[LowShotRecipe, ClassificationData, Backbone]) -> TaskOutput:
         draws=recipe.draws,
     )
     total = sum(map(len, draws.values()))
-    scores: dict[str, list[float]] = {}
+    scores: dict[str, list[DrawScore]] = {}
     for setting, picks in draws.items():
         scores[setting] = []
         for rows in picks:
-            logits = probe_logits(train[rows], targets[rows], test, classes=job.classes, c=recipe.c)
-            scores[setting].append(top_k(logits.cpu(), data.test.targets))
+            probe = fit_few(train[rows], targets[rows], classes=job.classes, c=recipe.c)
+            spare = spare_rows(targets, rows)
+            temperature = fit_temperature(probe.logits(train[spare]), targets[spare])
+            logits = probe.logits(test).cpu()
+            scores[setting].append(
+                score_draw(logits, data.test.targets, data.class_names, temperature=temperature)
+            )
             job.emit(Progress(phase="fit", step=sum(map(len, scores.values())), steps=total))
     return source.output(metrics=draw_metrics(scores), files=draw_files(scores, draws, data))

@@ -18,12 +18,11 @@ from bob.case import Progress, Trial
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import Indices, low_shot_draws
 from bob.job import Job, TaskOutput
-from bob.metrics.classification import top_k
-from bob.metrics.draws import draw_metrics
+from bob.metrics.draws import DrawScore, draw_metrics, score_draw
 from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
 from bob.tasks._classifying import FinetuneJob, make_loop, search
 from bob.training.data import ScoringBatches
-from bob.training.search import grid_files, grid_remarks
+from bob.training.search import chosen_metrics, grid_files, grid_remarks
 
 LowShotJob = Job[LowShotFinetuneRecipe, ClassificationData, Backbone]
 
@@ -33,7 +32,8 @@ def run(job: LowShotJob) -> TaskOutput:
 
     Returns:
         ``top1``, the mean over shares and draws; for each share ``top1_<share>`` and its
-        ``spread_<share>`` over the draws; the draws as files; the tried settings of a grid.
+        ``spread_<share>`` over the draws; calibration as means over shares and draws, of which a
+        temperature only with a grid; the draws as files; the tried settings of a grid.
 
     Raises:
         TrainingDiverged: The loss is no longer finite, of a grid under every setting.
@@ -48,7 +48,7 @@ def run(job: LowShotJob) -> TaskOutput:
         draws=recipe.draws,
     )
     images = ScoringBatches(data.test, job.backbone, job.workers)
-    scores: dict[str, list[float]] = {}
+    scores: dict[str, list[DrawScore]] = {}
     remarks: dict[str, None] = {}
     evaluate_seconds = 0.0
     trials: tuple[Trial, ...] = ()
@@ -65,7 +65,14 @@ def run(job: LowShotJob) -> TaskOutput:
             remarks |= dict.fromkeys((*part.data.train.remarks, *loop.remarks))
             start = time.perf_counter()
             job.emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
-            scores[setting].append(top_k(loop.predict(images), data.test.targets))
+            scores[setting].append(
+                score_draw(
+                    loop.predict(images),
+                    data.test.targets,
+                    data.class_names,
+                    temperature=chosen_metrics(tried).get("grid_val_temperature"),
+                )
+            )
             evaluate_seconds += time.perf_counter() - start
     train_seconds = time.perf_counter() - started - evaluate_seconds
     return TaskOutput(

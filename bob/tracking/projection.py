@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from bob.artifacts.classes import worst_class
 from bob.artifacts.files import result_files, verdict_record
 from bob.case import Case, Result, Trial, Verdict
 from bob.ledger.ledger import Recorded
+from bob.ledger.score import size_behind
 
 TEXT_LIMIT = 500
 """Characters of a tag or parameter that MLflow takes everywhere."""
@@ -81,11 +83,16 @@ def finished(result: Result) -> RunContent:
         "bob.data": result.data_digest,
         "bob.run_key": result.run_key,
         "bob.metrics": " ".join(result.metrics),
+        "bob.test_size": str(size_behind(result)),
+        "bob.seeded": str(result.case.seeded).lower(),
     }
     if result.case.backbone.licence:
         tags["bob.licence"] = result.case.backbone.licence
     if result.failure:
         tags["bob.failure"] = f"{result.failure.kind}: {result.failure.message}"
+    worst = worst_class(result.files)
+    if worst is not None:
+        tags["bob.worst_class"] = worst
     chosen = [trial for trial in result.trials if trial.chosen]
     if len(chosen) == 1:
         tags["bob.chosen"] = chosen[0].label

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _PREFIX = "bob/"
+_TRUTH = {"true": True, "false": False}
 
 
 def scores_of_store(writer: Writer, *, scale: str = "", session: str = "") -> Iterator[Score]:
@@ -84,6 +85,8 @@ def _rows(run: Run, scale: str) -> Iterator[Score]:
             value=_unclamped(metrics[name]),
             higher_is_better=metric.higher_is_better if metric else None,
             is_score=spec is not None and name == spec.metric,
+            test_size=int(tags.get("bob.test_size", "0")),
+            seeded=_TRUTH.get(tags.get("bob.seeded", "")),
             protocol=tags.get("bob.protocol", ""),
             case=tags.get("bob.case", ""),
             run_key=tags.get("bob.run_key", ""),

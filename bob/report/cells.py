@@ -1,0 +1,106 @@
+"""A backbone's score in a setting: the mean of its rows, its interval, and outcomes per image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bob.case import Outcomes
+from bob.intervals import wilson
+from bob.ledger.score import RunId, Score
+
+_Z95 = 1.959963984540054
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The score of one backbone in one setting.
+
+    Attributes:
+        value: Mean over seeds.
+        low: Lower end of its 95 % interval; none where the score is no proportion.
+        high: Upper end.
+        better: 1 where a higher score is better, -1 where a lower one is.
+        dataset: Whose images it was read on.
+        right: Share of seeds that got each test image right, ``(n,)``; none where the score is not
+            the mean of it.
+        targets: True classes ``(n,)``, by which two backbones' images are known to be the same.
+        seeds: How many ran.
+        seeded: Whether another seed may give another score.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    better: int = 1
+    dataset: str = ""
+    right: Values | None = None
+    targets: NDArray[np.int64] | None = None
+    seeds: int = 1
+    seeded: bool = False
+
+    @property
+    def error(self) -> float | None:
+        """Standard error, from the interval."""
+        if self.low is None or self.high is None:
+            return None
+        return (self.high - self.low) / (2 * _Z95)
+
+
+def cell(rows: Sequence[Score], outcomes: Mapping[RunId, Outcomes] | None = None) -> Cell:
+    """The score of one backbone in one setting from its seeds.
+
+    The interval joins Wilson's of the number of test images with Student's of the seeds. Only a
+    proportion has one: of other scores no number of images says how surely they are known. Where
+    that number is not known there is none either.
+
+    Args:
+        rows: One a seed, at least one.
+        outcomes: Per sample, by ``Score.run``; the rows' own are looked up.
+    """
+    scores = [row.value for row in rows]
+    value, size = fmean(scores), min(row.test_size for row in rows)
+    low = high = None
+    if rows[0].unit == "proportion" and size and 0 <= value <= 1:
+        low, high = wilson(value, size)
+        if len(scores) > 1:
+            from scipy.stats import t
+
+            luck = float(t.ppf(0.975, len(scores) - 1)) * stdev(scores) / math.sqrt(len(scores))
+            low = max(0.0, value - math.hypot(value - low, luck))
+            high = min(1.0, value + math.hypot(high - value, luck))
+    samples = [(outcomes or {}).get(row.run) for row in rows]
+    right = _right(scores, samples)
+    return Cell(
+        value=value,
+        low=low,
+        high=high,
+        better=-1 if rows[0].higher_is_better is False else 1,
+        dataset=rows[0].dataset,
+        right=right,
+        targets=samples[0].targets if samples[0] is not None and right is not None else None,
+        seeds=len(scores),
+        seeded=bool(rows[0].seeded),
+    )
+
+
+def _right(scores: Sequence[float], samples: Sequence[Outcomes | None]) -> Values | None:
+    """Share of seeds that got each image right; none where the scores are not the mean of it."""
+    seeds = []
+    for score, sample in zip(scores, samples, strict=True):
+        if sample is None:
+            return None
+        right = (sample.targets == sample.predictions).astype(np.float64)
+        # a score over shifts or draws is not the mean of these outcomes
+        if not len(right) or abs(float(right.mean()) - score) > 1e-5:
+            return None
+        seeds.append(right)
+    same = all(len(right) == len(seeds[0]) for right in seeds)
+    return np.mean(seeds, axis=0) if same else None
