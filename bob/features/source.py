@@ -21,6 +21,7 @@ from bob.features.extract import View, extract
 from bob.features.matrix import Features
 from bob.features.store import FeatureStore, Request, default_folder
 from bob.job import Job, TaskOutput
+from bob.metrics.feature_health import ROWS, FeatureHealth, feature_health, spread
 from bob.protocols import Recipe
 from bob.protocols.spec import EXTRACTION
 from bob.training.throttle import Throttle
@@ -36,6 +37,7 @@ class FeatureSource:
         extracted: Images the backbone ran on.
         reused: Images whose features were there.
         remarks: What was found wrong with the store.
+        health: What the plain features of each split look like, by the split's name.
     """
 
     job: Job[Recipe, Data, Backbone]
@@ -43,6 +45,7 @@ class FeatureSource:
     extracted: int = 0
     reused: int = 0
     remarks: list[str] = field(default_factory=list)
+    health: dict[str, FeatureHealth] = field(default_factory=dict)
     _store: FeatureStore = field(init=False)
     _started: float = field(default_factory=time.perf_counter, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
@@ -98,6 +101,8 @@ class FeatureSource:
             )
             found, new = Features([np.concatenate(list(batches()))]), True
             self.remarks += split.remarks
+        if view is None and name not in self.health:
+            self.health[name] = feature_health(_spread_rows(found))
         self.extracted += len(split) if new else 0
         self.reused += 0 if new else len(split)
         self.seconds += time.perf_counter() - start
@@ -121,13 +126,13 @@ class FeatureSource:
         self.close()
         heads = time.perf_counter() - self._started - self.seconds
         return TaskOutput(
-            metrics={**metrics, **self.counts},
+            metrics={**metrics, **self._health_metrics, **self.counts},
             history=history,
             outcomes=outcomes,
             queries=queries,
             timings={"features": self.seconds, "heads": heads},
             files=files or {},
-            remarks=(*self.remarks, *remarks),
+            remarks=(*self.remarks, *self._health_remarks, *remarks),
         )
 
     def close(self) -> None:
@@ -142,6 +147,19 @@ class FeatureSource:
     def counts(self) -> dict[str, float]:
         """Metrics of the store's work."""
         return {"images_extracted": float(self.extracted), "images_reused": float(self.reused)}
+
+    @property
+    def _health_metrics(self) -> dict[str, float]:
+        return next((health.metrics for health in self.health.values()), {})
+
+    @property
+    def _health_remarks(self) -> tuple[str, ...]:
+        poor = [(name, health) for name, health in self.health.items() if health.poor]
+        return tuple(
+            f"the score says little: of the {name} features at {self.job.backbone.image_size} "
+            f"pixels {health}"
+            for name, health in poor[:1]
+        )
 
     def _request(self, split: AnySplit, name: str, view: View | None) -> Request:
         backbone, entry = self.job.backbone, self.job.case.backbone
@@ -174,6 +192,13 @@ class FeatureSource:
     def _report(self, done: int, total: int) -> None:
         if self._throttle.due():
             self.job.emit(Progress(phase="extract", step=done, steps=total))
+
+
+def _spread_rows(features: Features) -> torch.Tensor:
+    if len(features) <= ROWS:
+        return features.tensor()
+    positions = spread(len(features)).tolist()
+    return torch.cat([features.rows(position, position + 1) for position in positions])
 
 
 def _resize(split: AnySplit) -> str:
