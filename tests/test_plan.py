@@ -46,14 +46,14 @@ def case_of(recipe: Any, task: str = "finetune", **changes: Any) -> Case:
 
 
 def measured(mode: str) -> list[Row]:
-    return [one for one in rows() if one.mode == mode]
+    return [row for row in rows() if row.mode == mode]
 
 
 def vit_speed(gpu: str = DEFAULT_GPU) -> float:
     return next(
-        one.images_per_second
-        for one in measured("infer")
-        if (one.gpu, one.architecture, one.image_size) == (gpu, "vit_base_patch16_224", 224)
+        row.images_per_second
+        for row in measured("infer")
+        if (row.gpu, row.architecture, row.image_size) == (gpu, "vit_base_patch16_224", 224)
     )
 
 
@@ -87,16 +87,16 @@ def test_an_update_is_four_forward_passes_within_the_stated_factor() -> None:
     ]
     assert len(ratios) == 40
     assert statistics.median(ratios) == pytest.approx(TRAIN, rel=0.05)
-    assert max(max(one / TRAIN, TRAIN / one) for one in ratios) < UNCERTAINTY
+    assert max(max(ratio / TRAIN, TRAIN / ratio) for ratio in ratios) < UNCERTAINTY
 
 
 def test_another_resolution_scales_with_pixels() -> None:
     """Every pair of resolutions that was measured, within the documented eleven per cent."""
     for row in measured("infer"):
         others = [
-            one for one in measured("infer")
-            if (one.gpu, one.architecture) == (row.gpu, row.architecture)
-            and one.image_size != row.image_size
+            other for other in measured("infer")
+            if (other.gpu, other.architecture) == (row.gpu, row.architecture)
+            and other.image_size != row.image_size
         ]  # fmt: skip
         for other in others:
             predicted = other.images_per_second * (other.image_size / row.image_size) ** 2
@@ -114,9 +114,9 @@ def test_what_the_table_lacks_is_marked() -> None:
     assert speed.rough
     assert speed.basis.startswith("nearest: swin_base")
     base = next(
-        one
-        for one in measured("infer")
-        if (one.gpu, one.architecture) == (DEFAULT_GPU, "swin_base_patch4_window7_224")
+        row
+        for row in measured("infer")
+        if (row.gpu, row.architecture) == (DEFAULT_GPU, "swin_base_patch4_window7_224")
     )
     assert base.images_per_second / 5 < speed.images_per_second < base.images_per_second / 2
     vit = describe(VIT)
@@ -127,12 +127,12 @@ def test_what_the_table_lacks_is_marked() -> None:
 
 
 def test_finetuning_costs_epochs_of_updates_and_scoring() -> None:
-    one = estimate(case_of(FinetuneRecipe(epochs=100)), Speeds())
+    once = estimate(case_of(FinetuneRecipe(epochs=100)), Speeds())
     images = 100 * (TRAIN * 1_281_167 + 50_000)
-    assert one.hours == pytest.approx(images / vit_speed() / HOUR)
-    assert not one.rough
-    three = estimate(case_of(FinetuneRecipe(epochs=100)), Speeds(), runs=3)
-    assert three.hours == pytest.approx(3 * images / vit_speed() / HOUR)
+    assert once.hours == pytest.approx(images / vit_speed() / HOUR)
+    assert not once.rough
+    thrice = estimate(case_of(FinetuneRecipe(epochs=100)), Speeds(), runs=3)
+    assert thrice.hours == pytest.approx(3 * images / vit_speed() / HOUR)
 
 
 def test_frozen_protocols_share_their_pass() -> None:
@@ -140,7 +140,7 @@ def test_frozen_protocols_share_their_pass() -> None:
     cases = [case_of(KnnRecipe(), "knn"), case_of(ProbeRecipe(), "linear_probe")]
     each = [estimate(case, speeds) for case in cases]
     one_pass = (1_281_167 + 50_000) / vit_speed() / HOUR
-    assert [one.hours for one in each] == pytest.approx([one_pass, one_pass])
+    assert [estimated.hours for estimated in each] == pytest.approx([one_pass, one_pass])
     whole = total(each, speeds.gpu)
     assert whole.hours == pytest.approx(one_pass)
     assert (whole.low, whole.high) == pytest.approx((one_pass / 2, one_pass * 2))
@@ -202,14 +202,14 @@ def test_unknown_costs_are_said_and_refuse_nothing() -> None:
     from dataclasses import replace
 
     unsized = IMAGENET.model_copy(update={"train_size": None})
-    one = estimate(replace(case_of(KnnRecipe(), "knn"), dataset=unsized), Speeds())
-    assert (one.hours, one.basis) == (None, "the dataset's sizes are not known")
+    of_unsized = estimate(replace(case_of(KnnRecipe(), "knn"), dataset=unsized), Speeds())
+    assert (of_unsized.hours, of_unsized.basis) == (None, "the dataset's sizes are not known")
     broken = VIT.model_copy(update={"source": "no_such_package:net"})
-    other = estimate(replace(case_of(KnnRecipe(), "knn"), backbone=broken), Speeds())
-    assert other.hours is None
-    whole = total([one, other], DEFAULT_GPU)
+    of_broken = estimate(replace(case_of(KnnRecipe(), "knn"), backbone=broken), Speeds())
+    assert of_broken.hours is None
+    whole = total([of_unsized, of_broken], DEFAULT_GPU)
     assert (whole.hours, whole.unknown) == (0, 2)
-    assert not refusal([one, other], DEFAULT_GPU, 0.0)
+    assert not refusal([of_unsized, of_broken], DEFAULT_GPU, 0.0)
 
 
 def test_parameters_are_counted_without_weights_where_nothing_tells_them() -> None:
@@ -218,7 +218,7 @@ def test_parameters_are_counted_without_weights_where_nothing_tells_them() -> No
     found = describe(VIT.model_copy(update={"source": "timm:vgg11.tv_in1k"}))
     assert found is not None
     whole = timm.create_model("vgg11", pretrained=False, num_classes=0)
-    assert found.parameters_m * 1e6 == sum(one.numel() for one in whole.parameters())
+    assert found.parameters_m * 1e6 == sum(parameter.numel() for parameter in whole.parameters())
 
 
 def test_sizes_of_shipped_data(catalog: Catalog) -> None:
@@ -230,7 +230,7 @@ def test_sizes_of_shipped_data(catalog: Catalog) -> None:
         train = data.database if entry.kind == "retrieval" else data.train
         assert len(train) == entry.train_size
         if entry.kind == "shift":
-            assert sum(len(one.split) for one in data.shifts) == entry.shift_size
+            assert sum(len(shift.split) for shift in data.shifts) == entry.shift_size
 
 
 def test_parameters_of_micro_backbones(catalog: Catalog) -> None:
@@ -299,7 +299,7 @@ def test_kept_features_are_seen_and_save_their_pass(tmp_path: Path, catalog: Cat
 
     plan = Plan(catalog, Selection(backbones=("vit_micro_glyphs", "vit_micro_random")))
     fixed, random = (
-        next(one for one in plan.cases("knn") if one.backbone.key == key)
+        next(case for case in plan.cases("knn") if case.backbone.key == key)
         for key in ("vit_micro_glyphs", "vit_micro_random")
     )
     shelf = Shelf(tmp_path / "references", tmp_path / "features")
@@ -319,10 +319,10 @@ def test_references_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     arguments = ["--references", str(tmp_path), "--json", "--no-cpu"]
     assert main(["plan", "-k", "knn[VIT", *arguments]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert [one["name"] for one in record["cases"]] == [
+    assert [case["name"] for case in record["cases"]] == [
         "vit_micro_glyphs-digits", "vit_micro_random-digits",
     ]  # fmt: skip
-    assert {one["reference"] for one in record["cases"]} == {"yes"}
+    assert {case["reference"] for case in record["cases"]} == {"yes"}
     assert record["total"]["cases"] == 2
     assert record["gpu"] == DEFAULT_GPU
 
