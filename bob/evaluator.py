@@ -11,7 +11,8 @@ from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
 from bob.errors import BobError
 from bob.evaluation import Bands, Evaluation, Update
 from bob.executors import Event, Executor, Finished, Progressed, Started, Submission
-from bob.ledger.ledger import Judgement, Ledger, Recorded, entry_name, now, verdict_name
+from bob.ledger.ledger import Ledger
+from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_name
 from bob.references.files import ReferenceStore
 from bob.references.gate import check_cases, extra_cases, needs_second_stage, reference_cases
 from bob.references.judge import Gate
