@@ -75,8 +75,8 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Bo
     return BobError(" ".join(part for part in (f"Unknown {what} {name!r}.", offer, hint) if part))
 
 
-def some(things: Iterable[object]) -> str:
-    """The first three of many things, and how many more there are."""
-    listed = [str(thing) for thing in things]
+def some(values: Iterable[object]) -> str:
+    """The first three of many values, and how many more there are."""
+    listed = [str(value) for value in values]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     return ", ".join(listed[:_SHOWN]) + more
