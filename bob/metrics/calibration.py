@@ -147,7 +147,8 @@ def fit_vote_temperature(shares: torch.Tensor, targets: torch.Tensor) -> float |
         return float((1.0 - 2.0 * (true * inverse - norm).exp()[:, 0] + squares).mean())
 
     # The score may have several minima: the lowest of a grid first, then the best beside it.
-    grid = np.linspace(*np.log(TEMPERATURES), GRID)
+    low, high = np.log(TEMPERATURES)
+    grid = np.linspace(low, high, GRID)
     best = int(np.argmin([brier(value) for value in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
     found = minimize_scalar(brier, bounds=around, method="bounded", options={"xatol": 1e-6})
