@@ -305,6 +305,9 @@ def test_each_low_shot_draw_chooses_for_itself(tiny_case: Case) -> None:
         assert [trial.chosen for trial in own].count(True) == 1
         best = min(own, key=lambda trial: (-trial.metrics["val_top1"], trial.metrics["val_loss"]))
         assert best.chosen
+    fitted = [trial.metrics["val_temperature"] for trial in found.trials if trial.chosen]
+    assert found.metrics["temperature"] == pytest.approx(sum(fitted) / 4)
+    assert "ece_scaled" in found.metrics
     assert len(found.files["grid.csv"].splitlines()) == 1 + len(found.trials)
 
 
