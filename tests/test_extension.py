@@ -77,7 +77,7 @@ def test_protocol_dataset_executor_and_tracker_of_a_package(acme: Path, run: Run
 
 @pytest.mark.slow
 def test_options_reach_the_executor_of_a_package(acme: Path, run: Run) -> None:
-    chosen = ("pytest", *OPTIONS, "-q", "--executor", "acme", "-m", "nearest_mean")
+    chosen = ("pytest", *OPTIONS, "-q", "--executor", "acme", "-k", "stripes and nearest")
     done = run(*chosen, "--executor-option", "journal=acme.log")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (acme / "acme.log").read_text() == "resnet_micro_glyphs-stripes nearest_mean\n"
