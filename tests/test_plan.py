@@ -42,7 +42,7 @@ def test_selection_and_total_line(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--gpu", "RTX 4091"], "Did you mean 'RTX 4090'"),
         (["--task", "finetun"], "Did you mean 'finetune'"),
-        (["--seeds", "0"], "--seeds 0"),
+        (["--seeds", "0"], "--seeds '0'"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
