@@ -55,5 +55,5 @@ def _sync(args: argparse.Namespace) -> int:
     return 1 if ledger.damaged else 0
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -18,8 +18,6 @@ from bob.ledger.reading import Unreadable, read_entry, read_judgement, read_reco
 from bob.ledger.records import SCHEMA, Damage, Judgement, Recorded, now
 from bob.ledger.writing import write_entry, write_record
 
-__all__ = ["Damage", "Judgement", "Ledger", "Recorded"]
-
 
 @dataclass
 class Ledger:
