@@ -23,7 +23,7 @@ def smoke_cases(match: str = "", task: str | None = None) -> list[Case]:
 def evaluator(
     accelerator: str = "auto", precision: str = "auto", references: Path = BUILTIN
 ) -> Evaluator:
-    """A evaluator over the packaged references that records nothing."""
+    """An evaluator over the packaged references that records nothing."""
     return Evaluator(
         executor=make_executor("inline"),
         context=Context(accelerator=accelerator, precision=precision),

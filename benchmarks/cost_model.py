@@ -26,7 +26,7 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    forward = [one for one in rows() if one.mode == "infer"]
+    forward = [row for row in rows() if row.mode == "infer"]
     for gpu, count in gpus().items():
         print(f"{gpu}: {count} forward measurements")
 
@@ -57,18 +57,18 @@ def main() -> None:
         f"{max(ratios):.2f}, over {len(ratios)} architectures"
     )
     for factor in (3.0, TRAIN):
-        show(f"update as {factor:g} forward passes", [one / factor for one in ratios])
+        show(f"update as {factor:g} forward passes", [ratio / factor for ratio in ratios])
 
 
 def predicted(forward: Sequence[Row], fits: Callable[[Row, Row], bool]) -> Iterable[float]:
     """Prediction by measurement of every row that something else can predict."""
     for row in forward:
-        others = tuple(one for one in forward if one.gpu == row.gpu and fits(row, one))
+        others = tuple(other for other in forward if other.gpu == row.gpu and fits(row, other))
         if not others:
             continue
         facts = ArchitectureFacts(row.architecture, family_of(row.architecture), row.parameters_m)
         speeds = Speeds(row.gpu)
-        fastest = max(one.images_per_second for one in forward if one.gpu == row.gpu)
+        fastest = max(other.images_per_second for other in forward if other.gpu == row.gpu)
         # The model itself, over the table without what is to be predicted.
         parts = {"_rows": others, "_others": (), "_all": others, "_fastest": fastest}
         with patch.dict(speeds.__dict__, parts):
@@ -78,7 +78,7 @@ def predicted(forward: Sequence[Row], fits: Callable[[Row, Row], bool]) -> Itera
 
 def show(name: str, ratios: Sequence[float]) -> None:
     """One line: median and tail of the factors."""
-    factors = sorted(math.exp(abs(math.log(one))) for one in ratios)
+    factors = sorted(math.exp(abs(math.log(ratio))) for ratio in ratios)
     at = [factors[min(len(factors) - 1, int(q * len(factors)))] for q in (0.5, 0.9, 1.0)]
     print(
         f"{name:<26}  {len(ratios):>3} rows: within {at[0]:.2f} for half, {at[1]:.2f} for nine in "

@@ -92,7 +92,7 @@ def main() -> int:
         for _ in range(args.rounds):
             old.append(timed(former(case), context))
             new.append(timed(case, context))
-        before, after = (statistics.median(one for one, _ in runs) for runs in (old, new))
+        before, after = (statistics.median(seconds for seconds, _ in runs) for runs in (old, new))
         print(
             f"{case.task + ' ' + case.name:<62} {before:8.1f}  {old[0][1]:.3f} {after:7.1f}  "
             f"{new[0][1]:.3f} {before / after:7.1f}",

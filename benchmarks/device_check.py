@@ -27,7 +27,7 @@ def main() -> int:
     environment = evaluations[0].results[0].environment if evaluations else {}
     print(", ".join(f"{key} {value}" for key, value in environment.items()))
     print("\n".join(aligned(table(evaluations))))
-    return int(any(one.verdict.status is Status.FAIL for one in evaluations))
+    return int(any(evaluation.verdict.status is Status.FAIL for evaluation in evaluations))
 
 
 if __name__ == "__main__":

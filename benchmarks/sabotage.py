@@ -76,7 +76,9 @@ def wrong_labels(share: float = 0.2) -> Iterator[None]:
     def mislabelled(data: Data) -> Data:
         classes = len(data.class_names)
         if isinstance(data, DetectionData | DetectionShiftData):
-            return replace(data, train=_relabelled(data.train, lambda one: moved(one, classes)))
+            return replace(
+                data, train=_relabelled(data.train, lambda labels: moved(labels, classes))
+            )
         if not isinstance(data, ClassificationData):
             return data
         assert isinstance(data.train, Split)
@@ -99,10 +101,10 @@ def transposed_evaluation() -> Iterator[None]:
         if isinstance(data, RetrievalData):
             return replace(data, queries=turned(data.queries))
         if isinstance(data, DetectionShiftData):
-            moved = tuple(replace(one, split=turned(one.split)) for one in data.shifts)
+            moved = tuple(replace(shift, split=turned(shift.split)) for shift in data.shifts)
             return replace(data, test=data.test and turned(data.test), shifts=moved)
         if isinstance(data, ShiftData):
-            shifts = tuple(replace(one, split=turned(one.split)) for one in data.shifts)
+            shifts = tuple(replace(shift, split=turned(shift.split)) for shift in data.shifts)
             return replace(data, test=turned(data.test), shifts=shifts)
         return replace(data, test=turned(data.test))
 
@@ -113,12 +115,12 @@ def transposed_evaluation() -> Iterator[None]:
 def _relabelled(split: CocoSplit, change: Callable[[torch.Tensor], torch.Tensor]) -> CocoSplit:
     annotations = split.dataset["annotations"]
     label = {key: index for index, key in enumerate(split.category_ids)}
-    labels = change(torch.tensor([label[one["category_id"]] for one in annotations]))
+    labels = change(torch.tensor([label[annotation["category_id"]] for annotation in annotations]))
     content = {
         **split.dataset,
         "annotations": [
-            {**one, "category_id": split.category_ids[int(new)]}
-            for one, new in zip(annotations, labels, strict=True)
+            {**annotation, "category_id": split.category_ids[int(new)]}
+            for annotation, new in zip(annotations, labels, strict=True)
         ],
     }
     return CocoSplit(content, split.folder, source=split.source, masks=split.masks)

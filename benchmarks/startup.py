@@ -171,7 +171,7 @@ def main() -> int:
     for part, seconds in medians.items():
         print(f"{seconds:6.2f}  {part}")
     print("\nimports among them, seconds:")
-    tables = [imports_by_package(one.stderr) for one in watched]
+    tables = [imports_by_package(done.stderr) for done in watched]
     by_package = {package: statistics.median(table.get(package, 0.0) for table in tables)
                   for package in tables[0]}  # fmt: skip
     for package, seconds in sorted(by_package.items(), key=lambda item: -item[1]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 _SHOWN = 3
@@ -62,15 +63,10 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Bo
         hint: A last sentence, such as where new names are declared.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
-    near += [
-        candidate for candidate in names if name and name in candidate and candidate not in near
-    ][: 3 - len(near)]
-    if near:
-        offer = f"Did you mean {' or '.join(repr(candidate) for candidate in near)}?"
-    elif len(names) <= 12:
+    offer = did_you_mean(name, names)
+    if not offer and len(names) <= 12:
         offer = f"Known: {', '.join(names) or 'none'}."
-    else:
+    elif not offer:
         offer = f"{len(names)} are known; `bob list {what}s` prints them."
     return BobError(" ".join(part for part in (f"Unknown {what} {name!r}.", offer, hint) if part))
 
@@ -81,8 +77,35 @@ def first_line(error: BaseException, *, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
-def some(things: Iterable[object]) -> str:
-    """The first three of many things, and how many more there are."""
-    listed = [str(thing) for thing in things]
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that offers the names nearest to one that is not known; empty if none is near."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    near += [
+        candidate for candidate in names if name and name in candidate and candidate not in near
+    ][: 3 - len(near)]
+    return f"Did you mean {' or '.join(repr(candidate) for candidate in near)}?" if near else ""
+
+
+def no_file(path: Path, *, endings: tuple[str, ...], names: Iterable[str] = ()) -> str:
+    """Sentences that say that a file is not there and offer the nearest ones of its folder.
+
+    Args:
+        path: What is not there.
+        endings: What names of the files that are offered end in.
+        names: What else may have been meant.
+    """
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}."
+    if path.is_dir():
+        return f"{path} is a folder."
+    files = [file.name for file in path.parent.iterdir() if file.name.lower().endswith(endings)]
+    near = did_you_mean(path.name, [*files, *names])
+    return " ".join(filter(None, (f"there is no file {path}.", near)))
+
+
+def some(values: Iterable[object]) -> str:
+    """The first three of many values, and how many more there are."""
+    listed = [str(value) for value in values]
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     return ", ".join(listed[:_SHOWN]) + more

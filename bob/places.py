@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+FEATURES = "BOB_FEATURES"
+"""Variable that names the folder of the feature store."""
+
 
 def cache_folder(name: str) -> Path:
     """A folder of this name in the user's cache: ``$XDG_CACHE_HOME``, else ``~/.cache``."""
@@ -19,7 +22,7 @@ def own_folder(variable: str, name: str) -> Path:
 
 def features_root() -> Path:
     """``$BOB_FEATURES``, else ``bob/features`` in the user's cache folder."""
-    return own_folder("BOB_FEATURES", "features")
+    return own_folder(FEATURES, "features")
 
 
 def calibration_root() -> Path:

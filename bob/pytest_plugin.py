@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bob import hooks, interrupts, options
+from bob import hooks, interrupts
 from bob.errors import BobError
+from bob.options import pytest_config as options
 from bob.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -44,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "features: protocols that share one extraction of features")
     if config.getoption("numprocesses", None) and _names_suites(config):
         raise _xdist_refused()
+
+
+def pytest_report_header() -> list[str]:
+    """Name protocols of installed packages that cannot be used, before their marks are missed."""
+    return [f"bob: {problem}" for problem in PROTOCOLS.problems]
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -202,10 +209,10 @@ def _case_of(item: pytest.Item) -> Case | None:
 
 def _address(item: pytest.Item) -> list[str]:
     """Words that select the test on a command line, from where pytest was started."""
-    path = item.nodeid.split("::", 1)[0]
-    if (item.config.rootpath / path).exists():
-        relative: Any = item.config.cwd_relative_nodeid
-        return [str(relative(item.nodeid))]
+    name, sign, test = item.nodeid.partition("::")
+    path = item.config.rootpath / name
+    if path.exists():
+        return [f"{os.path.relpath(path, item.config.invocation_params.dir)}{sign}{test}"]
     module = getattr(item, "module", None)
     return ["--pyargs", f"{module.__name__}::{item.name}"] if module else [item.nodeid]
 

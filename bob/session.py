@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bob.case import Case, Context, Status
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
-from bob.options import read_options, repeated_words
+from bob.options.pytest_config import read_options
+from bob.options.shell import repeated_words
 from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
@@ -41,17 +41,7 @@ class BobSession:
         catalog = installed_backbones(load_catalog(self.options.catalogs)).with_backbones(
             entry for entries in found for entry in entries or ()
         )
-        self.plan = Plan(
-            catalog,
-            Selection(
-                scale=self.options.scale,
-                backbones=self.options.backbones,
-                seed=self.options.base_seed,
-                engine=self.options.engine,
-                datasets=self.options.datasets,
-                grid=self.options.grid,
-            ),
-        )
+        self.plan = Plan(catalog, self.options.selection)
         self.progress = ProgressLine(config, self.options.progress)
         self.evaluations: list[Evaluation] = []
         self._evaluator: Evaluator | None = None
@@ -99,7 +89,7 @@ class BobSession:
         store = ReferenceStore(self.options.references)
         store.check(self.options.scale)
         if self.options.max_gpu_hours is not None:
-            features = Path(self.options.features) if self.options.features else features_root()
+            features = self.options.features or features_root()
             check_limit(
                 cases,
                 limit=self.options.max_gpu_hours,
@@ -125,7 +115,7 @@ class BobSession:
                 accelerator=self.options.accelerator,
                 precision=self.options.precision,
                 workers=self.options.workers,
-                features=self.options.features,
+                features=str(self.options.features or ""),
                 features_limit=self.options.features_limit,
             ),
             store=store,

@@ -27,7 +27,7 @@ def golden_case(catalog: Catalog) -> Case:
 
 def test_golden_id(catalog: Catalog) -> None:
     """A changed value means that recorded runs and references no longer match: if that is meant,
-    raise ``PROTOCOL_VERSION`` and measure the references anew."""
+    raise the protocol's version and measure the references anew."""
     case = golden_case(catalog)
     assert (case.id, case.protocol) == ("882842dbf9f1", "c0a168218384")
 

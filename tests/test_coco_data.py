@@ -410,8 +410,8 @@ def test_malformed_driving_annotations_name_the_file(tmp_path: Path) -> None:
     polygons.write_text("{}")
     with pytest.raises(BobError, match=r"polygons\.json is not a Cityscapes annotation"):
         cityscapes_to_coco(tmp_path / "cityscapes", "val")
-    thing = {"label": "car", "polygon": [[1, 2], [3, 4]]}
-    polygons.write_text(json.dumps({"imgHeight": 16, "imgWidth": 20, "objects": [thing]}))
+    car = {"label": "car", "polygon": [[1, 2], [3, 4]]}
+    polygons.write_text(json.dumps({"imgHeight": 16, "imgWidth": 20, "objects": [car]}))
     with pytest.raises(BobError, match=r"polygons\.json .* is not three or more points"):
         cityscapes_to_coco(tmp_path / "cityscapes", "val")
     with pytest.raises(BobError, match="holds no"):

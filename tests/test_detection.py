@@ -67,12 +67,18 @@ def test_training_lowers_the_loss_and_detections_are_well_formed(
     found = loop.detect(data.test)
     assert len(found) == 8
     assert sum(map(len, found)) > 0
-    for one in found:
-        assert one.masks is not None
-        assert len(one.boxes) == len(one.scores) == len(one.labels) == len(one.masks) <= 20
-        assert ((one.boxes >= 0) & (one.boxes <= 64)).all()
-        assert all(mask["size"] == [64, 64] for mask in one.masks)
-        assert json.dumps(one.masks)
+    for detections in found:
+        assert detections.masks is not None
+        assert (
+            len(detections.boxes)
+            == len(detections.scores)
+            == len(detections.labels)
+            == len(detections.masks)
+            <= 20
+        )
+        assert ((detections.boxes >= 0) & (detections.boxes <= 64)).all()
+        assert all(mask["size"] == [64, 64] for mask in detections.masks)
+        assert json.dumps(detections.masks)
 
 
 def test_a_frozen_backbone_stays_as_it_is(
@@ -162,7 +168,7 @@ def test_parameter_groups(catalog: Catalog, cases: dict[str, Case]) -> None:
     spared = [p for group in groups if not group["weight_decay"] for p in group["params"]]
     maps: Any = detector.maps
     tables = [p for n, p in maps.module.named_parameters() if "relative_position_bias" in n]
-    assert all(any(table is one for one in spared) for table in tables)
+    assert all(any(table is parameter for parameter in spared) for table in tables)
 
 
 # Augmentation
@@ -241,7 +247,7 @@ def test_a_case_gives_scores_and_files(
     result = run_case(case, Context(accelerator="cpu"))
     scenes.load.cache_clear()
     assert result.failure is None, result.failure
-    judged = {one.name for one in case.judged}
+    judged = {metric.name for metric in case.judged}
     assert judged <= set(result.metrics)
     assert ("mask_ap" in result.metrics) == (task == "detection")
     prefix = "" if task == "detection" else "handwritten_"
@@ -255,14 +261,18 @@ def test_a_case_gives_scores_and_files(
 
 
 def test_the_engine_is_part_of_name_and_protocol(catalog: Catalog) -> None:
-    one, other = (
+    torchvision_case, detectron2_case = (
         Plan(catalog, Selection(engine=engine)).cases("detection")[0]
         for engine in ("torchvision", "detectron2")
     )
-    assert one.name == "convnext_micro_glyphs-digit_scenes-torchvision"
-    assert other.setting == "detection/digit_scenes/detectron2"
-    assert one.protocol != other.protocol
-    assert [judged.name for judged in one.judged] == ["box_ap", "mask_ap", "train_loss"]
+    assert torchvision_case.name == "convnext_micro_glyphs-digit_scenes-torchvision"
+    assert detectron2_case.setting == "detection/digit_scenes/detectron2"
+    assert torchvision_case.protocol != detectron2_case.protocol
+    assert [judged.name for judged in torchvision_case.judged] == [
+        "box_ap",
+        "mask_ap",
+        "train_loss",
+    ]
     boxes = Plan(catalog, Selection(scale="full", backbones=("vit_micro_glyphs",)))
     assert [judged.name for judged in boxes.cases("ood_detection")[0].judged] == [
         "shifted_box_ap", "train_loss",
@@ -307,8 +317,8 @@ def test_a_users_coco_folder(
         scenes.write_split(tmp_path, part, parts[number], count=24, seed=number)
     for file in (tmp_path / "annotations").iterdir():
         content = json.loads(file.read_text())
-        for one in content["annotations"]:
-            del one["segmentation"]
+        for annotation in content["annotations"]:
+            del annotation["segmentation"]
         file.write_text(json.dumps(content))
     project.makepyfile(
         test_suite="import pytest\n\n@pytest.mark.detection\n"

@@ -127,8 +127,8 @@ def test_areas_of_boxes_and_masks_are_not_mixed(tmp_path: Path) -> None:
 
 def test_an_annotation_may_have_the_id_zero(tmp_path: Path) -> None:
     made = make(tmp_path, 1)
-    for number, one in enumerate(made.split.dataset["annotations"]):
-        one["id"] = number
+    for number, annotation in enumerate(made.split.dataset["annotations"]):
+        annotation["id"] = number
     metrics = evaluate(made.split, perfect(made), masks=True).metrics
     assert list(metrics.values()) == pytest.approx([1.0] * len(metrics))
 
@@ -144,7 +144,7 @@ def test_every_metric_is_nan_where_anything_is_not_finite(
     getattr(rows[1], where).view(-1)[0] = value
     scores = evaluate(made.split, rows, masks=True, area_limits=LIMITS)
     assert set(scores.metrics) == names
-    assert all(math.isnan(one) for one in scores.metrics.values())
+    assert all(math.isnan(value) for value in scores.metrics.values())
     assert not scores.curves
     assert chance_bound(made.split, rows) == 0.0
     assert len(per_class_csv(scores).splitlines()) == 5
@@ -163,7 +163,7 @@ def test_curves_average_to_the_metrics(tmp_path: Path) -> None:
         assert curve.at50.mean() == pytest.approx(scores.metrics[f"{kind}_ap50"])
         assert curve.at75.mean() == pytest.approx(scores.metrics[f"{kind}_ap75"])
         np.testing.assert_allclose(np.nanmean(curve.by_class, axis=0), curve.at50)
-    known = [one.box_ap for one in scores.per_class if one.instances]
+    known = [class_score.box_ap for class_score in scores.per_class if class_score.instances]
     assert sum(known) / len(known) == pytest.approx(scores.metrics["box_ap"])
     boxes = evaluate(made.split, guessed(made, 5), masks=False)
     assert boxes.per_class[0].mask_ap is None

@@ -66,7 +66,9 @@ def test_detectron2_pools_from_where_the_boxes_are(catalog: Catalog) -> None:
     ]
     boxes = [Boxes(torch.tensor([[1101.3, 3.2, 1157.9, 40.7], [901.6, 8.1, 1003.3, 60.2]]))]
     for pooler in (heads.box_pooler, heads.mask_pooler):
-        assert torch.equal(pooler(maps, boxes), pooler([one.float() for one in maps], boxes))
+        assert torch.equal(
+            pooler(maps, boxes), pooler([feature_map.float() for feature_map in maps], boxes)
+        )
 
 
 @needs_detectron2

@@ -133,7 +133,8 @@ def pycocotools_scores(
         iou_type = {"box": "bbox", "mask": "segm"}[kind]
         drop = {"box": "segmentation", "mask": "bbox"}[kind]
         results = [
-            {k: v for k, v in one.items() if k != drop} for one in to_coco_results(made.split, rows)
+            {k: v for k, v in result.items() if k != drop}
+            for result in to_coco_results(made.split, rows)
         ]
         scored = COCOeval(truth, truth.loadRes(results), iou_type)
         scored.params.maxDets = [most]
@@ -203,11 +204,11 @@ def test_nothing_found_is_zero_and_what_is_not_finite_is_nan(tmp_path: Path) -> 
 def test_classes_are_told_apart(tmp_path: Path) -> None:
     made = make(tmp_path, 3)
     scores = evaluate(made.split, perfect(made), masks=True)
-    assert [one.name for one in scores.per_class] == ["c2", "c7", "c30", "c41"]
+    assert [class_score.name for class_score in scores.per_class] == ["c2", "c7", "c30", "c41"]
     assert scores.per_class[3].instances == 0
     assert math.isnan(scores.per_class[3].box_ap)
     total = sum(1 for here in made.truth for _ in here[:3])
-    assert sum(one.instances for one in scores.per_class) == total
+    assert sum(class_score.instances for class_score in scores.per_class) == total
     table = per_class_csv(scores).decode().splitlines()
     assert table[0] == "class,instances,box_ap,mask_ap"
     assert len(table) == 5
@@ -226,8 +227,10 @@ def test_results_carry_the_datasets_own_ids(tmp_path: Path) -> None:
 
 def test_each_object_is_found_once_by_the_best_detection() -> None:
     target = Target(torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]]), torch.tensor([1, 2]))
-    one = found([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]], [0.6, 0.9, 0.8], [1, 1, 0])
-    marks = match(target, one)
+    detections = found(
+        [[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]], [0.6, 0.9, 0.8], [1, 1, 0]
+    )
+    marks = match(target, detections)
     assert marks.right == (False, True, False)
     assert marks.missed == (1,)
     assert match(target, found([], [], [])).missed == (0, 1)

@@ -45,8 +45,8 @@ def test_a_few_updates_lower_the_loss_and_detections_are_well_formed(
     sizes = [(64, 64), (96, 128)]
     found = detect(detector, batch[0], sizes)
     assert any(map(len, found))
-    for one, size in zip(found, sizes, strict=True):
-        assert_well_formed(one, size)
+    for detections, size in zip(found, sizes, strict=True):
+        assert_well_formed(detections, size)
 
 
 @needs_detectron2
@@ -80,14 +80,14 @@ def test_the_adapter_gives_the_maps_of_timm(catalog: Catalog, family: str) -> No
         own.set_input_size(img_size=(64, 64))
     elif family == "swin":
         windows = own._ref_window_sizes
-        own.set_input_size((64, 64), window_size=[tuple(one) for one in windows])
+        own.set_input_size((64, 64), window_size=[tuple(window) for window in windows])
     with torch.inference_mode():
         expected = own.forward_intermediates(images, output_fmt="NCHW", intermediates_only=True)
         found = timm_backbone(maps)(images)
-    last = {f"s{64 // one.shape[-1]}": one for one in expected}
+    last = {f"s{64 // feature_map.shape[-1]}": feature_map for feature_map in expected}
     assert set(found) == set(last)
-    for name, one in found.items():
-        torch.testing.assert_close(one, last[name], atol=1e-5, rtol=1e-5)
+    for name, feature_map in found.items():
+        torch.testing.assert_close(feature_map, last[name], atol=1e-5, rtol=1e-5)
 
 
 @needs_detectron2
@@ -115,8 +115,8 @@ def test_the_adapter_gives_the_maps_of_features_only(catalog: Catalog, name: str
     with torch.inference_mode():
         expected = own(images)
         found = adapter(images)
-    for one, reduction in zip(expected, own.feature_info.reduction(), strict=True):
-        plane = one.permute(0, 3, 1, 2) if name.startswith("swin") else one
+    for expected_map, reduction in zip(expected, own.feature_info.reduction(), strict=True):
+        plane = expected_map.permute(0, 3, 1, 2) if name.startswith("swin") else expected_map
         torch.testing.assert_close(found[f"s{reduction}"], plane, atol=1e-5, rtol=1e-5)
     shapes = adapter.output_shape()
     assert {key: (value.shape[1], 224 // value.shape[-1]) for key, value in found.items()} == {
@@ -144,7 +144,11 @@ def test_the_configuration_is_a_tree_of_lazy_calls(catalog: Catalog) -> None:
     assert tree.proposal_generator.anchor_generator.sizes == [[16], [32], [64], [128]]
     assert tree.proposal_generator.head.conv_dims == [-1, -1]
     assert tree.roi_heads.box_predictors[2].loss_weight == {"loss_box_reg": 3.0}
-    assert [one.thresholds[0] for one in tree.roi_heads.proposal_matchers] == [0.5, 0.6, 0.7]
+    assert [matcher.thresholds[0] for matcher in tree.roi_heads.proposal_matchers] == [
+        0.5,
+        0.6,
+        0.7,
+    ]
     assert tree.roi_heads.mask_head.conv_norm == "LN"
 
 
@@ -195,8 +199,8 @@ def test_images_of_any_size_are_taken_together(catalog: Catalog, family: str) ->
     images, targets = scenes(*sizes)
     losses = detector.train()(images, targets)
     assert all(torch.isfinite(value) for value in losses.values())
-    for one, size in zip(detect(detector, images, sizes), sizes, strict=True):
-        assert_well_formed(one, size)
+    for detections, size in zip(detect(detector, images, sizes), sizes, strict=True):
+        assert_well_formed(detections, size)
 
 
 @needs_detectron2
@@ -232,10 +236,10 @@ def test_boxes_alone_need_no_masks(catalog: Catalog) -> None:
     recipe = SMALL.model_copy(update={"masks": False})
     detector = detector_of(catalog, "convnext", recipe)
     images, targets = scenes((64, 64), (64, 64))
-    losses = detector.train()(images, [Target(one.boxes, one.labels) for one in targets])
+    losses = detector.train()(images, [Target(target.boxes, target.labels) for target in targets])
     assert "loss_mask" not in losses
-    for one in detect(detector, images, [(64, 64)] * 2):
-        assert_well_formed(one, (64, 64), recipe)
+    for detections in detect(detector, images, [(64, 64)] * 2):
+        assert_well_formed(detections, (64, 64), recipe)
 
 
 @needs_detectron2

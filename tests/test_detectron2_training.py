@@ -123,5 +123,5 @@ def test_full_size_backbones_train_and_detect(
     detector.train()
     losses = update((images, targets))
     assert all(torch.isfinite(value) for value in losses.values())
-    for one, size in zip(detect(detector, images, sizes), sizes, strict=True):
-        assert_well_formed(one, size, recipe)
+    for detections, size in zip(detect(detector, images, sizes), sizes, strict=True):
+        assert_well_formed(detections, size, recipe)

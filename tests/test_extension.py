@@ -76,6 +76,17 @@ def test_protocol_dataset_executor_and_tracker_of_a_package(acme: Path, run: Run
 
 
 @pytest.mark.slow
+def test_options_reach_the_executor_of_a_package(acme: Path, run: Run) -> None:
+    chosen = ("pytest", *OPTIONS, "-q", "--executor", "acme", "-k", "stripes and nearest")
+    done = run(*chosen, "--executor-option", "journal=acme.log")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (acme / "acme.log").read_text() == "resnet_micro_glyphs-stripes nearest_mean\n"
+    refused = run(*chosen, "--executor-option", "jornal=acme.log")
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "option of executor 'acme' 'jornal'. Did you mean 'journal'?" in refused.stderr
+
+
+@pytest.mark.slow
 def test_the_command_line_knows_them(run: Run) -> None:
     tasks = run("bob.cli", "list", "tasks")
     assert "nearest_mean" in tasks.stdout
@@ -105,9 +116,12 @@ def test_a_protocol_that_cannot_be_used_is_named_and_the_rest_runs(
     )
     (acme / "acme_bob" / "raises.py").write_text("raise RuntimeError('no licence')\n")
     install(acme, "broken", BROKEN[words])
-    done = run("pytest", *OPTIONS, "-q", "-m", "nearest_mean", "-k", "stripes")
+    done = run("pytest", *OPTIONS, "-m", "nearest_mean", "-k", "stripes")
     assert done.returncode == 0, done.stdout + done.stderr
-    text = " ".join(done.stdout.split())
-    assert words in text
-    assert "of broken" in text
+    header, _, rest = done.stdout.partition("collected ")
+    (line,) = [line for line in header.splitlines() if line.startswith("bob: ")]
+    assert words in line
+    assert "of broken" in line
+    summary = " ".join(rest.partition("protocols left out")[2].split())
+    assert words in summary
     assert "1 passed" in done.stdout

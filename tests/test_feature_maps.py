@@ -157,8 +157,8 @@ def test_stages_behind_the_coarsest_map_do_not_run(catalog: Catalog, family: str
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         expected, found = whole(images), part(images)
-    for one, other in zip(expected, found, strict=False):
-        torch.testing.assert_close(one, other)
+    for expected_map, found_map in zip(expected, found, strict=False):
+        torch.testing.assert_close(expected_map, found_map)
     behind = {"swin": "layers.1.", "convnext": "stages.3.", "resnet": "layer2."}.get(family)
     assert ran
     assert behind is None or not any(name.startswith(behind) for name in ran)

@@ -71,7 +71,7 @@ def test_a_grid_changes_protocol_and_name(catalog: Catalog) -> None:
 
 def test_settings_are_every_combination() -> None:
     grid = Grid(lr=(1e-3, 1e-4), weight_decay=(0.0, 0.05))
-    assert [(one["lr"], one["weight_decay"]) for one in grid.settings()] == [
+    assert [(setting["lr"], setting["weight_decay"]) for setting in grid.settings()] == [
         (1e-3, 0.0), (1e-3, 0.05), (1e-4, 0.0), (1e-4, 0.05),
     ]  # fmt: skip
     assert RateGrid(lr=(8e-5, 3e-4)).settings() == ({"lr": 8e-5}, {"lr": 3e-4})
@@ -87,7 +87,9 @@ def test_the_choice_is_made_on_a_part_of_train(catalog: Catalog) -> None:
     shares = np.bincount(data.train.targets[choice], minlength=10)
     assert shares.max() - shares.min() <= 2
     again = split_for_choice(data.train.targets.clone(), grid)
-    assert all((one == other).all() for one, other in zip((fit, choice), again, strict=True))
+    assert all(
+        (drawn == redrawn).all() for drawn, redrawn in zip((fit, choice), again, strict=True)
+    )
     with pytest.raises(BobError, match="no class has two"):
         split_for_choice(torch.arange(5), grid)
 
@@ -134,7 +136,7 @@ def test_validation_decides_and_not_test(tiny_case: Case, catalog: Catalog) -> N
         for rate in rates
     )
     assert idle.metrics["top1"] > learning.metrics["top1"]
-    (chosen,) = [one for one in found.trials if one.chosen]
+    (chosen,) = [trial for trial in found.trials if trial.chosen]
     assert chosen.params["lr"] == 0.05
     assert chosen.metrics["val_top1"] > 0.5
     assert found.metrics["top1"] == learning.metrics["top1"]
@@ -144,9 +146,9 @@ def test_the_score_is_that_of_the_chosen_setting_alone(tiny_case: Case) -> None:
     case = with_grid(tiny_case, lr=(1e-6, 0.05), weight_decay=(0.0, 0.05))
     found = run_case(case, QUIET)
     assert found.failure is None
-    assert [one.chosen for one in found.trials].count(True) == 1
-    (chosen,) = [one for one in found.trials if one.chosen]
-    best = max(one.metrics["val_top1"] for one in found.trials)
+    assert [trial.chosen for trial in found.trials].count(True) == 1
+    (chosen,) = [trial for trial in found.trials if trial.chosen]
+    best = max(trial.metrics["val_top1"] for trial in found.trials)
     assert chosen.metrics["val_top1"] == best
     alone = replace(case, recipe=tiny_case.recipe.model_copy(update=dict(chosen.params)))
     metrics = run_case(alone, QUIET).metrics
@@ -163,18 +165,18 @@ def test_equal_accuracy_is_decided_by_loss_and_then_by_order() -> None:
     grid = RateGrid(lr=(1.0, 2.0, 3.0))
     losses = {1.0: 0.5, 2.0: 0.4, 3.0: 0.4}
 
-    def attempt(one: FinetuneRecipe) -> dict[str, float]:
-        assert one.grid is None
-        return {"val_top1": 0.9, "val_loss": losses[one.lr]}
+    def attempt(tried: FinetuneRecipe) -> dict[str, float]:
+        assert tried.grid is None
+        return {"val_top1": 0.9, "val_loss": losses[tried.lr]}
 
     best, trials = choose(recipe, grid, attempt, score="val_top1", loss="val_loss", emit=ignore)
     assert best.lr == 2.0
-    assert [one.chosen for one in trials] == [False, True, False]
+    assert [trial.chosen for trial in trials] == [False, True, False]
 
 
 def test_held_out_metrics_that_are_not_finite_are_no_choice() -> None:
-    def attempt(one: FinetuneRecipe) -> dict[str, float]:
-        return {"val_top1": 0.1 if one.lr < 2 else float("nan")}
+    def attempt(tried: FinetuneRecipe) -> dict[str, float]:
+        return {"val_top1": 0.1 if tried.lr < 2 else float("nan")}
 
     grid = RateGrid(lr=(1.0, 2.0))
     best, trials = choose(FinetuneRecipe(), grid, attempt, score="val_top1", emit=ignore)
@@ -297,12 +299,15 @@ def test_each_low_shot_draw_chooses_for_itself(tiny_case: Case) -> None:
     found = run_case(case, QUIET)
     assert found.failure is None
     groups = [f"{share} draw {draw}" for share in ("5pct", "10pct") for draw in (0, 1)]
-    assert [one.group for one in found.trials] == [name for name in groups for _ in range(2)]
+    assert [trial.group for trial in found.trials] == [name for name in groups for _ in range(2)]
     for name in groups:
-        own = [one for one in found.trials if one.group == name]
-        assert [one.chosen for one in own].count(True) == 1
-        best = min(own, key=lambda one: (-one.metrics["val_top1"], one.metrics["val_loss"]))
+        own = [trial for trial in found.trials if trial.group == name]
+        assert [trial.chosen for trial in own].count(True) == 1
+        best = min(own, key=lambda trial: (-trial.metrics["val_top1"], trial.metrics["val_loss"]))
         assert best.chosen
+    fitted = [trial.metrics["val_temperature"] for trial in found.trials if trial.chosen]
+    assert found.metrics["temperature"] == pytest.approx(sum(fitted) / 4)
+    assert "ece_scaled" in found.metrics
     assert len(found.files["grid.csv"].splitlines()) == 1 + len(found.trials)
 
 
@@ -321,7 +326,7 @@ def test_detection_chooses_a_learning_rate(catalog: Catalog) -> None:
     assert 0 <= good.metrics["val_box_ap"] <= 1
     assert bad.failure
     assert found.metrics["grid_lr"] == 2e-3
-    assert [one.phase for one in seen].count("epoch") == 1
+    assert [progress.phase for progress in seen].count("epoch") == 1
 
 
 def test_a_detection_split_is_parted_by_its_rarest_class(catalog: Catalog) -> None:
@@ -336,15 +341,16 @@ def test_a_detection_split_is_parted_by_its_rarest_class(catalog: Catalog) -> No
     assert not set(part.image_ids) & set(rest.image_ids)
     assert part.class_names == data.train.class_names
     for position, index in enumerate(choice.tolist()):
-        one, other = rest.sample(position), data.train.sample(index)
-        assert torch.equal(one.image, other.image)
-        assert torch.equal(one.target.boxes, other.target.boxes)
+        held_out, original = rest.sample(position), data.train.sample(index)
+        assert torch.equal(held_out.image, original.image)
+        assert torch.equal(held_out.target.boxes, original.target.boxes)
 
 
 def test_the_plan_counts_the_grid(tiny_case: Case) -> None:
     case = with_grid(tiny_case, lr=(0.01, 0.1), weight_decay=(0.0, 0.05))
     plain, grid = (
-        estimate(one, Speeds()).own_hours for one in (replace(case, recipe=tiny_case.recipe), case)
+        estimate(variant, Speeds()).own_hours
+        for variant in (replace(case, recipe=tiny_case.recipe), case)
     )
     assert plain
     assert grid

@@ -18,13 +18,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @pytest.fixture
 def installed() -> Iterator[None]:
-    former = {one: signal.getsignal(one) for one in SIGNALS}
+    former = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     restore = interrupts.install()
     yield
     restore()
-    for one, handler in former.items():
-        signal.signal(one, handler)
+    for number, handler in former.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("how", SIGNALS)
@@ -74,7 +74,7 @@ def test_an_error_in_the_block_is_not_hidden(installed: None) -> None:
 
 
 def test_handlers_come_back_and_an_ignored_signal_stays_ignored() -> None:
-    former = {one: signal.getsignal(one) for one in SIGNALS}
+    former = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         restore = interrupts.install()
@@ -83,16 +83,16 @@ def test_handlers_come_back_and_an_ignored_signal_stays_ignored() -> None:
         restore()
         assert signal.getsignal(signal.SIGTERM) is former[signal.SIGTERM]
     finally:
-        for one, handler in former.items():
-            signal.signal(one, handler)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def test_threads_without_handlers_are_left_alone() -> None:
-    former = {one: signal.getsignal(one) for one in SIGNALS}
+    former = {number: signal.getsignal(number) for number in SIGNALS}
     worker = threading.Thread(target=lambda: interrupts.install()())
     worker.start()
     worker.join()
-    assert {one: signal.getsignal(one) for one in SIGNALS} == former
+    assert {number: signal.getsignal(number) for number in SIGNALS} == former
 
 
 @pytest.mark.slow

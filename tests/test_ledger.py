@@ -27,7 +27,7 @@ from bob.case import (
 )
 from bob.errors import BobError
 from bob.ledger import Judgement, Ledger, Recorded, score_rows
-from bob.ledger.ledger import SCHEMA, entry_name, now, verdict_name
+from bob.ledger.records import SCHEMA, entry_name, now, verdict_name
 
 
 def result_of(case: Case, **changes: object) -> Result:

@@ -13,7 +13,7 @@ from bob.artifacts.files import arrays_of, packed
 from bob.case import Case, Context, QueryOutcomes
 from bob.cli import main
 from bob.ledger import Ledger, Recorded
-from bob.ledger.ledger import entry_name, now
+from bob.ledger.records import entry_name, now
 from bob.run import run_case
 
 

@@ -47,7 +47,7 @@ def test_selection(project: pytest.Pytester, arguments: tuple[str, ...], count: 
         (("--seeds", "0"), "--seeds '0': expected a whole number of at least 1*"),
         (("--seeds", "two"), "--seeds 'two': expected a whole number*"),
         (("--executor", "inlin"), "Unknown executor 'inlin'. Did you mean 'inline'*"),
-        (("--catalog", "none.yaml"), "Cannot read catalog file *none.yaml*"),
+        (("--catalog", "none.yaml"), "--catalog none.yaml: there is no file *none.yaml*"),
         (("--tracking-uri", "./mlruns"), "Tracking URI './mlruns' is a folder*sqlite:///*"),
         (
             ("--tracking-uri", "http://127.0.0.1:9"),

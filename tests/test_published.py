@@ -12,7 +12,7 @@ from bob.case import Case, Result, Status, Verdict
 from bob.catalog import BackboneEntry, Catalog, DatasetEntry, parse_backbone
 from bob.cli import main
 from bob.evaluation import Evaluation
-from bob.ledger.ledger import Recorded, entry_name, now
+from bob.ledger.records import Recorded, entry_name, now
 from bob.protocols.eval_released import ReleasedRecipe
 from bob.protocols.knn import KnnRecipe
 from bob.protocols.retrieval import RetrievalRecipe

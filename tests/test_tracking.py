@@ -323,8 +323,8 @@ def test_a_run_whose_id_nobody_learnt_is_ended_too(
         return str(tracker.client.get_run(run_id).info.status)
 
     assert not tracker.problems
-    assert [status(one) for one in (lost, tracker.session_run)] == ["KILLED", "KILLED"]
-    assert [status(one) for one in (theirs, other.session_run)] == ["RUNNING", "RUNNING"]
+    assert [status(run_id) for run_id in (lost, tracker.session_run)] == ["KILLED", "KILLED"]
+    assert [status(run_id) for run_id in (theirs, other.session_run)] == ["RUNNING", "RUNNING"]
     other.kill(theirs)
     other.finish_session("", [], {}, "FINISHED")
 

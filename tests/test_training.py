@@ -177,7 +177,7 @@ def test_full_recipe_of_the_paper_runs(catalog: Catalog, data: ClassificationDat
     assert images.shape == (64, 3, 32, 32)
     plain = normalised(data.train.images[:128], build_backbone(
         catalog.backbone("resnet_micro_glyphs"), image_size=32))  # fmt: skip
-    assert not any(torch.equal(images[0], one) for one in plain)
+    assert not any(torch.equal(images[0], image) for image in plain)
     assert loop.mixup is not None
     _, soft = loop.mixup(images.clone(), targets)
     assert soft.shape == (64, 10)

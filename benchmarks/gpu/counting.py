@@ -99,7 +99,11 @@ class Traffic(TorchDispatchMode):
 def _changed(func: Any, args: Any) -> list[Any]:
     """Arguments that an operation without results writes to."""
     pairs = zip(args, func._schema.arguments, strict=False)
-    return [one for one, spec in pairs if spec.alias_info is not None and spec.alias_info.is_write]
+    return [
+        argument
+        for argument, spec in pairs
+        if spec.alias_info is not None and spec.alias_info.is_write
+    ]
 
 
 def _sizes(tree: Any) -> int:

@@ -97,12 +97,12 @@ def take_turns(
             return
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            one = contestants[name]
+            contestant = contestants[name]
             reset_peak(device)
             start = allocated_mb(device)
-            one.seconds.append(seconds_of(one.run, device))
-            used = peak_memory_mb(device) - start + one.own_mb
-            one.peak_mb = max(one.peak_mb, used)
+            contestant.seconds.append(seconds_of(contestant.run, device))
+            used = peak_memory_mb(device) - start + contestant.own_mb
+            contestant.peak_mb = max(contestant.peak_mb, used)
 
 
 def with_back_off(batch: int, attempt: Callable[[int], _Found]) -> _Found:

@@ -56,8 +56,8 @@ def run(part: Part, settings: Settings, throughput: Sequence[Row]) -> None:
             for step, work in _STEPS.items():
                 row = _measured(settings, backbone, step, batch)
                 row = {"model": name, "work": step, **row, **bound(row, flops, moved)}
-                rates = [one["suite"] for one in throughput if one["model"] == name
-                         and one["work"] == work]  # fmt: skip
+                rates = [measured["suite"] for measured in throughput if measured["model"] == name
+                         and measured["work"] == work]  # fmt: skip
                 if rates:
                     row["suite_share"] = row["share"] * rates[0] / row["images_per_second"]
                 part.rows.append(row)

@@ -128,8 +128,12 @@ def _row(
         "high": first.high if first else None,
         "reference": first.reference if first else None,
         "metrics": {
-            one.metric: {"value": one.value, "low": one.low, "high": one.high}
-            for one in verdict.comparisons
+            comparison.metric: {
+                "value": comparison.value,
+                "low": comparison.low,
+                "high": comparison.high,
+            }
+            for comparison in verdict.comparisons
         },
         "seeds": len(results),
         "verdict": verdict.status.value,

@@ -89,12 +89,12 @@ def _extraction(part: Part, settings: Settings, name: str) -> Row:
 
 def _row(loops: dict[str, Contestant], images: int) -> Row:
     """Medians over rounds; ratios are taken round by round."""
-    rates = {key: [images / each for each in one.seconds] for key, one in loops.items()}
+    rates = {key: [images / each for each in loop.seconds] for key, loop in loops.items()}
     row: Row = {key: statistics.median(many) for key, many in rates.items()}
     for other in ("bare", "timm"):
         pairs = zip(rates["suite"], rates[other], strict=True)
         ratios = [ours / theirs for ours, theirs in pairs]
         row[f"suite/{other}"] = statistics.median(ratios)
         row[f"suite/{other} range"] = [min(ratios), max(ratios)]
-    row |= {f"{key}_mb": one.peak_mb for key, one in loops.items()}
+    row |= {f"{key}_mb": loop.peak_mb for key, loop in loops.items()}
     return {**row, "rounds": len(rates["suite"])}

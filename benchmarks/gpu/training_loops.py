@@ -110,8 +110,8 @@ def suite(training: Training) -> Block:
 def bare(training: Training) -> Block:
     """What one would write by hand: forward, loss, backward, step over the same images."""
     model = training.model()
-    exempt = [one for one in model.parameters() if one.ndim <= 1]
-    decayed = [one for one in model.parameters() if one.ndim > 1]
+    exempt = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     groups = [{"params": decayed}, {"params": exempt, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=_RATE, weight_decay=_DECAY, fused=True)
     criterion = nn.CrossEntropyLoss(label_smoothing=_SMOOTHING)

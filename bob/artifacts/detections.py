@@ -53,9 +53,10 @@ def detection_picture(
         count: How many images.
         min_score: Detections below are not drawn.
     """
-    strong = [_above(one, min_score) for one in detections]
+    strong = [_above(predicted, min_score) for predicted in detections]
     mistakes = [
-        _mistakes(match(target, one)) for target, one in zip(_targets(split), strong, strict=True)
+        _mistakes(match(target, predicted))
+        for target, predicted in zip(_targets(split), strong, strict=True)
     ]
     order = sorted(range(len(mistakes)), key=lambda index: -mistakes[index])
     count = min(count, len(order))
@@ -87,11 +88,11 @@ def _targets(split: Split) -> list[Target]:
     """What is in every image, from the annotations: no image has to be read."""
     labels = {key: label for label, key in enumerate(split.category_ids)}
     found: dict[int, list[tuple[list[float], int]]] = {key: [] for key in split.image_ids}
-    for one in split.dataset["annotations"]:
-        if not one.get("iscrowd"):
-            x, y, w, h = one["bbox"]
-            row = ([x, y, x + w, y + h], labels[one["category_id"]])
-            found[one["image_id"]].append(row)
+    for annotation in split.dataset["annotations"]:
+        if not annotation.get("iscrowd"):
+            x, y, w, h = annotation["bbox"]
+            row = ([x, y, x + w, y + h], labels[annotation["category_id"]])
+            found[annotation["image_id"]].append(row)
     return [
         Target(
             torch.tensor([box for box, _ in rows], dtype=torch.float32).reshape(-1, 4),
@@ -101,12 +102,16 @@ def _targets(split: Split) -> list[Target]:
     ]
 
 
-def _above(one: Detections, least: float) -> Detections:
-    keep = (one.scores >= least) & one.boxes.isfinite().all(dim=1)
+def _above(detections: Detections, least: float) -> Detections:
+    keep = (detections.scores >= least) & detections.boxes.isfinite().all(dim=1)
     masks = None
-    if one.masks is not None:
-        masks = tuple(m for m, kept in zip(one.masks, keep.tolist(), strict=True) if kept)
-    return Detections(one.boxes[keep], one.scores[keep], one.labels[keep], masks)
+    if detections.masks is not None:
+        masks = tuple(
+            mask for mask, kept in zip(detections.masks, keep.tolist(), strict=True) if kept
+        )
+    return Detections(
+        detections.boxes[keep], detections.scores[keep], detections.labels[keep], masks
+    )
 
 
 def _mistakes(marks: Matches) -> int:
@@ -233,7 +238,7 @@ def per_class_csv(scores: DetectionScores) -> bytes:
     return csv_bytes(
         ("class", "instances", "box_ap", "mask_ap"),
         (
-            (one.name, one.instances, one.box_ap, "" if one.mask_ap is None else one.mask_ap)
-            for one in scores.per_class
+            (row.name, row.instances, row.box_ap, "" if row.mask_ap is None else row.mask_ap)
+            for row in scores.per_class
         ),
     )

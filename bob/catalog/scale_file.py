@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bob.catalog.yaml_file import YamlFile
-from bob.errors import BobError
-
-_ENDINGS = (".yaml", ".yml")
+from bob.catalog.yaml_file import ENDINGS, YamlFile
+from bob.errors import BobError, no_file
 
 
 def scale_and_file(text: str, base: Path) -> tuple[str, tuple[Path, ...]]:
@@ -23,13 +21,15 @@ def scale_and_file(text: str, base: Path) -> tuple[str, tuple[Path, ...]]:
     Raises:
         BobError: The file cannot be read, or holds no scale or several.
     """
-    if not text.lower().endswith(_ENDINGS):
+    if not text.lower().endswith(ENDINGS):
         return text, ()
     path = base / text
     if not path.is_file():
+        from bob.catalog.load import load_catalog
+
         raise BobError(
-            f"--scale {text}: there is no file {path}. Give the key of a scale (`bob list scales`) "
-            "or a catalog file that holds one."
+            f"--scale {text}: {no_file(path, endings=ENDINGS, names=load_catalog().scales)} Give "
+            "the key of a scale (`bob list scales`) or a catalog file that holds one."
         )
     scales = list(YamlFile(path).data.get("scales") or {})
     if len(scales) != 1:

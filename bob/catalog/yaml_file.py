@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from bob.errors import BobError
 
+ENDINGS = (".yaml", ".yml")
+
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from bob.catalog import Catalog, DatasetEntry, load_catalog, parse_dataset
 from bob.catalog.data_root import data_root, place
+from bob.options.arguments import add_arguments, read_arguments
 from bob.protocols import PROTOCOLS
 
 BUILT_IN, PRESENT, MISSING = "built in", "present", "missing"
@@ -40,18 +41,14 @@ class Place:
         return self.found or " or ".join(self.ways)
 
 
-def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
-    """Add ``datasets`` to an argument parser.
-
-    Args:
-        commands: The subparsers of ``bob``.
-        shared: Options that commands about the catalog have in common.
-    """
+def add_command(commands: Any) -> None:
+    """Add ``datasets`` to an argument parser."""
     datasets = commands.add_parser(
-        "datasets", parents=[shared], help="what each dataset needs, and what of it is here",
+        "datasets", help="what each dataset needs, and what of it is here",
         description="Without a key: every dataset of the catalog. Data are looked for in the data "
         "root: BOB_DATA, else bob/data in the user's cache folder.",
     )  # fmt: skip
+    add_arguments(datasets, "datasets")
     datasets.add_argument("keys", nargs="*", metavar="KEY", help="everything about these alone")
     datasets.add_argument("--missing", action="store_true", help="only those that are not here")
     form = datasets.add_mutually_exclusive_group()
@@ -63,7 +60,7 @@ def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    catalog = load_catalog(args.catalog)
+    catalog = load_catalog(read_arguments(args).catalogs)
     entries = _chosen(args.keys, catalog)
     if args.missing:
         entries = [entry for entry in entries if state_of(entry) == MISSING]

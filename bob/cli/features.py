@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bob.errors import BobError
+from bob.options.arguments import add_arguments, given, read_arguments
 from bob.sizes import parse_size, show_size
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ def add_command(commands: Any) -> None:
     features = commands.add_parser("features", help="the store of extracted features")
     actions = features.add_subparsers(required=True, metavar="ACTION")
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--features", type=Path, metavar="DIR", help="folder of the store (BOB_FEATURES)"
-    )
+    add_arguments(shared, "features")
 
     ls = actions.add_parser("ls", parents=[shared], help="entries, least recently used first")
     ls.add_argument("match", nargs="?", default="", help="only entries whose text contains this")
@@ -48,8 +46,8 @@ def add_command(commands: Any) -> None:
 def _store(args: argparse.Namespace) -> FeatureStore:
     from bob.features.store import FeatureStore, default_folder
 
-    root = args.features or default_folder()
-    if args.features and not root.is_dir():
+    root = read_arguments(args).features or default_folder()
+    if given(args, "--features") and not root.is_dir():
         raise BobError(f"--features {root}: there is no such folder.")
     return FeatureStore(root)
 

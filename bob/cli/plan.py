@@ -5,47 +5,41 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from bob.case import Case
 from bob.catalog import installed_backbones, load_catalog
-from bob.catalog.scale_file import scale_and_file
 from bob.cli.plan_output import Costs, record, table
-from bob.cost import DEFAULT_GPU, Speeds, estimate, total
+from bob.cost import Speeds, estimate, total
 from bob.cost.calibration import Calibration, calibrate, cpu_model, kept_calibration
 from bob.cost.cpu import estimate_on_cpu, total_on_cpu
 from bob.cost.present import Presence, Shelf
 from bob.cost.total import refusal
 from bob.errors import BobError, unknown
+from bob.options import Options
+from bob.options.arguments import add_arguments, read_arguments
 from bob.places import features_root
-from bob.plan import Plan, Selection
-from bob.protocols.detection import ENGINES
+from bob.plan import Plan
 
 _LITTLE = 0.1
 """GPU-hours below which a selection may as well run on the CPU."""
 
 
-def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
+def add_command(commands: Any) -> None:
     """Add ``plan`` to an argument parser."""
     plan = commands.add_parser(
-        "plan", parents=[shared], help="the cases a selection makes, and what they cost",
+        "plan", help="the cases a selection makes, and what they cost",
         description="Lists the cases of a selection with what is there already and an estimate of "
         "GPU-hours and peak memory, and for little work of minutes on this CPU; docs/plan.md says "
         "how it is made and how far it holds.",
     )  # fmt: skip
-    plan.add_argument("--scale", default="smoke")
-    plan.add_argument("--backbone", action="append", default=[], metavar="SPEC")
-    plan.add_argument("--base-seed", type=int, default=0)
-    plan.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds a case runs")
-    plan.add_argument("--dataset", action="append", default=[], metavar="SPEC")
-    plan.add_argument("--task", action="append", default=[], metavar="NAME", help="repeatable")
-    plan.add_argument("--engine", choices=ENGINES, default="", help="of detection tasks")
-    plan.add_argument("--grid", action="store_true", help="choose from the scale's grids")
+    add_arguments(plan, "plan")
+    plan.add_argument(
+        "--task", action="append", default=[], metavar="NAME", help="only this task; repeatable"
+    )
     plan.add_argument(
         "-k", dest="words", default="", metavar="TEXT", help="only cases whose task[name] has this"
     )
-    plan.add_argument("--gpu", default=DEFAULT_GPU, metavar="NAME", help="GPU of the estimate")
     plan.add_argument(
         "--cpu", action=argparse.BooleanOptionalAction, default=None,
         help=f"minutes on this CPU, measured at first use; unless told otherwise for selections "
@@ -54,31 +48,25 @@ def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--calibrate", action="store_true", help="measure this CPU again; implies --cpu"
     )
-    plan.add_argument(
-        "--max-gpu-hours", type=float, metavar="X", help="exit with status 1 if it takes longer"
-    )
-    plan.add_argument("--references", type=Path, default=Path("references"), metavar="DIR")
-    plan.add_argument("--features", type=Path, metavar="DIR", help="folder of the feature store")
     plan.add_argument("--json", action="store_true", help="for machines")
     plan.set_defaults(run=_plan)
 
 
 def _plan(args: argparse.Namespace) -> int:
-    if args.seeds < 1:
-        raise BobError(f"--seeds {args.seeds}: expected at least 1.")
+    options = read_arguments(args)
     if args.calibrate and args.cpu is False:
         raise BobError("--calibrate measures what --no-cpu leaves out; give one of them.")
-    speeds = Speeds(args.gpu)
-    cases = _cases(args)
-    shelf = Shelf(args.references, args.features or features_root())
+    speeds = Speeds(options.reference_gpu)
+    cases = _cases(args, options)
+    shelf = Shelf(options.references, options.features or features_root())
     there = [shelf.look(case) for case in cases]
-    costs = _costs(args, cases, there, speeds)
+    costs = _costs(args, cases, there, speeds, seeds=options.seeds or 1)
     if args.json:
-        print(json.dumps(record(args.scale, costs, there), indent=1))
+        print(json.dumps(record(options.scale, costs, there), indent=1))
     else:
-        print(table(args.scale, costs, there))
-    if args.max_gpu_hours is not None:
-        text = refusal(costs.gpu, speeds.gpu, args.max_gpu_hours)
+        print(table(options.scale, costs, there))
+    if options.max_gpu_hours is not None:
+        text = refusal(costs.gpu, speeds.gpu, options.max_gpu_hours)
         if text:
             _say(text)
             return 1
@@ -86,9 +74,14 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _costs(
-    args: argparse.Namespace, cases: list[Case], there: list[Presence], speeds: Speeds
+    args: argparse.Namespace,
+    cases: list[Case],
+    there: list[Presence],
+    speeds: Speeds,
+    *,
+    seeds: int,
 ) -> Costs:
-    runs = [args.seeds if case.seeded else 1 for case in cases]
+    runs = [seeds if case.seeded else 1 for case in cases]
     facts = list(zip(cases, runs, (found.features for found in there), strict=True))
     gpu = [estimate(case, speeds, runs=count, stored=kept) for case, count, kept in facts]
     gpu_total = total(gpu, speeds.gpu)
@@ -121,17 +114,8 @@ def _say(text: str) -> None:
     print(f"bob: {text}", file=sys.stderr)
 
 
-def _cases(args: argparse.Namespace) -> list[Case]:
-    scale, own_file = scale_and_file(args.scale, Path.cwd())
-    selection = Selection(
-        scale=scale,
-        backbones=tuple(args.backbone),
-        seed=args.base_seed,
-        engine=args.engine,
-        datasets=tuple(args.dataset),
-        grid=args.grid,
-    )
-    plan = Plan(installed_backbones(load_catalog([*args.catalog, *own_file])), selection)
+def _cases(args: argparse.Namespace, options: Options) -> list[Case]:
+    plan = Plan(installed_backbones(load_catalog(options.catalogs)), options.selection)
     for task in args.task:
         if task not in plan.scale.tasks:
             raise unknown(f"task of scale {plan.scale.key}", task, plan.scale.tasks)

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bob.options.arguments import add_arguments, read_arguments
+
 if TYPE_CHECKING:
     from bob.ledger import Score
+    from bob.options import Options
 
 SOURCES = ("references", "ledger", "mlflow")
 
 
-def add_command(commands: Any, shared: argparse.ArgumentParser) -> None:
+def add_command(commands: Any) -> None:
     """Add ``bob profile`` to the subcommands."""
-    profile = commands.add_parser(
-        "profile", parents=[shared], help="every backbone's scores in every setting"
-    )
+    profile = commands.add_parser("profile", help="every backbone's scores in every setting")
     profile.add_argument("backbones", nargs="*", help="which, in this order; all by default")
-    profile.add_argument("--scale", default="smoke")
+    add_arguments(profile, "profile")
     profile.add_argument(
         "--from", dest="source", choices=SOURCES, default="references",
         help="where scores are read: references, mlruns/ledger, or an MLflow store; of runs of the "
         "same seed the newest",
     )  # fmt: skip
-    profile.add_argument(
-        "--references", type=Path, default=Path("references"), help="folder of your own references"
-    )
     profile.add_argument("--session", default="", help="of the ledger or the store: this one alone")
-    profile.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", ""))
     profile.add_argument("--markdown", action="store_true", help="as a Markdown table")
     profile.set_defaults(run=_profile)
 
@@ -42,8 +38,9 @@ def _profile(args: argparse.Namespace) -> int:
     from bob.report.sources import newest
     from bob.tabular import aligned, markdown
 
-    scale = load_catalog(args.catalog).scale(args.scale).key
-    scores = newest(_scores(args, scale))
+    options = read_arguments(args)
+    scale = load_catalog(options.catalogs).scale(options.scale).key
+    scores = newest(_scores(args, options))
     measured = {score.backbone for score in scores}
     if not measured and args.source != "references":
         raise BobError(f"There is no score of scale {scale!r} in the {args.source}.")
@@ -55,15 +52,16 @@ def _profile(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scores(args: argparse.Namespace, scale: str) -> list[Score]:
+def _scores(args: argparse.Namespace, options: Options) -> list[Score]:
+    scale = options.scale
     if args.source == "references":
         from bob.references.files import ReferenceStore
         from bob.report.sources import scores_of_references
 
-        return list(scores_of_references(ReferenceStore(args.references), scale))
+        return list(scores_of_references(ReferenceStore(options.references), scale))
     from bob.tracking.destination import check_reachable, resolve_store
 
-    store = resolve_store(Path.cwd(), args.tracking_uri)
+    store = resolve_store(Path.cwd(), options.tracking_uri)
     if args.source == "ledger":
         from bob.ledger import Ledger
         from bob.report.sources import scores_of_ledger

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bob.options.arguments import add_arguments, read_arguments
 
-def add_command(commands: Any, shared: argparse.ArgumentParser | None = None) -> None:
+
+def add_command(commands: Any) -> None:
     """Add ``bob sync`` to the subcommands."""
     parser = commands.add_parser(
         "sync",
@@ -16,23 +18,20 @@ def add_command(commands: Any, shared: argparse.ArgumentParser | None = None) ->
         description="Every result is kept under mlruns/ledger before anything else. This sends "
         "what a store lacks: every case once, however often it is run.",
     )
-    parser.add_argument("--tracking-uri", default="", help="where to; as pytest's option")
+    add_arguments(parser, "sync")
     parser.add_argument("--session", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--ledger", default="", metavar="DIR", help="mlruns/ledger by default")
     parser.set_defaults(run=_sync)
 
 
 def _sync(args: argparse.Namespace) -> int:
-    import os
-
     from bob.errors import BobError, unknown
     from bob.ledger import Ledger
     from bob.tracking.destination import check_reachable, resolve_store
     from bob.tracking.sync import sync
     from bob.tracking.writer import Writer
 
-    uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    destination = resolve_store(Path.cwd(), uri)
+    destination = resolve_store(Path.cwd(), read_arguments(args).tracking_uri)
     ledger = Ledger(Path(args.ledger) if args.ledger else destination.ledger)
     sessions = ledger.sessions()
     if not sessions:
@@ -56,5 +55,5 @@ def _sync(args: argparse.Namespace) -> int:
     return 1 if ledger.damaged else 0
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

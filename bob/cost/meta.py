@@ -24,4 +24,4 @@ def _counted(entry: str) -> float | None:
         module = bare_module(BackboneEntry.model_validate_json(entry))
     except Exception:
         return None
-    return float(sum(one.numel() for one in module.parameters()) / 1e6)
+    return float(sum(parameter.numel() for parameter in module.parameters()) / 1e6)

@@ -102,10 +102,10 @@ class Shelf:
         if entry.weights is not None and entry.weights.sha256:
             wanted["weights"] = entry.weights.sha256
         rows: dict[str, int] = {}
-        for one in self._kept:
-            if wanted.items() <= _plain(one["facts"]).items():
-                _, _, split = str(one.get("about")).partition(f" on {case.dataset.key} ")
-                rows[split] = int(one.get("rows", 0))
+        for manifest in self._kept:
+            if wanted.items() <= _plain(manifest["facts"]).items():
+                _, _, split = str(manifest.get("about")).partition(f" on {case.dataset.key} ")
+                rows[split] = int(manifest.get("rows", 0))
         named = set(work.passes) - {"shifts"}
         rows["shifts"] = sum(count for split, count in rows.items() if split not in {"", *named})
         return frozenset(
@@ -142,7 +142,7 @@ def _cached(name: str) -> bool:
         return _holds(f"timm/{name}", try_to_load_from_cache)
     folders = Path(HF_HUB_CACHE).glob(f"models--timm--{name}.*")
     ids = [folder.name.removeprefix("models--").replace("--", "/") for folder in folders]
-    return any(_holds(one, try_to_load_from_cache) for one in ids)
+    return any(_holds(repository, try_to_load_from_cache) for repository in ids)
 
 
 def _holds(repository: str, look: Any) -> bool:

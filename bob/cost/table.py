@@ -47,22 +47,22 @@ def rows() -> tuple[Row, ...]:
     with FILE.open(encoding="utf-8", newline="") as file:
         return tuple(
             Row(
-                gpu=one["gpu"],
-                mode=one["mode"],
-                architecture=one["architecture"],
-                parameters_m=float(one["parameters_m"]),
-                image_size=int(one["image_size"]),
-                batch_size=int(one["batch_size"] or 0),
-                images_per_second=float(one["images_per_second"]),
-                source="{source_repo} {source_path} @ {source_commit}".format(**one),
+                gpu=record["gpu"],
+                mode=record["mode"],
+                architecture=record["architecture"],
+                parameters_m=float(record["parameters_m"]),
+                image_size=int(record["image_size"]),
+                batch_size=int(record["batch_size"] or 0),
+                images_per_second=float(record["images_per_second"]),
+                source="{source_repo} {source_path} @ {source_commit}".format(**record),
             )
-            for one in csv.DictReader(file)
+            for record in csv.DictReader(file)
         )
 
 
 def gpus() -> dict[str, int]:
     """Forward measurements by GPU, most first."""
-    counted = Counter(one.gpu for one in rows() if one.mode == "infer")
+    counted = Counter(row.gpu for row in rows() if row.mode == "infer")
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -89,7 +89,7 @@ class Detectron2Detector(nn.Module):
                 {"image": image, "height": size[0], "width": size[1]}
                 for image, size in zip(images, about, strict=True)
             ]
-            return [_detections(one["instances"]) for one in self.model(inputs)]
+            return [_detections(output["instances"]) for output in self.model(inputs)]
         inputs = [
             {"image": image, "instances": _instances(image, target)}
             for image, target in zip(images, about, strict=True)

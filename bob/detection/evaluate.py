@@ -123,15 +123,17 @@ def evaluate(
         truth = _truth(split, iou_type)
         precision, recall = _accumulated(truth, results, iou_type, ranges, max_detections)
         if not finite:
-            precision, recall = (np.where(one > -1, np.nan, one) for one in (precision, recall))
+            precision, recall = (
+                np.where(values > -1, np.nan, values) for values in (precision, recall)
+            )
         metrics |= _metrics(kind, precision, recall)
         whole = precision[..., 0]
         if finite:
             curves[kind] = _curve(whole)
         by_class[kind] = [_mean(whole[:, :, label]) for label in range(whole.shape[2])]
     counts = dict.fromkeys(split.category_ids, 0)
-    for one in split.dataset["annotations"]:
-        counts[one["category_id"]] += not one.get("iscrowd")
+    for annotation in split.dataset["annotations"]:
+        counts[annotation["category_id"]] += not annotation.get("iscrowd")
     instances = [counts[key] for key in split.category_ids]
     mask_aps = by_class["mask"] if masks else [None] * len(instances)
     rows = zip(split.class_names, instances, by_class["box"], mask_aps, strict=True)
@@ -140,7 +142,8 @@ def evaluate(
 
 def _finite(detections: Sequence[Detections]) -> bool:
     return all(
-        bool(one.boxes.isfinite().all() and one.scores.isfinite().all()) for one in detections
+        bool(predicted.boxes.isfinite().all() and predicted.scores.isfinite().all())
+        for predicted in detections
     )
 
 
@@ -155,8 +158,8 @@ def _truth(split: Split, iou_type: str) -> Any:
     fields = ["image_id", "category_id", "bbox", "area", "iscrowd"]
     fields += ["segmentation"] if iou_type == "segm" else []
     annotations = [
-        {"id": number, **{key: one[key] for key in fields if key in one}}
-        for number, one in enumerate(split.dataset["annotations"], start=1)
+        {"id": number, **{key: annotation[key] for key in fields if key in annotation}}
+        for number, annotation in enumerate(split.dataset["annotations"], start=1)
     ]
     return COCO({**split.dataset, "annotations": annotations})
 
@@ -173,7 +176,7 @@ def _accumulated(
 
     # With a box among its fields, a result's area is the box's, whatever is scored.
     fields = ("image_id", "category_id", "score", "segmentation" if iou_type == "segm" else "bbox")
-    found = truth.loadRes([{key: one[key] for key in fields} for one in results])
+    found = truth.loadRes([{key: result[key] for key in fields} for result in results])
     evaluation = COCOeval_faster(truth, found, iou_type, print_function=lambda text: None)
     evaluation.params.areaRng = ranges
     evaluation.params.areaRngLbl = ["all", *_SIZES][: len(ranges)]
@@ -224,10 +227,10 @@ def _curve(precision: Floats) -> PrCurve:
 def to_coco_results(split: Split, detections: Sequence[Detections]) -> list[dict[str, Any]]:
     """Detections as COCO's result format has them, with the dataset's own ids."""
     rows = []
-    for image_id, one in zip(split.image_ids, detections, strict=True):
-        corners = one.boxes.double()
+    for image_id, predicted in zip(split.image_ids, detections, strict=True):
+        corners = predicted.boxes.double()
         boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
-        scores, labels = one.scores.tolist(), one.labels.tolist()
+        scores, labels = predicted.scores.tolist(), predicted.labels.tolist()
         for index, (box, score, label) in enumerate(zip(boxes, scores, labels, strict=True)):
             row = {
                 "image_id": image_id,
@@ -235,8 +238,8 @@ def to_coco_results(split: Split, detections: Sequence[Detections]) -> list[dict
                 "bbox": box,
                 "score": score,
             }
-            if one.masks is not None:
-                row["segmentation"] = one.masks[index]
+            if predicted.masks is not None:
+                row["segmentation"] = predicted.masks[index]
             rows.append(row)
     return rows
 
@@ -278,8 +281,8 @@ def chance_bound(
         moved = list(detections)
         # All images in one cycle: none keeps its own detections.
         for place, origin in zip(order, order[1:] + order[:1], strict=True):
-            one, scale = detections[origin], (sizes[place] / sizes[origin]).repeat(2)
-            moved[place] = Detections(one.boxes * scale, one.scores, one.labels)
+            predicted, scale = detections[origin], (sizes[place] / sizes[origin]).repeat(2)
+            moved[place] = Detections(predicted.boxes * scale, predicted.scores, predicted.labels)
         results = to_coco_results(split, moved)
         precision, _ = _accumulated(truth, results, "bbox", [[0.0, _HUGE]], max_detections)
         best = max(best, _mean(precision))

@@ -75,8 +75,8 @@ class FeatureMaps(nn.Module):
         self.blocks: list[WindowedBlock] = []
         maps = self._probe(probe)
         found: dict[int, int] = {}
-        for index, one in enumerate(maps):
-            found[round(probe[-1] / one.shape[-1])] = index
+        for index, feature_map in enumerate(maps):
+            found[round(probe[-1] / feature_map.shape[-1])] = index
         self.plain = len(found) == 1
         finest = min(found)
         limit = max(found) if coarsest is None or self.plain else max(coarsest, finest)
@@ -179,7 +179,7 @@ def _fit(module: nn.Module, image_size: tuple[int, int] | None) -> None:
     windows: Any = getattr(module, "_ref_window_sizes", None)
     if callable(resize) and windows is not None:
         # timm would let windows grow with the image; detectors keep those of pretraining.
-        resize(image_size, window_size=[tuple(one) for one in windows], always_partition=True)
+        resize(image_size, window_size=[tuple(window) for window in windows], always_partition=True)
     elif callable(resize) and image_size is not None:
         resize(img_size=image_size)
     if image_size is None:

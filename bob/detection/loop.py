@@ -227,11 +227,11 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     images, targets = batch
     return [moved(image) for image in images], [
         Target(
-            moved(one.boxes),
-            moved(one.labels),
-            moved(one.masks) if one.masks is not None else None,
+            moved(target.boxes),
+            moved(target.labels),
+            moved(target.masks) if target.masks is not None else None,
         )
-        for one in targets
+        for target in targets
     ]
 
 
@@ -260,7 +260,7 @@ def parameter_groups(detector: nn.Module, recipe: DetectionRecipe) -> list[dict[
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in detector.named_parameters():
         if parameter.requires_grad:
-            small = parameter.ndim <= 1 or any(name.endswith(one) for one in exempt)
+            small = parameter.ndim <= 1 or any(name.endswith(suffix) for suffix in exempt)
             key = (id(parameter) in inside, small and not recipe.decay_norms)
             groups.setdefault(key, []).append(parameter)
     return [

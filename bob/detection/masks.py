@@ -16,8 +16,8 @@ def encode(masks: torch.Tensor) -> tuple[dict[str, Any], ...]:
         return ()
     planes = np.asfortranarray(masks.to(torch.uint8).permute(1, 2, 0).numpy())
     return tuple(
-        {"size": list(map(int, one["size"])), "counts": _text(one["counts"])}
-        for one in coco_mask.encode(planes)
+        {"size": list(map(int, encoded["size"])), "counts": _text(encoded["counts"])}
+        for encoded in coco_mask.encode(planes)
     )
 
 

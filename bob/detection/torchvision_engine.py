@@ -60,14 +60,14 @@ class TorchvisionDetector(nn.Module):
         """
         batch = self._batch(images)
         levels = self.model.backbone(batch.tensors)
-        targets = [_target_dict(one) for one in about] if self.training else None
+        targets = [_target_dict(target) for target in about] if self.training else None
         proposals, rpn_losses = self.model.rpn(batch, levels, targets)
         found, losses = self.model.roi_heads(levels, proposals, batch.image_sizes, targets)
         if self.training:
             return {**rpn_losses, **losses}
         return [
-            _detections(one, size, whole)
-            for one, size, whole in zip(found, batch.image_sizes, about, strict=True)
+            _detections(output, size, whole)
+            for output, size, whole in zip(found, batch.image_sizes, about, strict=True)
         ]
 
     def _batch(self, images: Sequence[torch.Tensor]) -> ImageList:
@@ -96,7 +96,10 @@ class _Anchors(AnchorGenerator):
         self, image_list: ImageList, feature_maps: list[torch.Tensor]
     ) -> list[torch.Tensor]:
         """Anchors ``(n, 4)`` of each image; of the maps only the shapes matter."""
-        shapes = [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in feature_maps]
+        shapes = [
+            feature_map.new_empty((), dtype=torch.float32).expand(feature_map.shape)
+            for feature_map in feature_maps
+        ]
         anchors: list[torch.Tensor] = super().forward(image_list, shapes)
         return anchors
 
@@ -107,7 +110,7 @@ class _ProposalHead(RPNHead):
     def forward(self, x: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Maps to scores and offsets, one tensor a level."""
         scores, offsets = super().forward(x)
-        return [one.float() for one in scores], [one.float() for one in offsets]
+        return [level.float() for level in scores], [level.float() for level in offsets]
 
 
 def build(backbone: Backbone, recipe: DetectionRecipe, classes: int) -> TorchvisionDetector:

@@ -126,7 +126,7 @@ def check(folder: Path, manifest: Manifest) -> None:
 def stamp(folder: Path, manifest: Manifest) -> tuple[tuple[int, int, int], ...]:
     """What changes when a shard is written to: inode, size and time of each."""
     stats = [(folder / shard.name).stat() for shard in manifest.shards]
-    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in stats)
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 def load(folder: Path, manifest: Manifest) -> Features:

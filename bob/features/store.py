@@ -199,19 +199,19 @@ class FeatureStore:
     def entries(self) -> Iterator[Entry]:
         """Every entry, least recently used first; shards are not read."""
         found = [self._entry(folder) for folder in self.root.glob("??/*") if folder.is_dir()]
-        yield from sorted(found, key=lambda one: one.used)
+        yield from sorted(found, key=lambda kept: kept.used)
 
     def verify(self) -> Iterator[Entry]:
         """Every entry with its bytes compared; what is wrong stands in ``problem``."""
-        for one in self.entries():
-            problem = one.problem
-            if one.manifest is not None:
-                with self._lock(one.key):
+        for kept in self.entries():
+            problem = kept.problem
+            if kept.manifest is not None:
+                with self._lock(kept.key):
                     try:
-                        entry.check(self._folder(one.key), one.manifest)
+                        entry.check(self._folder(kept.key), kept.manifest)
                     except Damaged as error:
                         problem = str(error)
-            yield Entry(one.key, one.manifest, one.size, one.used, problem)
+            yield Entry(kept.key, kept.manifest, kept.size, kept.used, problem)
 
     def remove(self, key: str) -> None:
         """Remove the entry of a key; waits for a process that is writing it."""
@@ -225,15 +225,15 @@ class FeatureStore:
         readable there until it is closed.
         """
         known = list(self.entries())
-        excess = sum(one.size for one in known) - (self.limit if limit is None else limit)
+        excess = sum(kept.size for kept in known) - (self.limit if limit is None else limit)
         removed = []
-        for one in known:
+        for kept in known:
             if excess <= 0:
                 break
-            with suppress(Timeout), self._file_lock(one.key).acquire(timeout=0):
-                self._discard(self._folder(one.key))
-                removed.append(one)
-                excess -= one.size
+            with suppress(Timeout), self._file_lock(kept.key).acquire(timeout=0):
+                self._discard(self._folder(kept.key))
+                removed.append(kept)
+                excess -= kept.size
         self._sweep()
         return removed
 
@@ -248,7 +248,7 @@ class FeatureStore:
         """Remove old entries when the disk would not hold the new one; ``OSError`` if too few."""
         self.root.mkdir(parents=True, exist_ok=True)
         while shutil.disk_usage(self.root).free < size * 1.02 + 2**20:
-            known = sum(one.size for one in self.entries())
+            known = sum(kept.size for kept in self.entries())
             if not known or not self.trim(max(0, known - size)):
                 raise OSError(f"{size / 2**20:.0f} MB do not fit the disk of {self.root}")
 

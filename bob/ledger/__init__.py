@@ -1,6 +1,7 @@
 """Results on disk: written first and atomically, read back by whatever comes after."""
 
-from bob.ledger.ledger import Damage, Judgement, Ledger, Recorded
+from bob.ledger.ledger import Ledger
+from bob.ledger.records import Damage, Judgement, Recorded
 from bob.ledger.score import Score, best_scores, outcomes_of, score_rows
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bob.case import Outcomes, Result
-from bob.ledger.ledger import Recorded
+from bob.ledger.records import Recorded
 from bob.protocols import PROTOCOLS, Judged
 
 RunId = tuple[str, str, str]

@@ -131,7 +131,7 @@ def beside(
     reason = verdict.reason
     if verdict.status is Status.NO_REFERENCE:
         reason = f"{reason} Published: {_spelt(found[0])}."
-    apart = [one for one in found if not one.agrees]
+    apart = [comparison for comparison in found if not comparison.agrees]
     warnings = verdict.warnings
     if apart:
         warnings += (f"not what was published: {'; '.join(map(_spelt, apart))}",)
@@ -151,22 +151,24 @@ def comparisons(
         return ()
     sizes = {result.image_size for result in results}
     found = []
-    for one in scores:
-        if one.task != case.task or sizes != {one.image_size} or not one.is_of(case.backbone):
+    for score in scores:
+        if score.task != case.task or sizes != {score.image_size} or not score.is_of(case.backbone):
             continue
-        metric = _metric(one, case, results)
+        metric = _metric(score, case, results)
         values = [result.metrics.get(metric, math.nan) for result in results]
         if all(math.isfinite(value) for value in values):
             found.append(
                 PublishedComparison(
                     metric=metric,
                     value=fmean(values),
-                    published=one.value,
-                    width=one.width,
-                    source=one.source,
+                    published=score.value,
+                    width=score.width,
+                    source=score.source,
                 )
             )
-    return tuple(sorted(found, key=lambda one: (one.metric != case.metric, one.metric)))
+    return tuple(
+        sorted(found, key=lambda comparison: (comparison.metric != case.metric, comparison.metric))
+    )
 
 
 def _metric(score: Published, case: Case, results: Sequence[Result]) -> str:
@@ -185,10 +187,10 @@ def _metric(score: Published, case: Case, results: Sequence[Result]) -> str:
     return score.metric if any(name.startswith("imagenet_") for name in targets) else ""
 
 
-def _spelt(one: PublishedComparison) -> str:
+def _spelt(comparison: PublishedComparison) -> str:
     return (
-        f"{one.metric} {one.value:.4f} is {one.delta:+.4f} from the published {one.published:.4f} "
-        f"± {one.width:.4f} ({one.source})"
+        f"{comparison.metric} {comparison.value:.4f} is {comparison.delta:+.4f} from the "
+        f"published {comparison.published:.4f} ± {comparison.width:.4f} ({comparison.source})"
     )
 
 

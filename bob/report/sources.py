@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bob.evaluation import Evaluation
-from bob.ledger.ledger import Ledger, Recorded
+from bob.ledger.ledger import Ledger
+from bob.ledger.records import Recorded
 from bob.ledger.score import Score, score_rows, unit_of
 from bob.protocols import PROTOCOLS
 from bob.references.files import ReferenceStore

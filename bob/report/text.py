@@ -70,7 +70,7 @@ def repeat_command(node: Iterable[str], words: Iterable[str], *, backbones: Iter
 
     Args:
         node: Words that select the test.
-        words: Options of the command line that matter again; see ``bob.options.repeated_words``.
+        words: Options of the command line that matter again; see ``bob/options/shell.py``.
         backbones: What was named, with the file of ``--checkpoint``.
     """
     named = [word for spec in backbones for word in ("--backbone", spec)]

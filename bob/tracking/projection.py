@@ -15,7 +15,7 @@ from typing import Any
 from bob.artifacts.classes import worst_class
 from bob.artifacts.files import result_files, verdict_record
 from bob.case import Case, Result, Trial, Verdict
-from bob.ledger.ledger import Recorded
+from bob.ledger.records import Recorded
 from bob.ledger.score import size_behind
 
 TEXT_LIMIT = 500

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bob.case import Case, Progress, Verdict
-from bob.ledger.ledger import Recorded
+from bob.ledger.records import Recorded
 
 Pair = tuple[str | None, Recorded]
 """The id of a run, none where the store did not take it, and what came out of it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from bob import __version__
 from bob.case import Verdict
 from bob.gitinfo import git_state
-from bob.ledger.ledger import Recorded
+from bob.ledger.records import Recorded
 from bob.tracking import projection
 from bob.tracking.projection import RunContent, experiment_name
 from bob.tracking.writer import Writer

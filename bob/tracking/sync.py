@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bob.ledger.ledger import Judgement, Ledger, Recorded
+from bob.ledger.ledger import Ledger
+from bob.ledger.records import Judgement, Recorded
 from bob.tracking import projection
 from bob.tracking.projection import RunContent, experiment_name
 from bob.tracking.sending import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bob import interrupts
 from bob.case import Case, Progress, Verdict
 from bob.errors import BobError
-from bob.ledger.ledger import Recorded
+from bob.ledger.records import Recorded
 from bob.tracking import projection
 from bob.tracking.destination import Destination, check_reachable
 from bob.tracking.projection import RunContent, experiment_name

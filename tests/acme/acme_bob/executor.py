@@ -5,15 +5,21 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Collection
+from pathlib import Path
 
 from bob.executors import Deliver, Event, Finished, Progressed, Started, Submission
 from bob.run import run_case
 
 
 class ThreadExecutor:
-    """Runs cases in the order they were submitted, in a thread of its own."""
+    """Runs cases in the order they were submitted, in a thread of its own.
 
-    def __init__(self) -> None:
+    Args:
+        journal: File that gets a line for every case that ends.
+    """
+
+    def __init__(self, *, journal: str = "") -> None:
+        self._journal = Path(journal) if journal else None
         self._waiting: queue.Queue[Submission | None] = queue.Queue()
         self._events: queue.Queue[Event] = queue.Queue()
         self._cancelled: set[str] = set()
@@ -51,4 +57,7 @@ class ThreadExecutor:
                 self._events.put(Progressed(ticket, progress))  # type: ignore[arg-type]
 
             result = run_case(submission.case, submission.context, tell)
+            if self._journal is not None:
+                with self._journal.open("a") as stream:
+                    stream.write(f"{submission.case.name} {submission.case.task}\n")
             self._events.put(Finished(ticket, result))

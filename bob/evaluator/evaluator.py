@@ -1,4 +1,4 @@
-"""Cases from plan to verdict: run their seeds, keep, judge, record, update references."""
+"""The evaluator: events of the executor in, evaluations out."""
 
 from __future__ import annotations
 
@@ -10,78 +10,17 @@ from bob import interrupts
 from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
 from bob.errors import BobError
 from bob.evaluation import Bands, Evaluation, Update
+from bob.evaluator import verdicts
+from bob.evaluator.runs import Group, Run
 from bob.executors import Event, Executor, Finished, Progressed, Started, Submission
-from bob.ledger.ledger import Judgement, Ledger, Recorded, entry_name, now, verdict_name
+from bob.ledger.ledger import Ledger
+from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_name
 from bob.references.files import ReferenceStore
 from bob.references.gate import check_cases, extra_cases, needs_second_stage, reference_cases
 from bob.references.judge import Gate
-from bob.references.published import beside
 from bob.tracking.recorder import Recorder
 
 Watch = Callable[[Case, Progress], None]
-
-
-@dataclass
-class Run:
-    """A case of one seed on its way.
-
-    Attributes:
-        ticket: What the executor and the ledger know it by.
-        run_id: Its MLflow run, once it has started.
-        curve: Metrics of the epochs that have ended, by epoch counted from 1.
-        recorded: What came out, once it has finished.
-        cancelled: Whether nobody needs it any more.
-    """
-
-    ticket: str
-    case: Case
-    role: str
-    run_id: str | None = None
-    started: bool = False
-    curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    recorded: Recorded | None = None
-    cancelled: bool = False
-
-    @property
-    def open(self) -> bool:
-        """Whether it is still to be waited for."""
-        return self.recorded is None and not self.cancelled
-
-
-@dataclass
-class Group:
-    """The runs that a case's verdict rests on.
-
-    Attributes:
-        role: ``check`` or ``reference``.
-        further: Runs of the second stage, once it is due.
-    """
-
-    case: Case
-    role: str
-    first: list[Run]
-    further: list[Run] = field(default_factory=list)
-
-    @property
-    def runs(self) -> list[Run]:
-        """All of them, in the order of their seeds."""
-        return [*self.first, *self.further]
-
-    @property
-    def done(self) -> list[Run]:
-        """Those that have finished."""
-        return [run for run in self.runs if run.recorded is not None]
-
-    @property
-    def results(self) -> list[Result]:
-        """What came out of those."""
-        return [run.recorded.result for run in self.runs if run.recorded is not None]
-
-    @property
-    def failure(self) -> Failure | None:
-        """Why a seed has no score, if one has none."""
-        failures = (result.failure for result in self.results)
-        return next((failure for failure in failures if failure is not None), None)
 
 
 @dataclass
@@ -129,7 +68,7 @@ class Evaluator:
             return self._failed(group, group.failure)
         verdict = self._judge(group)
         if self.require_bands and verdict.status is Status.NO_REFERENCE:
-            verdict = _changed(verdict, Status.FAIL, f"{verdict.reason} (--require-bands)")
+            verdict = verdicts.changed(verdict, Status.FAIL, f"{verdict.reason} (--require-bands)")
         if self.bands is Bands.FAILED and verdict.status is Status.FAIL:
             return self._remeasure(group, verdict)
         return self._concluded(group, verdict)
@@ -291,10 +230,10 @@ class Evaluator:
             return self._failed(group, group.failure)
         update, verdict = self._write(group.case, group.results)
         if self.bands is Bands.ALL and verdict.status is not Status.FAIL:
-            verdict = _changed(verdict, Status.PASS, verdict.reason)
+            verdict = verdicts.changed(verdict, Status.PASS, verdict.reason)
         elif verdict.status is not Status.FAIL:
             reason = f"{verdict.reason} Look at it and run again without --bands."
-            verdict = _changed(verdict, Status.FAIL, reason)
+            verdict = verdicts.changed(verdict, Status.FAIL, reason)
         return self._concluded(group, verdict, update=update)
 
     def _remeasure(self, group: Group, verdict: Verdict) -> Evaluation:
@@ -310,35 +249,24 @@ class Evaluator:
             checked,
             results=(*checked.results, *second.results),
             roles=(*checked.roles, *second.roles),
-            verdict=_changed(verdict, Status.FAIL, f"{verdict.reason}. {written.reason}"),
+            verdict=verdicts.changed(verdict, Status.FAIL, f"{verdict.reason}. {written.reason}"),
             run_ids=(*checked.run_ids, *second.run_ids),
             update=update,
         )
 
     def _write(self, case: Case, results: Sequence[Result]) -> tuple[Update | None, Verdict]:
-        scores = {result.case.seed: result.score for result in results if result.score is not None}
         problem = Gate(self.store).unusable(case, results)
         if problem:
-            reason = f"no reference was written: {problem}"
-            return None, Verdict(status=Status.FAIL, reason=reason, scores=scores)
+            return None, verdicts.of_unusable(problem, results)
         old, new = self.store.write(case, results)
-        verb = "updated" if old else "created"
-        reason = f"reference {verb} from {len(scores)} seeds."
-        verdict = Verdict(status=Status.NO_REFERENCE, reason=reason, scores=scores)
-        return Update(case, old, new), beside(verdict, case, results)
+        verdict = verdicts.of_written(case, results, replaced=old is not None)
+        return Update(case, old, new), verdict
 
     def _failed(self, group: Group, failure: Failure) -> Evaluation:
-        results = group.results
-        scores = {result.case.seed: result.score for result in results if result.score is not None}
-        status = Status.SKIPPED if failure.kind == "unavailable" else Status.FAIL
-        verdict = Verdict(status=status, reason=failure.message, scores=scores)
+        verdict = verdicts.of_failure(failure, group.results)
         return self._concluded(group, verdict, failure=failure)
 
 
 def _slot(case: Case) -> tuple[str, str]:
     """One backbone may stand under two names: their cases have one id but two results."""
     return case.id, case.backbone.key
-
-
-def _changed(verdict: Verdict, status: Status, reason: str) -> Verdict:
-    return replace(verdict, status=status, reason=reason)

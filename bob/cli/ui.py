@@ -1,0 +1,33 @@
+"""``bob ui``: MLflow's pages over the local store."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from bob.options.arguments import add_arguments, read_arguments
+
+
+def add_command(commands: Any) -> None:
+    """Add ``ui`` to an argument parser."""
+    parser = commands.add_parser("ui", help="MLflow's pages over the local store")
+    add_arguments(parser, "ui")
+    parser.add_argument("--port", type=int, default=5000)
+    parser.set_defaults(run=_ui)
+
+
+def _ui(args: argparse.Namespace) -> int:
+    from bob.tracking import resolve_store
+
+    store = resolve_store(Path.cwd(), read_arguments(args).tracking_uri)
+    if store.uri.startswith("http"):
+        print(f"The store is a server; its pages are at {store.uri}")
+        return 0
+    command = [
+        sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri,
+        "--port", str(args.port),
+    ]  # fmt: skip
+    os.execv(sys.executable, command)

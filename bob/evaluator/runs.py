@@ -1,0 +1,71 @@
+"""Runs on their way, and those that a case's verdict rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bob.case import Case, Failure, Result
+from bob.ledger.records import Recorded
+
+
+@dataclass
+class Run:
+    """A case of one seed on its way.
+
+    Attributes:
+        ticket: What the executor and the ledger know it by.
+        run_id: Its MLflow run, once it has started.
+        curve: Metrics of the epochs that have ended, by epoch counted from 1.
+        recorded: What came out, once it has finished.
+        cancelled: Whether nobody needs it any more.
+    """
+
+    ticket: str
+    case: Case
+    role: str
+    run_id: str | None = None
+    started: bool = False
+    curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    recorded: Recorded | None = None
+    cancelled: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it is still to be waited for."""
+        return self.recorded is None and not self.cancelled
+
+
+@dataclass
+class Group:
+    """The runs that a case's verdict rests on.
+
+    Attributes:
+        role: ``check`` or ``reference``.
+        further: Runs of the second stage, once it is due.
+    """
+
+    case: Case
+    role: str
+    first: list[Run]
+    further: list[Run] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[Run]:
+        """All of them, in the order of their seeds."""
+        return [*self.first, *self.further]
+
+    @property
+    def done(self) -> list[Run]:
+        """Those that have finished."""
+        return [run for run in self.runs if run.recorded is not None]
+
+    @property
+    def results(self) -> list[Result]:
+        """What came out of those."""
+        return [run.recorded.result for run in self.runs if run.recorded is not None]
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why a seed has no score, if one has none."""
+        failures = (result.failure for result in self.results)
+        return next((failure for failure in failures if failure is not None), None)

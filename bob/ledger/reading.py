@@ -1,0 +1,115 @@
+"""Files of the ledger read back, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from bob.errors import BobError
+from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_plain
+from bob.ledger.records import SCHEMA, Judgement, Recorded
+
+
+class Unreadable(Exception):
+    """Why a file is left out, in words for the user."""
+
+
+def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
+    """The result in a folder, with the facts of its session.
+
+    Raises:
+        Unreadable: It is cut off, was changed, or is of another version.
+    """
+    record = read_record(folder / "result.json")
+    try:
+        contents = {
+            name: _content(folder, name, digest) for name, digest in record["files"].items()
+        }
+        packed = contents.pop("arrays.npz", None)
+        arrays = dict(np.load(io.BytesIO(packed), allow_pickle=False)) if packed else {}
+        files = {name.removeprefix("files/"): content for name, content in contents.items()}
+        case = case_from_plain(record["case"])
+        if case.id != record["case"]["id"]:
+            raise Unreadable(
+                f"was run as case {record['case']['id']}, which this version of bob calls {case.id}"
+            )
+        return Recorded(
+            entry=record["entry"],
+            session=record["session"],
+            role=record["role"],
+            time=record["time"],
+            version=record["version"],
+            facts=facts,
+            result=result_from_plain(case, record["result"], arrays, files),
+            curve=tuple(
+                (int(epoch), {name: float(value) for name, value in values.items()})
+                for epoch, values in record["curve"]
+            ),
+        )
+    except BobError as error:
+        raise Unreadable(str(error)) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Unreadable(f"{where}: {first['msg']}; it is of another version of bob") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
+
+
+def read_judgement(path: Path) -> Judgement:
+    """The verdict in a file.
+
+    Raises:
+        Unreadable: It is cut off, no verdict, or of a newer version.
+    """
+    record = read_record(path)
+    try:
+        return Judgement(
+            name=record["name"],
+            session=record["session"],
+            role=record["role"],
+            entries=tuple(record["entries"]),
+            verdict=verdict_from_plain(record["verdict"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(f"is not a verdict ({error!r}); move it away") from None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The plain data of a JSON file.
+
+    Raises:
+        Unreadable: It is cut off, none of bob's, or of a newer version.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise Unreadable(f"{path.name} is cut off or not JSON; move it away") from None
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if not isinstance(schema, int):
+        raise Unreadable(f"{path.name} does not say its version; it is none of bob's")
+    if schema > SCHEMA:
+        raise Unreadable(
+            f"{path.name} is of version {schema}, and this bob reads {SCHEMA}; update bob"
+        )
+    found: dict[str, Any] = record
+    return found
+
+
+def _content(folder: Path, name: str, digest: str) -> bytes:
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise Unreadable(f"{name} cannot be read ({error.strerror}); move the entry away") from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise Unreadable(f"{name} is not what was written; move the entry away and run it again")
+    return content

@@ -1,0 +1,103 @@
+"""Files that are on the disk, whole, when their function returns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bob.artifacts.files import packed
+from bob.ledger.plain import case_to_plain, jsonable, result_arrays, result_to_plain
+from bob.ledger.records import SCHEMA, Recorded
+
+
+def write_entry(folder: Path, recorded: Recorded) -> None:
+    """Write a result's folder; one of the same name is replaced.
+
+    Raises:
+        OSError: The disk is full or the folder above is not writable; nothing half-written stays.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    try:
+        _fill(made, recorded)
+        os.chmod(made, 0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(made, folder)
+        _sync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write plain data as JSON; a file of the same name is replaced in one step.
+
+    Raises:
+        OSError: The disk is full or the folder is not writable.
+    """
+    content = _text(record)
+    handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _fill(folder: Path, recorded: Recorded) -> None:
+    files = {f"files/{name}": content for name, content in recorded.result.files.items()}
+    arrays = result_arrays(recorded.result)
+    if arrays:
+        files["arrays.npz"] = packed(arrays)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _write_new(folder / name, content)
+    record = {
+        "schema": SCHEMA,
+        "entry": recorded.entry,
+        "session": recorded.session,
+        "role": recorded.role,
+        "time": recorded.time,
+        "version": recorded.version,
+        "case": case_to_plain(recorded.result.case),
+        "result": result_to_plain(recorded.result),
+        "curve": [[epoch, jsonable(values)] for epoch, values in recorded.curve],
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    _write_new(folder / "result.json", _text(record))
+    _sync_folder(folder)
+
+
+def _text(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system can."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,147 @@
+"""Every option, declared once. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from bob.cost.table import DEFAULT_GPU
+from bob.options import parse
+from bob.options.option import Option
+from bob.places import FEATURES
+from bob.protocols.detection import ENGINES
+
+_CATALOG = frozenset({"list", "plan", "profile", "doctor", "datasets"})
+_RECORD = frozenset({"profile", "doctor", "sync", "ui"})
+_PLAN = frozenset({"plan"})
+
+OPTIONS = (
+    Option(
+        "--backbone", "bob_backbones", parse=parse.words, kind="linelist", metavar="SPEC",
+        help="run this backbone instead of the scale's own: a catalog key, timm:NAME, "
+        "package.module:factory or FILE,model=NAME, with optional ,key=value; repeatable",
+        table="run this one instead of the scale's own; repeatable", commands=_PLAN,
+    ),
+    Option(
+        "--checkpoint", "bob_checkpoint", "load this file into the one backbone that --backbone "
+        "names, as NAME,checkpoint=FILE does", parse.word, metavar="FILE", ini=False, repeat=False,
+        table="load this file into the one backbone that is named", shown="--checkpoint=FILE",
+    ),
+    Option(
+        "--scale", "bob_scale", "scale of the cases, or a catalog file that holds one", parse.word,
+        "smoke", metavar="NAME", commands=frozenset({"list", "plan", "profile"}),
+        table="which tasks, datasets and recipes (`smoke`); or a catalog file that holds one scale",
+    ),
+    Option(
+        "--seeds", "bob_seeds", "seeds a case runs (1; references: 8)", parse.count_if_any,
+        metavar="N", commands=_PLAN, table="seeds a case runs and averages (1; 8 for references)",
+    ),
+    Option(
+        "--base-seed", "bob_base_seed", "first seed", parse.whole_number(0), "0", metavar="N",
+        table="first seed (0)", commands=_PLAN,
+    ),
+    Option(
+        "--bands", "bob_bands", "hold scores against references (check), or write those that are "
+        "missing (new), that failed (failed), or every one (all)", parse.word, "check",
+        choices=("check", "new", "failed", "all"), ini=False, repeat=False,
+        table="`check`, or write references: `new`, `failed`, `all`", shown="--bands MODE",
+    ),
+    Option(
+        "--require-bands", "bob_require_bands", "fail cases that have no reference", parse.switch,
+        kind="bool",
+    ),
+    Option(
+        "--references", "bob_references", "folder of this repository's own reference files",
+        parse.folder, "references", metavar="DIR", table="your own reference files (`references/`)",
+        commands=frozenset({"list", "plan", "profile"}),
+    ),
+    Option(
+        "--catalog", "bob_catalog", "further catalog file; repeatable", parse.catalog_files,
+        kind="linelist", metavar="FILE", field="catalogs", commands=_CATALOG,
+        table="further backbones, datasets and scales",
+    ),
+    Option(
+        "--tracking-uri", "bob_tracking_uri", "MLflow store (mlruns/mlflow.db)", parse.word,
+        metavar="URI", env="MLFLOW_TRACKING_URI", commands=_RECORD,
+        table="MLflow store (`mlruns/mlflow.db`)",
+    ),
+    Option(
+        "--dataset", "bob_datasets", parse=parse.words, kind="linelist", metavar="SPEC",
+        help="run on this dataset instead of the scale's own: a catalog key, "
+        "folder:FOLDER (images in class folders), coco:FOLDER or hf:NAME, with optional "
+        ",key=value; repeatable", commands=_PLAN,
+        table="run on this one instead: a catalog key, `folder:FOLDER`, `coco:FOLDER` or "
+        "`hf:NAME`; repeatable",
+    ),
+    Option(
+        "--engine", "bob_engine", f"engine of detection tasks: {' or '.join(ENGINES)} (the "
+        "scale's own)", parse.word, choices=ENGINES, commands=_PLAN, shown="--engine NAME",
+        table=f"engine of detection: {' or '.join(f'`{name}`' for name in ENGINES)} (the scale's "
+        "own)",
+    ),
+    Option(
+        "--grid", "bob_grid", "choose learning rate and weight decay from the scale's grid, on "
+        "held-out train images, for tasks that have one", parse.switch, kind="bool", commands=_PLAN,
+        table="choose learning rate and weight decay from the scale's "
+        "[grid](docs/protocols.md#a-grid-of-learning-rates-and-weight-decays), on held-out train "
+        "images",
+    ),
+    Option(
+        "--executor", "bob_executor", "where cases run", parse.word, "inline", metavar="NAME",
+        table="where cases run (`inline`)",
+    ),
+    Option(
+        "--executor-option", "bob_executor_options", parse=parse.pairs, kind="linelist",
+        help="a setting of the executor, as its own documents name it; repeatable",
+        metavar="KEY=VALUE", table="a setting of the executor; repeatable",
+    ),
+    Option(
+        "--accelerator", "bob_accelerator", "device: auto, cpu, cuda, mps", parse.word, "auto",
+        choices=("auto", "cpu", "cuda", "mps"), table="device: `auto`, `cpu`, `cuda`, `mps`",
+        shown="--accelerator NAME",
+    ),
+    Option(
+        "--precision", "bob_precision", "auto, or a Lightning Fabric precision", parse.word, "auto",
+        shown="--precision NAME", table="`auto`, or as Lightning Fabric names it",
+    ),
+    Option(
+        "--features", "bob_features", "folder of the feature store (bob/features in the user's "
+        "cache)", parse.folder_if_any, metavar="DIR", env=FEATURES,
+        commands=frozenset({"plan", "features"}),
+        table="the [feature store](docs/features.md) (`bob/features` in the user's cache)",
+    ),
+    Option(
+        "--features-limit", "bob_features_limit",
+        "size the feature store is kept within, least recently used first to go", parse.size,
+        "50GB", metavar="SIZE", table="what the store is kept within (50GB)",
+    ),
+    Option(
+        "--max-gpu-hours", "bob_max_gpu_hours",
+        "refuse a selection that is estimated to take longer; `bob plan` shows the cases, and "
+        "exits with status 1", parse.hours_if_any, metavar="X", repeat=False, commands=_PLAN,
+        table="refuse a selection that is [estimated](docs/plan.md) to take longer",
+    ),
+    Option(
+        "--reference-gpu", "bob_reference_gpu", f"GPU of the estimate ({DEFAULT_GPU})", parse.gpu,
+        DEFAULT_GPU, metavar="NAME", repeat=False, commands=_PLAN, alias="--gpu",
+        table=f"GPU of that estimate ({DEFAULT_GPU})",
+    ),
+    Option(
+        "--workers", "bob_workers", "loader processes for image files", parse.whole_number(0), "2",
+        metavar="N",
+    ),
+    Option(
+        "--progress", "bob_progress", "progress of the running case: live on a terminal, lines "
+        "every 30 s elsewhere, or off", parse.word, "auto",
+        choices=("auto", "live", "lines", "off"),
+        repeat=False, table="`live`, `lines` or `off`", shown="--progress MODE",
+    ),
+)  # fmt: skip
+
+
+def option_table() -> str:
+    """The options as a Markdown table, as README.md has it."""
+    rows = ["| option | ini key | variable | meaning |", "| --- | --- | --- | --- |"]
+    for option in OPTIONS:
+        shown = option.shown or " ".join(filter(None, (option.flag, option.metavar)))
+        key = f"`{option.dest}`" if option.ini else ""
+        variable = f"`{option.env}`" if option.env else ""
+        rows.append(f"| `{shown}` | {key} | {variable} | {option.table or option.help} |")
+    return "\n".join(rows)

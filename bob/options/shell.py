@@ -1,0 +1,59 @@
+"""The words of a command line that runs a case of this session again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bob.options.declaration import OPTIONS
+from bob.options.pytest_config import ini_folder
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def repeated_words(config: pytest.Config) -> list[str]:
+    """What stands on the command line and a repeat of one case needs again, as words.
+
+    What the ini file and the environment say holds again without being said. Backbones are left
+    out: a file of ``--checkpoint`` is in their names by then.
+    """
+    here = config.invocation_params.dir
+    words: list[str] = []
+    for option in OPTIONS:
+        value = config.getoption(option.dest, None)
+        if value is None or not option.repeat or option.dest == "bob_backbones":
+            continue
+        if option.kind == "bool":
+            words.append(option.flag)
+        else:
+            for text in value if option.kind == "linelist" else [value]:
+                words += _flag_and_value(option.flag, str(text), here)
+    return [*words, *_ini_words(config)]
+
+
+def _flag_and_value(flag: str, text: str, here: Path) -> list[str]:
+    """Two words; one where pytest would take the value for a test and look for its ini there."""
+    try:
+        exists = (here / text).exists()
+    except (OSError, ValueError):
+        exists = False
+    return [f"{flag}={text}"] if exists else [flag, text]
+
+
+def _found_from_here(config: pytest.Config) -> bool:
+    """Whether root folder and ini file are those that pytest finds without being told."""
+    if config.getoption("inifilename") or config.getoption("rootdir"):
+        return False
+    here = config.invocation_params.dir
+    folder = config.inipath.parent if config.inipath else None
+    return folder == ini_folder(here) and config.rootpath == (folder or here)
+
+
+def _ini_words(config: pytest.Config) -> list[str]:
+    """Overrides of the ini file, and which file it was where it would not be found again."""
+    words = [word for text in config.getoption("override_ini") or () for word in ("-o", text)]
+    if not _found_from_here(config):
+        words += [f"--rootdir={config.rootpath}", "-c", str(config.inipath or os.devnull)]
+    return words

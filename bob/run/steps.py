@@ -1,0 +1,109 @@
+"""Before and after a runner: load what it is given, and make a result of what it gives back.
+
+Imports torch; ``run_case`` imports this module when a case is run.
+"""
+
+from __future__ import annotations
+
+import time
+
+from lightning_fabric import seed_everything
+
+from bob import datasets
+from bob.artifacts.classes import outcome_files
+from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
+from bob.backbones.factory_code import factory_fingerprint
+from bob.case import Case, Context, Emit, Result, run_key
+from bob.datasets import Data
+from bob.job import Job, TaskOutput
+from bob.metrics.calibration import calibration_metrics
+from bob.protocols import PROTOCOLS, Recipe
+from bob.run.remarks import score_remarks
+from bob.training import environment
+from bob.training.loop import make_fabric
+
+AnyJob = Job[Recipe, Data, Backbone | ReleasedClassifier]
+
+
+def load(case: Case, context: Context, emit: Emit) -> tuple[AnyJob, str]:
+    """What a runner is given, and the run key.
+
+    Raises:
+        BobError: Data, weights or backbone cannot be loaded.
+    """
+    fabric = make_fabric(context.accelerator, context.precision)
+    environment.reset_peak(fabric.device)
+    # Looked up on every call: benchmarks/sabotage.py puts faulty data in its place.
+    data = datasets.load_dataset(case.dataset)
+    seed_everything(case.seed, workers=True, verbose=False)
+    backbone = _backbone(case)
+    key = run_key(
+        case,
+        weights=backbone.weights_digest,
+        data=data.sha256,
+        factory=factory_fingerprint(case.backbone),
+    )
+    job: AnyJob = Job(
+        case=case,
+        recipe=case.recipe,
+        backbone=backbone,
+        data=data,
+        fabric=fabric,
+        context=context,
+        emit=emit,
+        seed=case.seed,
+    )
+    return job, key
+
+
+def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded: float) -> Result:
+    """The result of a case that has a score.
+
+    Args:
+        job: What the runner was given.
+        output: What it gave back.
+        key: The run key.
+        start: Clock, in seconds, when loading began.
+        loaded: Clock when it had ended.
+    """
+    case, data, device = job.case, job.data, job.device
+    precision = str(job.fabric.strategy.precision.precision)
+    calibration = calibration_metrics(output.outcomes) if output.outcomes is not None else {}
+    per_class = outcome_files(output.outcomes) if output.outcomes is not None else {}
+    return Result(
+        case=case,
+        run_key=key,
+        metrics={**calibration, **output.metrics},
+        history=output.history,
+        outcomes=output.outcomes,
+        queries=output.queries,
+        timings={
+            "load": loaded - start,
+            **output.timings,
+            "total": time.perf_counter() - start,
+        },
+        peak_memory_mb=environment.peak_memory_mb(device),
+        environment=environment.describe(device, precision),
+        weights_digest=job.backbone.weights_digest,
+        data_digest=data.sha256,
+        files={**per_class, **output.files},
+        remarks=(
+            *getattr(data, "notes", ()),
+            *output.remarks,
+            *score_remarks(case, output.metrics, output.outcomes, data.test_size),
+        ),
+        trials=tuple(output.trials),
+        image_size=0 if PROTOCOLS[case.task].detects else job.backbone.image_size,
+        classes=job.classes,
+        test_size=data.test_size,
+    )
+
+
+def _backbone(case: Case) -> Backbone | ReleasedClassifier:
+    if PROTOCOLS[case.task].released_head:
+        return build_released(case.backbone)
+    return build_backbone(
+        case.backbone,
+        image_size=case.recipe.input_size,
+        drop_path=case.recipe.drop_path_rate,
+    )
