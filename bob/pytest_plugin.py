@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bob.session import BobSession
 
 _SESSION: pytest.StashKey[BobSession] = pytest.StashKey()
+_PLANNED: pytest.StashKey[bool] = pytest.StashKey()
 
 Battle = Callable[["Case"], None]
 """Type of the ``battle`` fixture."""
@@ -70,6 +72,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     tasks = [mark.name for mark in metafunc.definition.iter_markers() if mark.name in PROTOCOLS]
     if not tasks:
         return
+    metafunc.config.stash[_PLANNED] = True
     if hasattr(metafunc.config, "workerinput"):
         raise _xdist_refused()
     try:
@@ -103,6 +106,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     )
     rest = [item for item in items if item not in cases]
     items[:] = [*rest, *(item for name in order for item in groups[name])]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a command line that asks for a benchmark and finds none: it would pass unseen."""
+    config = session.config
+    flags = options.typed(config)
+    if not flags or session.testsfailed or config.stash.get(_PLANNED, False):
+        return
+    raise pytest.UsageError(
+        f"{', '.join(flags)} {'is' if len(flags) == 1 else 'are'} given, and no case of bob was "
+        f"collected from {' '.join(map(str, config.args)) or config.rootpath}.{_shadowed(config)} "
+        "The suites are run by `pytest --pyargs suites`, or by a test of your own that takes "
+        "`case` and `battle` and has a task's mark."
+    )
+
+
+def _shadowed(config: pytest.Config) -> str:
+    """A sentence where ``suites`` is a package of somebody else's."""
+    from importlib.util import find_spec
+
+    own = Path(__file__).resolve().parents[1] / "suites"
+    spec = (
+        find_spec("suites") if any(str(arg).startswith("suites") for arg in config.args) else None
+    )
+    taken = next(iter(spec.submodule_search_locations or ()), spec.origin) if spec else None
+    if taken is None or Path(taken).resolve() == own:
+        return ""
+    return (
+        f" Python takes `suites` from {taken}, which is not bob's: name {own} instead, or rename "
+        "that package."
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

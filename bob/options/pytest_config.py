@@ -36,6 +36,12 @@ def add_options(parser: pytest.Parser) -> None:
             )
 
 
+def typed(config: pytest.Config) -> list[str]:
+    """Flags of this plugin that the user typed: not those of ``addopts`` or of the environment."""
+    words = [str(word).split("=", 1)[0] for word in config.invocation_params.args]
+    return [option.flag for option in OPTIONS if option.flag in words]
+
+
 def given(config: pytest.Config) -> list[str]:
     """Flags of this plugin that stand on the command line."""
     return [option.flag for option in OPTIONS if config.getoption(option.dest, None) is not None]
