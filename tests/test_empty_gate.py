@@ -22,12 +22,9 @@ def test_a_package_that_shadows_the_suites_is_told(pytester: pytest.Pytester) ->
         sys.executable, "-m", "pytest", "--pyargs", "suites", "--backbone", "swin_micro_glyphs"
     )
     assert done.ret == pytest.ExitCode.USAGE_ERROR
-    done.stderr.fnmatch_lines(
-        [
-            "ERROR: --backbone is given, and no case of bob was collected from suites. Python "
-            f"takes `suites` from {pytester.path / 'suites'}, which is not bob's: name {OWN} instead*"
-        ]
-    )
+    told = "--backbone is given, and no case of bob was collected from suites"
+    place = f"Python takes `suites` from {pytester.path / 'suites'}, which is not bob's: name {OWN}"
+    done.stderr.fnmatch_lines([f"ERROR: {told}. {place} instead*"])
 
 
 @pytest.mark.parametrize("flags", [["--scale", "smoke"], ["--scale=smoke"], ["--grid"]])
