@@ -148,6 +148,7 @@ def _run(case: Case, context: Context, emit: Emit) -> Result:
         files=dict(output.files),
         remarks=(
             *getattr(data, "notes", ()),
+            *getattr(backbone, "remarks", ()),
             *output.remarks,
             *score_remarks(case, output.metrics, output.outcomes, data.test_size),
         ),

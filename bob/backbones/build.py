@@ -14,7 +14,7 @@ from torch import nn
 
 from bob.backbones.checkpoint import load_checkpoint
 from bob.backbones.released import weights_file
-from bob.backbones.timm_source import build_timm
+from bob.backbones.timm_source import build_timm, timm_remarks
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError
 from bob.hashing import digest_of_file
@@ -40,6 +40,8 @@ class Backbone:
         weights_digest: SHA-256 of the checkpoint file, else of the built state dict.
         fingerprint: A few numbers that the module's features of a fixed input come down to. They
             move when its code does, which no digest of weights tells.
+        remarks: What a reader should know of its weights: what was taken of a checkpoint and what
+            was left out, another name that timm gave it.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Backbone:
     weights_digest: str
     fingerprint: tuple[float, ...]
     crop_pct: float = USUAL_CROP
+    remarks: tuple[str, ...] = ()
 
     def copied(self) -> Backbone:
         """The same backbone with a module of its own, to be trained apart."""
@@ -73,8 +76,9 @@ def build_backbone(
             gives no pooled features. ``kind`` is ``unavailable`` when weights cannot be reached.
     """
     module = make_module(entry, image_size=image_size, drop_path=drop_path)
+    remarks = timm_remarks(entry)
     if entry.weights is not None:
-        load_checkpoint(module, entry)
+        remarks += load_checkpoint(module, entry)
     config = data_config(module)
     size, features = _probe(entry, module, image_size, config.get("input_size"))
     channels = int(features.shape[1])
@@ -88,6 +92,7 @@ def build_backbone(
         weights_digest=weights_digest(entry, module),
         fingerprint=_fingerprint(features),
         crop_pct=config.get("crop_pct") or USUAL_CROP,
+        remarks=remarks,
     )
 
 

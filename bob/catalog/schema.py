@@ -52,6 +52,8 @@ class BackboneEntry(Record):
         note: Provenance in a few words.
         keys: Name of the mapping in ``bob.backbones.key_maps`` from the keys of a released
             checkpoint to those of the module; empty where they are usual ones.
+        state: Which of several states in a checkpoint is loaded, by the name of its dict or prefix:
+            ``model_ema``, ``student``; empty for the default.
         architecture: Its usual name, such as ``ViT-B/16``.
         licence: Of the weights, as their publisher names it.
         url: Page of the publisher: hub repository or project.
@@ -74,6 +76,7 @@ class BackboneEntry(Record):
     scales: tuple[str, ...] = ()
     note: str = ""
     keys: str = ""
+    state: str = ""
     architecture: str = ""
     licence: str = ""
     url: str = ""
@@ -114,6 +117,8 @@ class BackboneEntry(Record):
         identity["weights"] = weights.sha256 or weights.file or weights.url if weights else None
         if self.keys:
             identity["keys"] = self.keys
+        if self.state:
+            identity["state"] = self.state
         return identity
 
 
