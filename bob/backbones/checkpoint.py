@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from bob.backbones.checkpoint_file import UnreadableError, read_checkpoint
+from bob.backbones.checkpoint_file import read_checkpoint
 from bob.backbones.checkpoint_fit import HEADS, Candidate, State, in_words, same_values
+from bob.backbones.checkpoint_kind import UnreadableError
 from bob.backbones.checkpoint_search import (
     Place,
     converted,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import pickletools
 import re
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from bob.backbones.checkpoint_kind import UnreadableError, checked_head
 from bob.backbones.stand_in import StandIn, stand_in_class
 from bob.errors import first_line, some
 
@@ -39,20 +39,6 @@ _PLAIN = frozenset({
 })  # fmt: skip
 _TENSORS = re.compile(r"torch\.\w+|torch\..*Storage|torch\._(utils|tensor)\._rebuild_\w+")
 """With ``_PLAIN``: what tensors and containers are pickled as, which torch's unpickler makes."""
-
-_OTHER_FILES = {
-    b"version https://git-lfs": "the pointer of a file in Git LFS: fetch it with `git lfs pull`",
-    b"\x1f\x8b": "a gzip archive: unpack it",
-    b"BZh": "a bzip2 archive: unpack it",
-    b"\xfd7zXZ": "an xz archive: unpack it",
-    b"\x89HDF": "an HDF5 file, as Keras writes: convert it",
-    b"\x93NUMPY": "a NumPy array, not a state dict",
-    b"%PDF": "a PDF document",
-}
-
-
-class UnreadableError(Exception):
-    """A file that gives no weights; the message says what it is and what to do."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +64,7 @@ def read_checkpoint(path: Path) -> Contents:
         UnreadableError: It is another kind of file, damaged, or not to be read without code.
     """
     try:
-        with path.open("rb") as stream:
-            head = stream.read(512)
-        _check_kind(path, head)
+        head = checked_head(path)
         if head[8:9] == b"{":
             return _read_safetensors(path)
         return _read_pickled(path, zipped=head.startswith(b"PK\x03\x04"))
@@ -91,37 +75,6 @@ def read_checkpoint(path: Path) -> Contents:
             f"cannot read {path}: {type(error).__name__}: {first_line(error)}. The file is "
             "damaged or was not written by torch.save or safetensors"
         ) from error
-
-
-def _check_kind(path: Path, head: bytes) -> None:
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    kind = next((word for start, word in _OTHER_FILES.items() if head.startswith(start)), "")
-    if not head:
-        kind = "empty: copy or download it again"
-    elif text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
-        kind = "a web page, not weights: the download failed, fetch the file itself"
-    elif head[257:262] == b"ustar":
-        kind = "a tar archive: unpack it"
-    elif text.startswith((b"{", b"[")) and head[8:9] != b"{":
-        kind = _kind_of_json(path)
-    if kind:
-        raise UnreadableError(f"{path} is {kind}")
-
-
-def _kind_of_json(path: Path) -> str:
-    try:
-        shards = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "a JSON or text file, not weights"
-    line = (
-        "python -c \"import json, torch; from safetensors.torch import load_file, save_file; "
-        f"save_file({{k: v for f in sorted(set(json.load(open('{path.name}'))['weight_map']"
-        ".values())) for k, v in load_file(f).items()}, 'joined.safetensors')\""
-    )  # fmt: skip
-    return (
-        f"the index of a checkpoint in {len(shards)} files ({some(shards)}), not weights. Join "
-        f"them in their folder and name the joined file: {line}"
-    )
 
 
 def _read_safetensors(path: Path) -> Contents:
@@ -143,9 +96,8 @@ def _read_pickled(path: Path, *, zipped: bool) -> Contents:
             "not loaded, because a checkpoint is input, not code. Do not load it anywhere unless "
             "you trust whoever made it"
         )
-    set_aside = tuple(
-        sorted({name for name in names if name not in _PLAIN and not _TENSORS.fullmatch(name)})
-    )
+    objects = {name for name in names if name not in _PLAIN and not _TENSORS.fullmatch(name)}
+    set_aside = tuple(sorted(objects, key=lambda name: (name.startswith("builtins."), name)))
     stand_ins: list[Any] = [(stand_in_class, name) for name in ("builtins.getattr",)]
     stand_ins += [(StandIn, name) for name in set_aside if name != "builtins.getattr"]
     try:
@@ -217,7 +169,7 @@ def _names(stream: BinaryIO) -> Iterator[str]:
         elif kind in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
             memo[len(memo) if argument is None else argument] = latest
             continue
-        latest = memo.get(argument) if kind in ("BINGET", "LONG_BINGET") else argument
+        latest = memo.get(int(argument or 0)) if kind in ("BINGET", "LONG_BINGET") else argument
         if isinstance(latest, str) and kind != "GLOBAL":
             words.append(latest)
         else:

@@ -129,7 +129,11 @@ def usable(value: torch.Tensor, target: torch.Tensor) -> bool:
 
 def same_values(one: Candidate, other: Candidate) -> bool:
     """Whether two candidates load the same numbers."""
-    return all(torch.equal(one.state[key], other.state[key]) for key in one.found)
+    return all(
+        torch.equal(one.state[key].to(value.dtype), other.state[key].to(value.dtype))
+        for key, value in one.wanted.items()
+        if key in one.found and key in other.found
+    )
 
 
 def in_words(keys: Iterable[str]) -> str:

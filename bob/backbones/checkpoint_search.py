@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bob.backbones.checkpoint_fit import Candidate, State, usable
+from bob.backbones.checkpoint_fit import HEADS, Candidate, State, usable
 from bob.backbones.stand_in import StandIn
 
 Convert = Callable[[State, nn.Module], State]
@@ -161,7 +161,8 @@ def converted(
                     wanted=wanted,
                     used=frozenset(
                         spot.prefix + key for key in inside
-                        if key not in kept or key.removeprefix(inner.prefix) in wanted
+                        if key.removeprefix(inner.prefix) in wanted
+                        or not (key in kept or key.partition(".")[0] in HEADS)
                     ),
                     place=spot.place,
                     resampled=tuple(

@@ -87,6 +87,12 @@ class BackboneEntry(Record):
     paper: bool = False
     tasks: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _state_of_weights(self) -> BackboneEntry:
+        if self.state and self.weights is None:
+            raise ValueError("state chooses within a checkpoint; give weights too")
+        return self
+
     @field_validator("source")
     @classmethod
     def _source_form(cls, value: str) -> str:
