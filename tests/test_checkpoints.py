@@ -226,7 +226,7 @@ def test_a_classifier_comes_with_its_head(tmp_path: Path) -> None:
     assert equal(module.state_dict(), state)
     assert "1 left out ('optimizer.x')" in remark
     wider = timm.create_model("test_resnet", num_classes=12)
-    with pytest.raises(BobError, match="holds no classifier to evaluate: fc.bias is of shape"):
+    with pytest.raises(BobError, match="holds no classifier to evaluate: fc"):
         load_checkpoint(wider, entry_of(written(tmp_path, saved)), classifier=True)
 
 
@@ -435,7 +435,7 @@ def test_omegaconf_beside_the_tensors(tmp_path: Path) -> None:
     config = omegaconf.OmegaConf.create({"model": {"depth": [1, 2]}})
     loaded, remarks = load(written(tmp_path, {"config": config, "state_dict": OURS}))
     assert equal(loaded, OURS)
-    assert "left unread: omegaconf." in remarks[-1]
+    assert "omegaconf.base.ContainerMetadata" in remarks[-1]
 
 
 def test_weights_within_a_mapping_of_another_class(tmp_path: Path) -> None:
