@@ -13,7 +13,7 @@ from torch import nn
 from bob.backbones.checkpoint import load_checkpoint
 from bob.backbones.factory import call_factory
 from bob.backbones.released import weights_file
-from bob.backbones.timm_source import build_timm
+from bob.backbones.timm_source import build_timm, timm_remarks
 from bob.backbones.trainable import unfreeze
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError
@@ -40,6 +40,8 @@ class Backbone:
         fingerprint: A few numbers that the module's features of a fixed input come down to. They
             move when its code does, which no digest of weights tells.
         training_remarks: What a reader of a score should know where the backbone is trained.
+        remarks: What a reader should know of its weights: what was taken of a checkpoint and what
+            was left out, another name that timm gave it.
     """
 
     key: str
@@ -52,6 +54,7 @@ class Backbone:
     fingerprint: tuple[float, ...]
     crop_pct: float = USUAL_CROP
     training_remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def copied(self) -> Backbone:
         """The same backbone with a module of its own, to be trained apart."""
@@ -74,8 +77,9 @@ def build_backbone(
             gives no pooled features. ``kind`` is ``unavailable`` when weights cannot be reached.
     """
     module = make_module(entry, image_size=image_size, drop_path=drop_path)
+    remarks = timm_remarks(entry)
     if entry.weights is not None:
-        load_checkpoint(module, entry)
+        remarks += load_checkpoint(module, entry)
     config = data_config(module)
     size, features = _probe(entry, module, image_size, config.get("input_size"))
     channels = int(features.shape[1])
@@ -90,6 +94,7 @@ def build_backbone(
         fingerprint=_fingerprint(features),
         crop_pct=config.get("crop_pct") or USUAL_CROP,
         training_remarks=unfreeze(entry, module),
+        remarks=remarks,
     )
 
 

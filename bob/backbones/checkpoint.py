@@ -2,45 +2,97 @@
 
 from __future__ import annotations
 
-import pickle
-import sys
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
+from bob.backbones.checkpoint_file import read_checkpoint
+from bob.backbones.checkpoint_fit import HEADS, Candidate, State, in_words, same_values
+from bob.backbones.checkpoint_kind import UnreadableError
+from bob.backbones.checkpoint_search import (
+    Place,
+    converted,
+    default_first,
+    direct,
+    named,
+    own_conversion,
+    places,
+    spots,
+)
 from bob.backbones.key_maps import KEY_MAPS, KeyMap
 from bob.backbones.released import weights_file
 from bob.catalog.schema import BackboneEntry
-from bob.errors import BobError, unknown
+from bob.errors import BobError, some, unknown
 from bob.hashing import digest_of_file
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "teacher")
-_PREFIXES = ("module.", "backbone.", "encoder.", "model.")
-_HEADS = ("head", "fc", "classifier", "head_dist", "last_linear")
+_NAMES_OFFERED = 12
 
 
-def load_checkpoint(module: nn.Module, entry: BackboneEntry, *, classifier: bool = False) -> None:
-    """Load the entry's checkpoint into the module, in place.
+def load_checkpoint(
+    module: nn.Module, entry: BackboneEntry, *, classifier: bool = False
+) -> tuple[str, ...]:
+    """Load the entry's checkpoint into the module, in place and whole.
 
-    The file is safetensors or a pickle of plain tensors (``torch.load(weights_only=True)``). The
-    usual wrappings and the weights of a classification head are removed; anything else that is
-    missing, left over or of another shape is an error. A file that fits as it is needs no mapping,
-    so that what was trained further on from a released checkpoint loads into the same entry.
+    The file is of safetensors or of ``torch.save``; nothing in it is run. Its dicts and prefixes
+    are searched for the tensors that fit the module: every key of the module, of the right shape,
+    and no further layer of the same encoder. Heads, projectors, second encoders and optimizers
+    beside them are left out. Where several fit, raw weights go before averaged ones, a teacher
+    before its student, a query or online encoder before the key or target one; ``entry.state``
+    chooses another.
+
+    A file that fits as it is needs no mapping, so that what was trained further on from a released
+    checkpoint loads into the same entry.
 
     Args:
         module: What to load it into.
         entry: Names the file.
         classifier: Whether the module keeps a classification head that the file must hold too.
 
+    Returns:
+        Remarks: what was taken and left out, and what else was chosen or changed.
+
     Raises:
-        BobError: kind ``weights``: no such file, another digest, unreadable, or keys that differ;
-            kind ``unavailable``: a released file that cannot be downloaded, or all that it lacks
-            is the head.
+        BobError: kind ``weights``: no such file, another digest, unreadable, or nothing in it that
+            fits; kind ``unavailable``: a released file that cannot be downloaded, or all that it
+            lacks is the head.
     """
-    assert entry.weights is not None
     key_map = _key_map(entry)
+    path = _checked_file(entry)
+    try:
+        contents = read_checkpoint(path)
+    except UnreadableError as error:
+        raise _error(entry, str(error)) from error.__cause__
+    found = places(contents.tree)
+    if not found:
+        kind = "" if isinstance(contents.tree, dict) else f": {type(contents.tree).__name__}"
+        raise _error(entry, f"{path} holds no tensors under names{kind}, so no state dict")
+    own = module.state_dict()
+    if not own:
+        raise _error(entry, f"{entry.source} has no weights that {path.name} could be loaded into")
+    stem = _stem(own)
+    wanted = {key.removeprefix(stem): value for key, value in own.items()}
+    inner = module.get_submodule(stem.rstrip(".")) if stem else module
+    candidates = _candidates(entry, path, found, wanted, inner, key_map)
+    fitting = default_first([candidate for candidate in candidates if candidate.complete])
+    if not fitting:
+        raise _no_fit(entry, path, candidates, classifier)
+    taken, *others = fitting
+    module.load_state_dict(
+        {key: taken.state.get(key.removeprefix(stem), value) for key, value in own.items()}
+    )
+    others = [other for other in others if not same_values(taken, other)]
+    quiet = bool(entry.keys)  # a mapping says itself what it takes
+    return _remarks(path, found, taken, others, contents.set_aside, quiet)
+
+
+def _key_map(entry: BackboneEntry) -> KeyMap | None:
+    if entry.keys and entry.keys not in KEY_MAPS:
+        raise _error(entry, str(unknown("key mapping", entry.keys, KEY_MAPS)).rstrip("."))
+    return KEY_MAPS.get(entry.keys)
+
+
+def _checked_file(entry: BackboneEntry) -> Path:
+    assert entry.weights is not None
     path = weights_file(entry)
     if not path.is_file():
         raise _error(entry, f"no checkpoint file at {path}")
@@ -51,146 +103,114 @@ def load_checkpoint(module: nn.Module, entry: BackboneEntry, *, classifier: bool
             f"{path.name} has SHA-256 {digest[:12]}..., the catalog says {expected[:12]}.... The "
             "file was changed or damaged: restore it, or name the new digest in the catalog",
         )
-    wanted = module.state_dict()
-    raw = _unwrap(_read(entry, path, key_map))
-    state = _without_heads(_adapt(raw, module), wanted)
-    if key_map is not None and not _fits(state, wanted):
-        state = _without_heads(_adapt(key_map.convert(raw, module), module), wanted)
+    return path
+
+
+def _stem(own: State) -> str:
+    """The prefix that all keys of a module which only wraps another have in common."""
+    first = next(iter(own)).partition(".")[0] + "."
+    inner = {key.removeprefix(first) for key in own if key.startswith(first)}
+    is_wrapper = len(inner) == len(own) and any("." in key for key in inner)
+    return first if is_wrapper and len({key.split(".")[0] for key in inner}) > 1 else ""
+
+
+def _candidates(
+    entry: BackboneEntry,
+    path: Path,
+    found: list[Place],
+    wanted: State,
+    module: nn.Module,
+    key_map: KeyMap | None,
+) -> list[Candidate]:
+    """As the file is; else by timm's conversion; else by the entry's mapping and timm's."""
+    every = spots(found, wanted)
+    chosen = [spot for spot in every if not entry.state or named(spot.label, entry.state)]
+    if not chosen:
+        sized = [spot.label for spot in every if spot.label and spot.size >= len(wanted) // 2]
+        names = list(dict.fromkeys(part for label in sized for part in label.split(".")))
+        hint = f"States are the names of dicts and prefixes in {path.name}"
+        problem = unknown("state", entry.state, names[:_NAMES_OFFERED], hint=hint)
+        raise _error(entry, str(problem))
+    candidates = direct(found, chosen, wanted)
+    conversions = [own_conversion(module)]
+    if key_map is not None:
+        mapping, timms = key_map.convert, conversions[0]
+        conversions += [mapping]
+        if timms is not None:
+            conversions += [lambda state, module: timms(mapping(state, module), module)]
+    for convert in conversions:
+        if convert is not None and not any(candidate.complete for candidate in candidates):
+            candidates += converted(found, chosen, wanted, module, convert)
+    return candidates
+
+
+def _no_fit(
+    entry: BackboneEntry, path: Path, candidates: list[Candidate], classifier: bool
+) -> BobError:
+    nearest = max(candidates, key=lambda candidate: candidate.nearness)
     if classifier:
-        _check_head(entry, path, state, wanted)
-    _compare(entry, path, state, wanted)
-    module.load_state_dict(state)
-
-
-def _key_map(entry: BackboneEntry) -> KeyMap | None:
-    if entry.keys and entry.keys not in KEY_MAPS:
-        raise _error(entry, str(unknown("key mapping", entry.keys, KEY_MAPS)).rstrip("."))
-    return KEY_MAPS.get(entry.keys)
-
-
-class _StandIn:
-    """Takes the place of an object that a checkpoint holds beside its tensors; does nothing."""
-
-    def __init__(self, *arguments: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-def _read(entry: BackboneEntry, path: Path, key_map: KeyMap | None) -> dict[str, Any]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        stand_ins: list[Any] = [(_StandIn, name) for name in key_map.stand_ins] if key_map else []
-        with torch.serialization.safe_globals(stand_ins):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _error(
-            entry,
-            f"{path} holds objects other than tensors and is not loaded, because a checkpoint is "
-            "input, not code. Save its state_dict as safetensors",
-        ) from error
-    except Exception as error:
-        raise _error(entry, f"cannot read {path}: {type(error).__name__}: {error}") from error
-    if not isinstance(loaded, dict):
-        raise _error(entry, f"{path} holds {type(loaded).__name__}, not a state dict")
-    return loaded
-
-
-def _unwrap(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-            break
-    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-
-
-def _adapt(state: dict[str, torch.Tensor], module: nn.Module) -> dict[str, torch.Tensor]:
-    """Strip common prefixes, then apply timm's own conversion for the architecture."""
-    wanted = module.state_dict().keys()
-    for prefix in _PREFIXES:
-        stripped = {key.removeprefix(prefix): value for key, value in state.items()}
-        if len(stripped) == len(state) and len(stripped.keys() & wanted) > len(
-            state.keys() & wanted
-        ):
-            state = stripped
-    if _fits(state, module.state_dict()):
-        return state
-    convert = getattr(sys.modules.get(type(module).__module__), "checkpoint_filter_fn", None)
-    if convert is None:
-        return state
-    try:
-        converted = convert(dict(state), module)
-    except Exception:
-        return state
-    return dict(converted)
-
-
-def _fits(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
-    """Whether nothing is missing or of another shape."""
-    return state.keys() >= wanted.keys() and all(
-        state[key].shape == value.shape for key, value in wanted.items()
+        _check_head(entry, path, nearest)
+    where = f"under {nearest.label!r}, the nearest, " if nearest.label else ""
+    return _error(
+        entry,
+        f"{path.name} does not fit {entry.source}: {where}{len(nearest.found)} of its "
+        f"{len(nearest.wanted)} tensors are there with the right shape; {nearest.differences()}. "
+        "Name the architecture the weights were saved from",
     )
 
 
-def _without_heads(
-    state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    return {
-        key: value
-        for key, value in state.items()
-        if key in wanted or key.split(".", 1)[0] not in _HEADS
-    }
-
-
-def _compare(
-    entry: BackboneEntry,
-    path: Path,
-    state: dict[str, torch.Tensor],
-    wanted: dict[str, torch.Tensor],
-) -> None:
-    missing = [key for key in wanted if key not in state]
-    left_over = [key for key in state if key not in wanted]
-    shapes = [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    problems = [
-        f"{len(details)} {what} ({', '.join(details[:3])}{', ...' if len(details) > 3 else ''})"
-        for what, details in (
-            ("missing keys", missing), ("unknown keys", left_over), ("wrong shapes", shapes),
-        )
-        if details
+def _check_head(entry: BackboneEntry, path: Path, nearest: Candidate) -> None:
+    differ = [
+        key for key in nearest.wanted
+        if key not in nearest.found and key not in nearest.uncounted
     ]  # fmt: skip
-    if problems:
-        raise _error(
-            entry,
-            f"{path.name} does not fit {entry.source}: {'; '.join(problems)}. Name the "
-            "architecture the weights were saved from",
-        )
-
-
-def _check_head(
-    entry: BackboneEntry,
-    path: Path,
-    state: dict[str, torch.Tensor],
-    wanted: dict[str, torch.Tensor],
-) -> None:
-    differ = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    if differ and all(key.split(".", 1)[0] in _HEADS for key in differ):
+    if differ and all(key.split(".", 1)[0] in HEADS for key in differ) and not nearest.unknown:
         key = differ[-1]
-        shape = f"of shape {tuple(state[key].shape)}" if key in state else "missing"
+        there = key in nearest.state
+        shape = f"of shape {tuple(nearest.state[key].shape)}" if there else "missing"
         raise BobError(
             f"Backbone {entry.key!r}: {path.name} holds no classifier to evaluate: {key} is "
-            f"{shape}, expected {tuple(wanted[key].shape)}. Name a checkpoint that was trained to "
-            "classify ImageNet.",
+            f"{shape}, expected {tuple(nearest.wanted[key].shape)}. Name a checkpoint that was "
+            "trained to classify ImageNet.",
             kind="unavailable",
         )
 
 
+def _remarks(
+    path: Path,
+    found: list[Place],
+    taken: Candidate,
+    others: list[Candidate],
+    set_aside: tuple[str, ...],
+    quiet: bool,
+) -> tuple[str, ...]:
+    remarks = []
+    left_out = [
+        f"{place.name}.{key}" if place.name else key
+        for number, place in sorted(enumerate(found), key=lambda pair: pair[0] != taken.place)
+        for key in place.tensors
+        if number != taken.place or key not in taken.used
+    ]
+    where = repr(taken.label) if taken.label else "the file itself"
+    if left_out and not quiet:
+        remarks.append(
+            f"{path.name}: {len(taken.found)} tensors taken from {where}, {len(left_out)} left "
+            f"out ({in_words(left_out)})"
+        )
+    if others:
+        names = some(repr(other.label or "the file itself") for other in others)
+        remarks.append(
+            f"{path.name}: {names} {'fits' if len(others) == 1 else 'fit'} as well as {where}, "
+            f"which is taken by default; state={others[0].label or taken.label} chooses"
+        )
+    if taken.resampled:
+        remarks.append(f"{path.name}: resampled {some(taken.resampled)}")
+    if taken.uncounted:
+        remarks.append(f"{path.name}: {len(taken.uncounted)} batch norms without their counter")
+    if set_aside and not quiet:
+        remarks.append(f"{path.name}: objects other than tensors left unread: {some(set_aside)}")
+    return tuple(remarks)
+
+
 def _error(entry: BackboneEntry, message: str) -> BobError:
-    return BobError(f"Backbone {entry.key!r}: {message}.", kind="weights")
+    return BobError(f"Backbone {entry.key!r}: {message.rstrip('.')}.", kind="weights")

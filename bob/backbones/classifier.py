@@ -14,7 +14,7 @@ from torch import nn
 from bob.backbones.build import weights_digest
 from bob.backbones.checkpoint import load_checkpoint
 from bob.backbones.factory import call_factory
-from bob.backbones.timm_source import build_timm
+from bob.backbones.timm_source import build_timm, current_name, timm_remarks
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError
 
@@ -34,6 +34,7 @@ class ReleasedClassifier:
         transform: Turns an RGB image into the module's input ``(3, image_size, image_size)``:
             resized, cropped and normalised as timm's ``validate.py`` does at test time.
         weights_digest: SHA-256 of the checkpoint file, else of the built state dict.
+        remarks: As of ``bob.backbones.Backbone``.
     """
 
     key: str
@@ -41,6 +42,7 @@ class ReleasedClassifier:
     transform: Callable[[Image], torch.Tensor]
     image_size: int
     weights_digest: str
+    remarks: tuple[str, ...] = ()
 
 
 def build_released(entry: BackboneEntry) -> ReleasedClassifier:
@@ -59,8 +61,9 @@ def build_released(entry: BackboneEntry) -> ReleasedClassifier:
     else:
         module = call_factory(entry, drop_path=0.0)
         _check_classes(entry, getattr(module, "num_classes", CLASSES), entry.source)
+    remarks = timm_remarks(entry)
     if entry.weights is not None:
-        load_checkpoint(module, entry, classifier=True)
+        remarks += load_checkpoint(module, entry, classifier=True)
     size = entry.arguments.get("img_size")
     given = {"mean": entry.mean, "std": entry.std, "img_size": size}
     config = resolve_data_config(given, model=module, use_test_size=True)
@@ -72,11 +75,12 @@ def build_released(entry: BackboneEntry) -> ReleasedClassifier:
         transform=create_transform(**config, is_training=False),
         image_size=size,
         weights_digest=weights_digest(entry, module),
+        remarks=remarks,
     )
 
 
 def _timm_classifier(entry: BackboneEntry) -> nn.Module:
-    name = entry.source.removeprefix("timm:")
+    name = current_name(entry.source.removeprefix("timm:"))
     # A catalog entry of a feature extractor may say 0; the head is what is wanted here.
     arguments = {
         key: value

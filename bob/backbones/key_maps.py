@@ -22,12 +22,9 @@ class KeyMap:
 
     Attributes:
         convert: From the file's tensors and the module to tensors for the module.
-        stand_ins: Names of what the file pickles beside its tensors. An empty object takes the
-            place of each, so that none of it is imported or run.
     """
 
     convert: Callable[[State, nn.Module], State]
-    stand_ins: tuple[str, ...] = ()
 
 
 def _under(prefix: str) -> Callable[[State, nn.Module], State]:
@@ -66,13 +63,5 @@ KEY_MAPS = {
     "vicregl": KeyMap(_vicregl),
     # a depth network: the encoder beside its decoder under `scratch`
     "midas": KeyMap(_under("pretrained.model.")),
-    "stable_diffusion": KeyMap(
-        _stable_diffusion,
-        stand_ins=(
-            "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-            "numpy.core.multiarray.scalar",
-            "numpy._core.multiarray.scalar",
-            "numpy.dtype",
-        ),
-    ),
+    "stable_diffusion": KeyMap(_stable_diffusion),
 }

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import timm
+from timm.models import _registry
 from torch import nn
 
 from bob.backbones.network import impatient_hub, is_network
@@ -29,7 +30,7 @@ def build_timm(
     Raises:
         BobError: The name is unknown, an argument is not taken, or the weights are unreachable.
     """
-    name = entry.source.removeprefix("timm:")
+    name = current_name(entry.source.removeprefix("timm:"))
     arguments: dict[str, Any] = dict(entry.arguments)
     arguments.setdefault("pretrained", entry.weights is None)
     arguments.setdefault("num_classes", classes)
@@ -60,6 +61,39 @@ def build_timm(
     ) from problem
 
 
+def current_name(name: str) -> str:
+    """What timm calls a model today: ``vit_base_patch16_224.dino`` for ``..._224_dino``.
+
+    Args:
+        name: As after ``timm:``. A name that timm has not given up comes back as it is.
+
+    Raises:
+        BobError: timm has removed the model, or the old name stands with a weight tag.
+    """
+    architecture, _, tag = name.partition(".")
+    renamed: dict[str, str | None] = getattr(_registry, "_deprecated_models", {})
+    if ":" in name or architecture not in renamed:
+        return name
+    current = renamed[architecture]
+    if not current:
+        raise BobError(f"timm has removed {architecture!r}, with no successor.", kind="backbone")
+    if tag:
+        raise BobError(
+            f"timm calls {architecture!r} {current!r} now, which takes no tag {tag!r} from the old "
+            f"name; write timm:{current}.",
+            kind="backbone",
+        )
+    return current
+
+
+def timm_remarks(entry: BackboneEntry) -> tuple[str, ...]:
+    """That timm gave the entry's model another name; nothing for other sources."""
+    name = entry.source.removeprefix("timm:")
+    if not entry.source.startswith("timm:") or current_name(name) == name:
+        return ()
+    return (f"timm calls {name} {current_name(name)} now, which is what ran",)
+
+
 def _check_name(name: str, pretrained: bool) -> None:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
@@ -71,8 +105,9 @@ def _check_name(name: str, pretrained: bool) -> None:
         raise BobError(str(unknown("timm weight tag", name, tagged)), kind="backbone")
     if pretrained and not tagged:
         raise BobError(
-            f"timm has no pretrained weights for {architecture!r}; write "
-            f"timm:{architecture},pretrained=false or add checkpoint=FILE.",
+            f"timm has no pretrained weights for {architecture!r}. Add checkpoint=FILE with "
+            f"weights of your own; timm:{architecture},pretrained=false is the model with random "
+            "weights, untrained.",
             kind="backbone",
         )
 

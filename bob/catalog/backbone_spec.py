@@ -24,8 +24,9 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
     Forms: a catalog key; ``timm:NAME``; ``package.module:factory``; ``FILE,model=NAME`` where FILE
     is a checkpoint and NAME a timm name or a factory. Comma-separated ``key=value`` arguments
     follow: ``name`` (the key shown; with a checkpoint ``NAME@FILE`` by default), ``family``,
-    ``checkpoint`` (a file to load), ``keep_frozen`` (leave what a factory froze); every other one
-    goes to timm's ``create_model`` or the factory.
+    ``checkpoint`` (a file to load), ``state`` (which of several states in it, such as
+    ``model_ema``), ``keep_frozen`` (leave what a factory froze); every other one goes to timm's
+    ``create_model`` or the factory.
 
     Raises:
         BobError: The text has none of these forms, or a file does not exist.
@@ -38,6 +39,7 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
     family = arguments.pop("family", None)
     checkpoint = arguments.pop("checkpoint", None)
     keep_frozen = _flag(spec, arguments, "keep_frozen")
+    state = str(arguments.pop("state", "") or "")
     if checkpoint and name == spec:
         rest = [pair for pair in pairs if not pair.startswith("checkpoint=")]
         name = f"{','.join([head, *rest])}@{Path(str(checkpoint)).name.split('.')[0]}"
@@ -47,10 +49,12 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
             raise BobError(
                 f"Backbone {spec!r}: name the architecture in the file: {checkpoint},model=NAME."
             )
-        name = Path(checkpoint).name.split(".")[0] if name == spec else name
+        stem = ".".join(part for part in (Path(checkpoint).name.split(".")[0], state) if part)
+        name = stem if name == spec else name
         head = head if ":" in head else f"timm:{head}"
     if head in catalog.backbones:
         entry = catalog.backbones[head]
+        _check_state(spec, state, checkpoint or entry.weights)
         return entry.model_copy(
             update={
                 "key": name,
@@ -59,18 +63,21 @@ def parse_backbone(spec: str, catalog: Catalog) -> BackboneEntry:
                 "parameters_m": None if arguments else entry.parameters_m,
                 "weights": _weights(spec, checkpoint) if checkpoint else entry.weights,
                 "keep_frozen": keep_frozen or entry.keep_frozen,
+                "state": state or ("" if checkpoint else entry.state),
             }
         )
     if not (head.startswith("timm:") and head != "timm:") and not _FACTORY.fullmatch(head):
         if ":" not in head:
             catalog.backbone(head)
         raise BobError(f"Backbone {spec!r} has no known form. Write {_FORMS}.")
+    _check_state(spec, state, checkpoint)
     return BackboneEntry(
         key=name,
         family=str(family or family_of(head)),
         source=head,
         arguments=arguments,
         weights=_weights(spec, checkpoint) if checkpoint else None,
+        state=state,
         pretraining="random" if arguments.get("pretrained") is False else "unknown",
         note="named on the command line",
         keep_frozen=keep_frozen,
@@ -97,6 +104,14 @@ def with_checkpoint(specs: tuple[str, ...], file: str | None) -> tuple[str, ...]
     if "," in file:
         raise BobError(f"--checkpoint {file}: rename the file to one without a comma.")
     return (f"{specs[0]},checkpoint={file}",)
+
+
+def _check_state(spec: str, state: str, checkpoint: object) -> None:
+    if state and not checkpoint:
+        raise BobError(
+            f"Backbone {spec!r}: state={state} chooses within a checkpoint, and none is named. "
+            "Add checkpoint=FILE."
+        )
 
 
 def _arguments(spec: str, pairs: list[str]) -> dict[str, Scalar]:

@@ -52,6 +52,8 @@ class BackboneEntry(Record):
         note: Provenance in a few words.
         keys: Name of the mapping in ``bob.backbones.key_maps`` from the keys of a released
             checkpoint to those of the module; empty where they are usual ones.
+        state: Which of several states in a checkpoint is loaded, by the name of its dict or prefix:
+            ``model_ema``, ``student``; empty for the default.
         architecture: Its usual name, such as ``ViT-B/16``.
         licence: Of the weights, as their publisher names it.
         url: Page of the publisher: hub repository or project.
@@ -76,6 +78,7 @@ class BackboneEntry(Record):
     scales: tuple[str, ...] = ()
     note: str = ""
     keys: str = ""
+    state: str = ""
     architecture: str = ""
     licence: str = ""
     url: str = ""
@@ -86,6 +89,12 @@ class BackboneEntry(Record):
     paper: bool = False
     tasks: tuple[str, ...] = ()
     keep_frozen: bool = False
+
+    @model_validator(mode="after")
+    def _state_of_weights(self) -> BackboneEntry:
+        if self.state and self.weights is None:
+            raise ValueError("state chooses within a checkpoint; give weights too")
+        return self
 
     @field_validator("source")
     @classmethod
@@ -119,6 +128,8 @@ class BackboneEntry(Record):
             identity["keys"] = self.keys
         if self.keep_frozen:
             identity["keep_frozen"] = True
+        if self.state:
+            identity["state"] = self.state
         return identity
 
 

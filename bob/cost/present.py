@@ -99,6 +99,8 @@ class Shelf:
             "arguments": dict(entry.arguments),
             "image_size": int(work.side),
         }
+        if entry.state:
+            wanted["state"] = entry.state
         if entry.weights is not None and entry.weights.sha256:
             wanted["weights"] = entry.weights.sha256
         rows: dict[str, int] = {}
@@ -114,7 +116,8 @@ class Shelf:
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: facts.get(key) for key in ("source", "arguments", "image_size", "weights")}
+    names = ("source", "arguments", "image_size", "weights", "state")
+    return {key: facts.get(key) for key in names}
 
 
 def weights_state(entry: BackboneEntry) -> str:

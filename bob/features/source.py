@@ -170,6 +170,7 @@ class FeatureSource:
             "source": entry.source,
             "arguments": dict(entry.arguments),
             "weights": backbone.weights_digest,
+            **({"state": entry.state} if entry.state else {}),
             "image_size": backbone.image_size,
             "resize": _resize(split),
             "mean": list(backbone.mean),

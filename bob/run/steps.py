@@ -89,6 +89,7 @@ def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded
         files={**per_class, **output.files},
         remarks=(
             *getattr(data, "notes", ()),
+            *getattr(job.backbone, "remarks", ()),
             *output.remarks,
             *score_remarks(case, output.metrics, output.outcomes, data.test_size),
         ),
