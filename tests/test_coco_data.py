@@ -102,7 +102,8 @@ def test_crowds_are_kept_for_scoring_and_not_learnt(tmp_path: Path) -> None:
 
 def test_boxes_that_stick_out_are_clipped(tmp_path: Path) -> None:
     data = content()
-    data["annotations"][0]["bbox"] = [-3, 4, 40, 8]
+    data["annotations"][0] |= {"bbox": [-3, 4, 40, 8], "area": 320,
+                               "segmentation": [[-3, 4, 37, 4, 37, 12, -3, 12]]}  # fmt: skip
     assert split(tmp_path, data).sample(0).target.boxes[0].tolist() == [0, 4, 20, 12]
 
 
