@@ -147,7 +147,8 @@ def form_by_place(placed: Sequence[Placed]) -> tuple[str, Sequence[Placed]]:
     Corners taken for sizes: every box is wider than its x, none past the image, and many stick
     out. Centres taken for corners: some boxes stick out, by at most half their side to the right
     or below, and none begins nearer to the left or upper border than half its side. y before x:
-    many stick out, and none would with both exchanged. Boxes of the right form do both or neither, and those that agree with their masks are of the right form.
+    many stick out, and none would with both exchanged. Boxes of the right form do both or neither,
+    and those that agree with their masks are of the right form.
     """
     outside = [entry for entry in placed if not entry.within(_own_corners(entry))]
     share = len(outside) / len(placed)

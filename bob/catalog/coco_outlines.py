@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
+from bob.catalog.coco_values import number
+
 
 class Outline(NamedTuple):
     """What a mask takes up.
@@ -29,8 +31,10 @@ def outline(segmentation: Any) -> Outline | None:
             height, counts = segmentation["size"][0], segmentation["counts"]
             if isinstance(counts, bytes):
                 counts = counts.decode("ascii")
-            return _of_runs(runs_of(counts) if isinstance(counts, str) else counts, height)
-        return _of_polygons(segmentation)
+            found = _of_runs(runs_of(counts) if isinstance(counts, str) else counts, height)
+        else:
+            found = _of_polygons(segmentation)
+        return found if found and all(map(number, (*found.corners, found.area))) else None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
