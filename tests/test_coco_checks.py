@@ -180,7 +180,7 @@ def test_a_few_odd_boxes_are_told_and_pass() -> None:
     rows[9] |= {"bbox": [5, 5, 0.4, 9], "area": 3, "segmentation": [[5, 5, 5.4, 5, 5.4, 14]]}
     remarks = check_boxes(data, Path("instances_val.json"))
     assert [remark.partition(", such as annotation ")[0] for remark in remarks] == [
-        "instances_val.json: 1 of 200 boxes are apart from their masks (from x0, y0 to x1, y1 "
+        "instances_val.json: 1 of 200 boxes are apart from their masks (corners "
         + ", ".join(f"{v:g}" for v in outline(rows[3]["segmentation"]).corners) + ")",  # type: ignore[union-attr]
         "instances_val.json: 1 of 200 boxes contradict their area (1e+06)",
         "instances_val.json: 1 of 200 boxes are less than a pixel high or wide",

@@ -399,6 +399,10 @@ def test_sim10k_and_cityscapes_in_their_own_layouts(
     assert crowd["iscrowd"] == 1
     assert crowd["bbox"] == [12, 3, 8, 6]
     assert coco_mask.decode(crowd["segmentation"]).sum() == 48
+    polygons = next((tmp_path / "cityscapes").rglob("*.json"))
+    polygons.write_text(polygons.read_text().replace('"car"', '"bus"'))
+    with pytest.raises(BobError, match="all 1 annotations are of crowds: there is nothing to sco"):
+        load_sim10k_cityscapes()
 
 
 def test_malformed_driving_annotations_name_the_file(tmp_path: Path) -> None:

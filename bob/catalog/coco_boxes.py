@@ -124,7 +124,7 @@ def _doubts(placed: Sequence[Placed]) -> Iterator[_Doubt]:
 
 def _mask_doubt(outlined: Sequence[Placed]) -> _Doubt:
     odd = [entry for entry in outlined if apart(entry)]
-    what = "are apart from their masks (from x0, y0 to x1, y1 {extent})"
+    what = "are apart from their masks (corners {extent})"
     remedy = form_remedy(form_by_masks(outlined))
     return _Doubt(odd, len(outlined), what, remedy, len(odd) > REFUSED * len(outlined))
 
