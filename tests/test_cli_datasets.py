@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bob.catalog import Catalog
 from bob.cli import main
@@ -144,9 +145,11 @@ def test_the_document_has_the_table(capsys: pytest.CaptureFixture[str], root: Pa
 def test_a_key_that_is_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     images = [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}]
-    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4]}
+    content = {"images": images, "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
     for split in ("train", "val"):
         (folder / split).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / split / "a.png")
         (folder / f"{split}.json").write_text(json.dumps(content))
     text = told(capsys, f"coco:{folder}")
     assert f"path           {folder}" in text

@@ -102,7 +102,8 @@ def test_crowds_are_kept_for_scoring_and_not_learnt(tmp_path: Path) -> None:
 
 def test_boxes_that_stick_out_are_clipped(tmp_path: Path) -> None:
     data = content()
-    data["annotations"][0]["bbox"] = [-3, 4, 40, 8]
+    data["annotations"][0] |= {"bbox": [-3, 4, 40, 8], "area": 320,
+                               "segmentation": [[-3, 4, 37, 4, 37, 12, -3, 12]]}  # fmt: skip
     assert split(tmp_path, data).sample(0).target.boxes[0].tolist() == [0, 4, 20, 12]
 
 
@@ -398,6 +399,10 @@ def test_sim10k_and_cityscapes_in_their_own_layouts(
     assert crowd["iscrowd"] == 1
     assert crowd["bbox"] == [12, 3, 8, 6]
     assert coco_mask.decode(crowd["segmentation"]).sum() == 48
+    polygons = next((tmp_path / "cityscapes").rglob("*.json"))
+    polygons.write_text(polygons.read_text().replace('"car"', '"bus"'))
+    with pytest.raises(BobError, match="all 1 annotations are of crowds: there is nothing to sco"):
+        load_sim10k_cityscapes()
 
 
 def test_malformed_driving_annotations_name_the_file(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bob.errors import BobError
+from bob.catalog.coco_boxes import check_boxes
+from bob.catalog.coco_checks import check_content, check_pair, has_masks
+from bob.catalog.coco_files import ImageFiles, find_images
+from bob.errors import BobError, first_line
 from bob.file_digests import digests_of_files
 
 _NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -87,7 +90,7 @@ def read_annotations(file: Path) -> dict[str, Any]:
         BobError: It cannot be read, is not JSON, or has no images, annotations and categories.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_bytes())  # UTF-8, 16 or 32, with a mark of byte order or not
     except OSError as error:
         raise BobError(f"Cannot read {file}: {error}", kind="dataset") from None
     except json.JSONDecodeError as error:
@@ -96,6 +99,10 @@ def read_annotations(file: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError as error:
         raise BobError(f"{file} is not text: {error}.", kind="dataset") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of 5,000 digits
+        raise BobError(
+            f"{file} cannot be read as JSON: {first_line(error)}.", kind="dataset"
+        ) from None
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise BobError(
@@ -121,17 +128,45 @@ def content_digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def split_digest(content: dict[str, Any], images: Path) -> str:
-    """Hex SHA-256 of what an annotation file says and of the bytes of the images it names.
+@dataclass(frozen=True)
+class Checked:
+    """What is known of content that can be used.
+
+    Attributes:
+        files: Of its images.
+        remarks: What is odd and can be lived with.
+    """
+
+    files: ImageFiles
+    remarks: tuple[str, ...]
+
+
+def checked(
+    content: dict[str, Any], images: Path, *, source: Path, masks: bool, whole: bool = True
+) -> Checked:
+    """Check everything that can be checked without opening an image.
 
     Args:
-        content: Of the annotation file.
-        images: Folder that its file names are relative to.
+        content: Of the annotation file; it is not changed.
+        images: Folder of the images.
+        source: The file, named in errors.
+        masks: Whether masks are wanted.
+        whole: Whether the form of the boxes is judged; not for a part of what was checked.
+
+    Raises:
+        BobError: Names the file, the entry and the remedy.
     """
-    names = sorted({str(image.get("file_name")) for image in content["images"]})
-    files = digests_of_files([images / name for name in names])
+    check_content(content, source, masks=masks)
+    files = find_images(content["images"], images, source)
+    return Checked(files, (*files.remarks, *(check_boxes(content, source) if whole else ())))
+
+
+def split_digest(content: dict[str, Any], files: ImageFiles) -> str:
+    """Hex SHA-256 of what an annotation file says and of the bytes of the images it names."""
+    names = sorted({image["file_name"] for image in content["images"]})
+    sums = digests_of_files([files.path(name) for name in names])
     digest = hashlib.sha256(content_digest(content).encode())
-    for name, sha256 in zip(names, files, strict=True):
+    for name, sha256 in zip(names, sums, strict=True):
         digest.update(f"{name}\0{sha256}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -147,16 +182,21 @@ def coco_facts(folder: Path) -> tuple[str, int, int, int, bool]:
     Returns:
         Digest, number of classes, number of train and of test images, and whether every annotation
         that is not of a crowd has a mask.
+
+    Raises:
+        BobError: A run would refuse the folder; images themselves are not opened.
     """
     parts = find_parts(folder)
     train, test = contents = [read_annotations(part.annotations) for part in parts]
-    masks = all(
-        annotation.get("segmentation") or annotation.get("iscrowd")
-        for content in contents
-        for annotation in content["annotations"]
-    )
+    masks = all(map(has_masks, contents))
+    looked_at = [
+        checked(content, part.images, source=part.annotations, masks=masks)
+        for content, part in zip(contents, parts, strict=True)
+    ]
+    check_pair(train, test, (parts[0].annotations, parts[1].annotations))
     digests = [
-        split_digest(content, part.images) for content, part in zip(contents, parts, strict=True)
+        split_digest(content, found.files)
+        for content, found in zip(contents, looked_at, strict=True)
     ]
     return (
         joint_digest(*digests),

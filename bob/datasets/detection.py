@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bob.catalog.coco_checks import check_pair
 from bob.catalog.coco_folder import find_parts, joint_digest
 from bob.catalog.data_root import data_root
 from bob.catalog.value_range import parse_range
 from bob.datasets.coco import CocoSplit
 from bob.datasets.ranges import measured
-from bob.errors import BobError, some
+from bob.errors import BobError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +76,16 @@ def load_coco(*, path: str, masks: bool = True, range: str = "") -> DetectionDat
             measured unless given.
 
     Raises:
-        BobError: The folder or a split is missing, an annotation file is not consistent, or the
-            splits differ in their categories.
+        BobError: The folder or a split is missing, an annotation file is not consistent or its
+            boxes are of another form, there is nothing to learn from or to score on, images are of
+            another size than their entries say, or the splits differ in their categories.
     """
     first, second = find_parts(Path(path))
     train = CocoSplit.read(first.annotations, first.images, masks=masks)
     test = CocoSplit.read(second.annotations, second.images, masks=masks)
-    train_names, test_names = (
-        dict(zip(split.category_ids, split.class_names, strict=True)) for split in (train, test)
-    )
-    if train_names != test_names:
-        differing = sorted(set(train_names.items()) ^ set(test_names.items()))
-        raise BobError(
-            f"{test.source} and {train.source} differ in their categories: {some(differing)}. "
-            "Give both files the same list.",
-            kind="dataset",
-        )
+    check_pair(train.dataset, test.dataset, (train.source, test.source))
+    for split in (train, test):
+        split.check_sizes()
     ranges, notes = measured((train.source_images, test.source_images), parse_range(range))
     train.ranges = test.ranges = ranges
     return DetectionData(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bob.catalog.coco_checks import check_instances
 from bob.catalog.data_root import data_root
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import DetectionShift, DetectionShiftData
@@ -150,7 +151,7 @@ def load_sim10k_cityscapes(
         cityscapes: Folder that holds ``leftImg8bit`` and ``gtFine``.
 
     Raises:
-        BobError: A folder is not there; ``kind`` is ``unavailable``.
+        BobError: A folder is not there (``kind`` is ``unavailable``), or it has no car.
     """
     source, target = data_root() / sim10k / "VOC2012", data_root() / cityscapes
     if not source.is_dir():
@@ -176,6 +177,10 @@ def load_sim10k_cityscapes(
         source=target / "gtFine" / "val",
         masks=False,
     )
+    check_instances(train.dataset, train.source, "learn from")
+    check_instances(shifted.dataset, shifted.source, "score on")
+    for split in (train, shifted):
+        split.check_sizes()
     return DetectionShiftData(
         sha256=hashlib.sha256((train.sha256 + shifted.sha256).encode()).hexdigest(),
         class_names=("car",),
