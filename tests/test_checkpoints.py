@@ -87,9 +87,9 @@ def refusal(path: Path, make: Callable[[], nn.Module] = resnet_micro, **fields: 
     return str(caught.value)
 
 
-def equal(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(
-        torch.equal(value, other[key].to(value.dtype)) for key, value in one.items()
+def equal(first: State, second: State) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[key].to(value.dtype)) for key, value in first.items()
     )
 
 

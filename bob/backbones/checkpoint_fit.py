@@ -127,12 +127,12 @@ def usable(value: torch.Tensor, target: torch.Tensor) -> bool:
     )
 
 
-def same_values(one: Candidate, other: Candidate) -> bool:
+def same_values(first: Candidate, second: Candidate) -> bool:
     """Whether two candidates load the same numbers."""
     return all(
-        torch.equal(one.state[key].to(value.dtype), other.state[key].to(value.dtype))
-        for key, value in one.wanted.items()
-        if key in one.found and key in other.found
+        torch.equal(first.state[key].to(value.dtype), second.state[key].to(value.dtype))
+        for key, value in first.wanted.items()
+        if key in first.found and key in second.found
     )
 
 
