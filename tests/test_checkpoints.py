@@ -230,6 +230,17 @@ def test_a_classifier_comes_with_its_head(tmp_path: Path) -> None:
         load_checkpoint(wider, entry_of(written(tmp_path, saved)), classifier=True)
 
 
+def test_the_decoder_of_a_masked_autoencoder_is_left_out(tmp_path: Path) -> None:
+    state = fresh(1, vit_micro)
+    decoder = {
+        "mask_token": torch.zeros(1, 1, 32), "decoder_pos_embed": torch.zeros(1, 65, 32),
+        "decoder_norm.weight": torch.ones(32), "decoder_blocks.0.attn.qkv.weight": torch.ones(9, 3),
+    }  # fmt: skip
+    loaded, (remark,) = load(written(tmp_path, {"model": {**state, **decoder}}), vit_micro)
+    assert equal(loaded, state)
+    assert "4 left out ('model.mask_token', " in remark
+
+
 def test_a_wrapper_takes_what_it_wraps(tmp_path: Path) -> None:
     class Wrapper(nn.Module):
         def __init__(self) -> None:

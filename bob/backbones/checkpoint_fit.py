@@ -22,10 +22,8 @@ _CONSTANTS = frozenset({
 })  # fmt: skip
 """Last parts of keys that hold nothing learnt: a module makes them itself, or needs none."""
 
-_BESIDE = frozenset({
-    "logit_bias", "logit_scale", "mask_token", "queue", "queue_ptr", "temperature",
-})  # fmt: skip
-"""Tensors of a training method that no feature goes through."""
+_BESIDE = re.compile(r"(decoder|mask|predict|proj|logit_|queue|temperature|loss|criterion)")
+"""How names begin that belong to a training method; no feature goes through them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +146,7 @@ def _family(key: str) -> str:
 
 def _is_encoder(key: str, parts: set[str]) -> bool:
     first, _, rest = key.partition(".")
-    if first in HEADS or first in _BESIDE or key.rsplit(".", 1)[-1] in _CONSTANTS:
+    if first in HEADS or _BESIDE.match(first) or key.rsplit(".", 1)[-1] in _CONSTANTS:
         return False
     return not rest or _family(key) in parts or "norm" in first
 
