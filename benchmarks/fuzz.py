@@ -185,6 +185,7 @@ def coco_folder(chance: random.Random, folder: Path) -> str:
     """A COCO folder whose annotation file is damaged, planned and loaded."""
     from bob.datasets.detection import DetectionData
 
+    name = chance.choice(_WORDS)
     for part in ("train", "val"):
         place = folder / "coco" / part
         place.mkdir(parents=True)
@@ -195,11 +196,11 @@ def coco_folder(chance: random.Random, folder: Path) -> str:
                 {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 9, 8], "area": 72,
                  "iscrowd": 0, "segmentation": [[2, 3, 11, 3, 11, 11, 2, 11]]},
             ],
-            "categories": [{"id": 1, "name": chance.choice(_WORDS)}],
+            "categories": [{"id": 1, "name": name}],
         }  # fmt: skip
         (folder / "coco" / "annotations").mkdir(exist_ok=True)
         text = json.dumps(content).encode()
-        body = mutated(text, chance) if chance.random() < 0.7 else text
+        body = mutated(text, chance) if chance.random() < 0.5 else text
         (folder / "coco" / "annotations" / f"instances_{part}.json").write_bytes(body)
     data = load_dataset(parse_dataset(f"coco:{folder / 'coco'}", load_catalog()))
     assert isinstance(data, DetectionData)
@@ -215,14 +216,14 @@ def checkpoint(chance: random.Random, folder: Path) -> str:
     from bob.catalog import parse_backbone
     from tests.user_factories import fresh
 
-    state = {f"{chance.choice(['', 'module.', 'net.'])}{name}": value
-             for name, value in fresh().state_dict().items()}  # fmt: skip
+    prefix = chance.choice(["", "module.", "net.", "module._orig_mod."])
+    state = {f"{prefix}{name}": value for name, value in fresh().state_dict().items()}
     wrapped = chance.choice([state, {"state_dict": state}, {"model": {"state_dict": state}}])
     stream = io.BytesIO()
     torch.save(wrapped, stream)
     file = folder / "weights.pth"
     body = stream.getvalue()
-    file.write_bytes(mutated(body, chance) if chance.random() < 0.8 else body)
+    file.write_bytes(mutated(body, chance) if chance.random() < 0.6 else body)
     entry = parse_backbone(f"tests.user_factories:fresh,checkpoint={file}", load_catalog())
     build_backbone(entry, image_size=32)
     return "read"
