@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import permutations
@@ -71,6 +72,28 @@ def test_scores_do_not_depend_on_the_order_of_cases(
     for number, order in enumerate(permutations(tasks)):
         together = {task: scores(run(factory, task, store=f"order {number}")) for task in order}
         assert together == alone, order
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", range(3))
+def test_any_three_cases_score_the_same_in_any_order(
+    catalog: Catalog, tmp_path: Path, draw: int
+) -> None:
+    """Three of the quick cases, drawn at random, alone and together."""
+    tasks = ("knn", "retrieval", "low_shot", "linear_probe", "ood", "linear_probe_paper")
+    plan = Plan(catalog, Selection(scale="smoke"))
+    quick = [case for task in tasks for case in plan.cases(task)]
+    tiny = Plan(catalog, Selection(scale="tiny")).cases("finetune")
+    chosen = [*random.Random(draw).sample(quick, 2), tiny[draw % len(tiny)]]
+
+    def played(case: Case, store: str) -> Mapping[str, float]:
+        context = Context(accelerator="cpu", workers=0, features=str(tmp_path / store))
+        return scores(run_case(case, context=context))
+
+    alone = [played(case, f"alone {number}") for number, case in enumerate(chosen)]
+    for number, order in enumerate(((0, 1, 2), (2, 1, 0), (1, 2, 0))):
+        together = {place: played(chosen[place], f"order {number}") for place in order}
+        assert [together[place] for place in range(3)] == alone
 
 
 def test_training_does_not_reach_what_a_factory_keeps(run: Callable[..., Result]) -> None:
