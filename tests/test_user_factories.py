@@ -75,12 +75,12 @@ def test_scores_do_not_depend_on_the_order_of_cases(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draw", range(3))
+@pytest.mark.parametrize("draw", range(2))
 def test_any_three_cases_score_the_same_in_any_order(
     catalog: Catalog, tmp_path: Path, draw: int
 ) -> None:
     """Three of the quick cases, drawn at random, alone and together."""
-    tasks = ("knn", "retrieval", "low_shot", "linear_probe", "ood", "linear_probe_paper")
+    tasks = ("knn", "retrieval", "low_shot", "linear_probe")
     plan = Plan(catalog, Selection(scale="smoke"))
     quick = [case for task in tasks for case in plan.cases(task)]
     tiny = Plan(catalog, Selection(scale="tiny")).cases("finetune")
@@ -91,7 +91,7 @@ def test_any_three_cases_score_the_same_in_any_order(
         return scores(run_case(case, context=context))
 
     alone = [played(case, f"alone {number}") for number, case in enumerate(chosen)]
-    for number, order in enumerate(((0, 1, 2), (2, 1, 0), (1, 2, 0))):
+    for number, order in enumerate(((0, 1, 2), (2, 0, 1))):
         together = {place: played(chosen[place], f"order {number}") for place in order}
         assert [together[place] for place in range(3)] == alone
 
