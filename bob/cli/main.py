@@ -14,6 +14,7 @@ from bob import __version__
 from bob.catalog import Catalog, installed_backbones, load_catalog
 from bob.catalog.table import backbone_table
 from bob.cli import datasets, features, outcomes, plan, profile, sync
+from bob.cli.streams import shown_streams
 from bob.errors import BobError
 from bob.executors import executor_names
 from bob.options import OPTIONS, option_table
@@ -27,6 +28,11 @@ _PACKAGES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit status."""
+    with shown_streams():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     args = _parser().parse_args(arguments)
     own = Path("bob.yaml")
     if hasattr(args, "catalog") and own.is_file():
