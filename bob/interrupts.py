@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: held back where they would cut a record in two, and never lost.
+"""Ctrl-C, SIGTERM and alarms: held back where they would cut a record in two, and never lost.
 
 Python raises ``KeyboardInterrupt`` wherever the main thread happens to be. Inside a call to a store
 that leaves a transaction open, or a run that nobody knows the id of; inside a finaliser it is
@@ -46,16 +46,42 @@ def install() -> Callable[[], None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold the first interrupt back until the block ends; a second one is raised at once."""
+    """Hold the first interrupt back until the block ends; a second one is raised at once.
+
+    Plugins that limit the time of a test raise from an alarm; it waits for the end of the block
+    too.
+    """
     global _holds
     seen = _arrived
+    alarms: list[FrameType | None] = []
+    restore = _hold_alarm(alarms) if not _holds else None
     _holds += 1
     try:
         yield
     finally:
         _holds -= 1
+        if restore is not None:
+            restore()
     if _arrived > seen and not _holds:
         raise KeyboardInterrupt
+    if alarms:
+        signal.raise_signal(signal.SIGALRM)
+
+
+def _hold_alarm(alarms: list[FrameType | None]) -> Callable[[], None] | None:
+    """Note alarms instead of handling them; gives back what undoes that, or none."""
+    alarm = getattr(signal, "SIGALRM", None)
+    if alarm is None or threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.getsignal(alarm)
+    if not callable(handler):
+        return None
+    signal.signal(alarm, lambda signum, frame: alarms.append(frame))
+    return lambda: _put_back(alarm, handler)
+
+
+def _put_back(signum: int, handler: Callable[[int, FrameType | None], object]) -> None:
+    signal.signal(signum, handler)
 
 
 def check() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,6 +13,10 @@ from bob.backbones import Backbone, ReleasedClassifier
 from bob.case import Case, Context, Emit, Outcomes, QueryOutcomes, Trial
 from bob.datasets import Data
 from bob.protocols import Recipe
+
+Content = bytes | Callable[[], bytes | None]
+"""An artifact, or a function that makes it, which is called behind the runner: what it raises costs
+the artifact and not the result. None where there is nothing to show."""
 
 RecipeT = TypeVar("RecipeT", bound=Recipe, covariant=True)
 DataT = TypeVar("DataT", bound=Data, covariant=True)
@@ -64,13 +68,17 @@ class Job(Generic[RecipeT, DataT, ModelT]):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOutput:
-    """A runner's part of a ``Result``; see there for the attributes."""
+    """A runner's part of a ``Result``; see there for the attributes.
+
+    Attributes:
+        files: Artifacts by name, made or to be made; give functions for pictures and tables.
+    """
 
     metrics: Mapping[str, float]
     history: tuple[Mapping[str, float], ...] = ()
     outcomes: Outcomes | None = None
     queries: QueryOutcomes | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, Content] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bob.case import Case, Progress
+from bob.shown import encodable, line
 
 if TYPE_CHECKING:
     import pytest
@@ -28,6 +29,8 @@ class ProgressLine:
         if mode == "auto":
             mode = "live" if self._reporter is not None and self._reporter.isatty else "lines"
         self._mode = mode if self._reporter is not None else "off"
+        if self._reporter is not None:
+            take_any_text(self._reporter._tw._file)
         self._last = time.monotonic()
         self._shown = 0
 
@@ -66,13 +69,20 @@ class ProgressLine:
         # Past pytest's writer, which would count these characters as part of its own line.
         assert self._reporter is not None
         stream = self._reporter._tw._file
-        stream.write(text)
+        stream.write(encodable(text, getattr(stream, "encoding", None)))
         stream.flush()
+
+
+def take_any_text(stream: object) -> None:
+    """Let a stream write escapes for characters that its encoding lacks, instead of failing."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None and getattr(stream, "errors", "") == "strict":
+        reconfigure(errors="backslashreplace")
 
 
 def describe(case: Case, progress: Progress) -> str:
     """One line: the case, its phase, and the newest score."""
-    where = f"{case.name} {case.task} seed {case.seed}: "
+    where = f"{line(case.name)} {case.task} seed {case.seed}: "
     if progress.phase == "load":
         return where + "loading"
     if progress.phase == "loaded":

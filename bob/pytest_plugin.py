@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bob import hooks, interrupts
+from bob import hooks, interrupts, shown, telling
 from bob.errors import BobError
 from bob.options import pytest_config as options
 from bob.protocols import PROTOCOLS
@@ -168,18 +168,20 @@ def battle(request: pytest.FixtureRequest) -> Battle:
 
     def run(case: Case) -> None:
         __tracebackhide__ = True
+        telling.forget_earlier(item)
         evaluation = bob.evaluate(case)
-        request.config.hook.pytest_bob_evaluated(config=request.config, evaluation=evaluation)
         item.user_properties.extend(bob.properties(evaluation))
+        remarks = telling.tell_hooks(item, evaluation)
         failure = evaluation.failure
         if evaluation.verdict.status == "skipped":
-            pytest.skip(evaluation.verdict.reason)
+            pytest.skip(shown.block(evaluation.verdict.reason))
         if failure is not None and failure.traceback:
-            item.add_report_section("call", "backbone traceback", failure.traceback)
-        if evaluation.verdict.status == "fail":
-            pytest.fail(bob.message(evaluation, _address(item)), pytrace=False)
-        for text in bob.remarks(evaluation):
-            warnings.warn(BobWarning(f"{case.name}: {text}"), stacklevel=2)
+            item.add_report_section("call", telling.SECTION, telling.traceback_of(failure))
+        failed = evaluation.verdict.status == "fail"
+        for text in [*remarks, *([] if failed else bob.remarks(evaluation))]:
+            warnings.warn(BobWarning(shown.block(f"{case.name}: {text}")), stacklevel=2)
+        if failed:
+            pytest.fail(shown.block(bob.message(evaluation, _address(item))), pytrace=False)
 
     return run
 
@@ -198,14 +200,14 @@ def pytest_terminal_summary(
     if bob is not None and PROTOCOLS.problems:
         terminalreporter.section("protocols left out")
         for problem in PROTOCOLS.problems:
-            terminalreporter.write_line(problem)
+            terminalreporter.write_line(shown.visible(problem))
     if bob is None or not bob.started:
         return
     terminalreporter.ensure_newline()
     for title, lines in bob.summary():
         terminalreporter.section(title)
         for line in lines:
-            terminalreporter.write_line(line)
+            terminalreporter.write_line(shown.visible(line))
 
 
 @pytest.hookimpl(trylast=True)

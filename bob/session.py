@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
 from bob.protocols.detection import ENGINES
+from bob.telling import failure_of
 
 if TYPE_CHECKING:
     import pytest
 
-    from bob.evaluation import Evaluation
+    from bob.evaluation import Evaluation, Update
     from bob.evaluator import Evaluator
     from bob.references.files import ReferenceStore
     from bob.report.ranking import Ranking
@@ -44,6 +46,8 @@ class BobSession:
         self.plan = Plan(catalog, self.options.selection)
         self.progress = ProgressLine(config, self.options.progress)
         self.evaluations: list[Evaluation] = []
+        self._updates: list[Update] = []
+        self._problems: dict[str, str] = {}
         self._evaluator: Evaluator | None = None
         self._tracker: Tracker | None = None
 
@@ -139,10 +143,28 @@ class BobSession:
         return count if case.seeded else 1
 
     def evaluate(self, case: Case) -> Evaluation:
-        """Run and judge a case."""
-        evaluation = self.evaluator.evaluate(case)
-        self.evaluations.append(evaluation)
+        """Run and judge a case; of one that is evaluated again the last time counts."""
+        try:
+            evaluation = self.evaluator.evaluate(case)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            left = self.evaluator.abandon(failure_of(error))
+            if left is not None:
+                self._keep(left)
+            raise
+        self._keep(evaluation)
         return evaluation
+
+    def _keep(self, evaluation: Evaluation) -> None:
+        slot = (evaluation.case.id, evaluation.case.backbone.key)
+        for earlier in list(self.evaluations):
+            if (earlier.case.id, earlier.case.backbone.key) == slot:
+                self.evaluations.remove(earlier)
+                self.evaluator.drop(earlier, later=evaluation)
+        self.evaluations.append(evaluation)
+        if evaluation.update is not None:
+            self._updates.append(evaluation.update)
 
     def message(self, evaluation: Evaluation, node: list[str]) -> str:
         """Why a case failed, in a few lines."""
@@ -192,17 +214,18 @@ class BobSession:
         rows, counts = text.summary_rows(self.evaluations), text.counts(self.evaluations)
         further = ranking_text.files(ranking) if ranking else {}
         status = "KILLED" if interrupted else "FINISHED"
+        summary = {
+            "status": status,
+            "table": table,
+            "rows": jsonable(rows),
+            "counts": counts,
+            "further": {name: content.decode() for name, content in further.items()},
+        }
         if self.evaluator.ledger is not None:
-            self.evaluator.ledger.write_summary(
-                self.tracker.session,
-                {
-                    "status": status,
-                    "table": table,
-                    "rows": jsonable(rows),
-                    "counts": counts,
-                    "further": {name: content.decode() for name, content in further.items()},
-                },
-            )
+            try:
+                self.evaluator.ledger.write_summary(self.tracker.session, summary)
+            except (OSError, TypeError, ValueError) as error:
+                self.evaluator.problems.append(f"summary of the session: {error}")
         self.tracker.finish_session(table, rows, counts, status, further=further)
 
     def summary(self) -> list[tuple[str, list[str]]]:
@@ -217,7 +240,7 @@ class BobSession:
         lines += ["", f"MLflow: session {tracker.session} in {tracker.store.uri}"]
         address = tracker.store.uri.rstrip("/")
         if not address.startswith("http"):
-            lines.append(f"  mlflow ui --backend-store-uri {tracker.store.uri}")
+            lines.append(f"  mlflow ui --backend-store-uri {shlex.quote(tracker.store.uri)}")
             address = "http://127.0.0.1:5000"
         for task in sorted({evaluation.case.task for evaluation in self.evaluations}):
             lines.append(f"  {task}: {address}{tracker.page(task)}")
@@ -225,11 +248,8 @@ class BobSession:
         ranking = self._ranking()
         if ranking:
             sections.append(("ranking", ranking_text.lines(ranking)))
-        updates = [
-            evaluation.update for evaluation in self.evaluations if evaluation.update is not None
-        ]
-        if updates:
-            diff = [line for update in updates for line in text.update_lines(update)]
+        if self._updates:
+            diff = [line for update in self._updates for line in text.update_lines(update)]
             sections.append(("references written", diff))
         unused = self.evaluator.store.unused(self.options.scale, self._catalog_cases())
         if unused:
@@ -237,8 +257,11 @@ class BobSession:
             sections.append(("unused references", [*unused, remedy]))
         if tracker.problems:
             remedy = f"Nothing is lost: results are under {tracker.store.ledger}. Send them with"
-            command = f"  bob sync --tracking-uri {tracker.store.uri}"
+            command = f"  bob sync --tracking-uri {shlex.quote(tracker.store.uri)}"
             sections.append(("not recorded in MLflow", [*tracker.problems, remedy, command]))
+        remarks = [*tracker.remarks, *self._problems.values()]
+        if remarks:
+            sections.append(("remarks on the record", remarks))
         if self.evaluator.problems:
             sections.append(("not kept on disk", self.evaluator.problems))
         return sections
@@ -251,11 +274,15 @@ class BobSession:
 
         if not (self.options.backbones or self.options.datasets):
             return None
-        return rank(
-            newest(best_scores(scores_of_session(self.evaluations))),
-            outcomes=outcomes_of(recorded_of_session(self.evaluations)),
-            backbones={evaluation.case.backbone.key for evaluation in self.evaluations},
-        )
+        try:
+            return rank(
+                newest(best_scores(scores_of_session(self.evaluations))),
+                outcomes=outcomes_of(recorded_of_session(self.evaluations)),
+                backbones={evaluation.case.backbone.key for evaluation in self.evaluations},
+            )
+        except Exception as error:  # the record of the session is worth more
+            self._problems["ranking"] = f"ranking was left out: {type(error).__name__}: {error}"
+            return None
 
     def _catalog_cases(self) -> Iterator[Case]:
         catalog, scale = self.plan.catalog, self.options.scale

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from bob.artifacts.classes import class_files, worst_class
+from bob.artifacts.classes import NAME, class_table, worst_class
 from bob.artifacts.files import result_record
 from bob.case import Case, Context, Result
 from bob.catalog import Catalog
@@ -236,7 +236,7 @@ def test_draws_are_means_over_settings_of_means_over_draws() -> None:
 
 def test_the_worst_class_has_a_name_and_of_equal_ones_it_is_the_first() -> None:
     names = ["plain", "so, so", 'a "b"', "untested"]
-    files = class_files({0: 0.9, 2: 0.25, 1: 0.25}, [10, 4, 8, 0], names)
+    files = {NAME: class_table({0: 0.9, 2: 0.25, 1: 0.25}, [10, 4, 8, 0], names)}
     assert worst_class(files) == "so, so"
     assert files["classes.csv"].decode().splitlines() == [
         "class,test_images,top1", '"so, so",4,0.25', '"a ""b""",8,0.25', "plain,10,0.9",

@@ -21,6 +21,7 @@ FLOORS = (
         "intervals",
         "kinds",
         "places",
+        "shown",
         "startup",
         "threads",
     ),
@@ -43,7 +44,7 @@ FLOORS = (
     ("cost", "evaluation", "tracking"),
     ("evaluator", "report"),
     # the shell
-    ("hooks", "options", "progress"),
+    ("hooks", "options", "progress", "telling"),
     ("session",),
     ("pytest_plugin",),
     ("cli",),

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bob.case import Outcomes
+from bob.job import Content
 from bob.tabular import csv_bytes
 
 NAME = "classes.csv"
 
 
-def class_files(
+def class_table(
     accuracies: Mapping[int, float], counts: Sequence[int], class_names: Sequence[str]
-) -> dict[str, bytes]:
-    """Accuracy by class as a file, ascending; equal ones in the order of the classes.
+) -> bytes:
+    """Accuracy by class as CSV, ascending; equal ones in the order of the classes.
 
     Args:
         accuracies: By class, of the classes that have a test image.
@@ -28,16 +29,20 @@ def class_files(
         (class_names[label], counts[label], accuracies[label])
         for label in sorted(accuracies, key=lambda label: (accuracies[label], label))
     ]
-    return {NAME: csv_bytes(("class", "test_images", "top1"), rows)}
+    return csv_bytes(("class", "test_images", "top1"), rows)
 
 
-def outcome_files(outcomes: Outcomes) -> dict[str, bytes]:
+def outcome_files(outcomes: Outcomes) -> dict[str, Content]:
     """The file of per-sample outcomes."""
-    from bob.metrics.calibration import class_accuracies
 
-    counts = np.bincount(outcomes.targets, minlength=len(outcomes.class_names))
-    accuracies = class_accuracies(outcomes.targets, outcomes.correct)
-    return class_files(accuracies, counts.tolist(), outcomes.class_names)
+    def table() -> bytes:
+        from bob.metrics.calibration import class_accuracies
+
+        counts = np.bincount(outcomes.targets, minlength=len(outcomes.class_names))
+        accuracies = class_accuracies(outcomes.targets, outcomes.correct)
+        return class_table(accuracies, counts.tolist(), outcomes.class_names)
+
+    return {NAME: table}
 
 
 def worst_class(files: Mapping[str, bytes]) -> str | None:
@@ -53,4 +58,7 @@ def worst_class(files: Mapping[str, bytes]) -> str | None:
     if NAME not in files:
         return None
     table = csv.DictReader(io.StringIO(files[NAME].decode(), newline=""))
-    return next((row.get("class") for row in table), None)
+    try:
+        return next((row.get("class") for row in table), None)
+    except csv.Error:  # a name of more than 128 KiB
+        return None

@@ -15,7 +15,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from bob.artifacts.plots import png, title
+from bob.artifacts.lettering import labels, png
+from bob.artifacts.plots import title
 from bob.case import Case
 from bob.datasets.instances import Target
 from bob.detection.evaluate import DetectionScores, Matches, PrCurve, Split, match
@@ -86,7 +87,7 @@ def detection_picture(
 
 def _targets(split: Split) -> list[Target]:
     """What is in every image, from the annotations: no image has to be read."""
-    labels = {key: label for label, key in enumerate(split.category_ids)}
+    labels = {key: position for position, key in enumerate(split.category_ids)}
     found: dict[int, list[tuple[list[float], int]]] = {key: [] for key in split.image_ids}
     for annotation in split.dataset["annotations"]:
         if not annotation.get("iscrowd"):
@@ -148,7 +149,7 @@ def _cell(split: Split, index: int, found: Detections, *, masks: bool) -> _Cell:
     colours = [RIGHT if right else WRONG for right in matches.right]
     if masks and found.masks is not None:
         _shade(image, found.masks, colours)
-    names = [name[:_NAME_LIMIT] for name in split.class_names]
+    names = labels(split.class_names, _NAME_LIMIT)
 
     def within(box: torch.Tensor) -> tuple[float, float, float, float]:
         x0, y0, x1, y1 = (box * scale).tolist()
@@ -161,8 +162,8 @@ def _cell(split: Split, index: int, found: Detections, *, masks: bool) -> _Cell:
         text = names[int(sample.target.labels[position])]
         marks.append(_Mark(within(sample.target.boxes[position]), MISSED, text, missed=True))
     rows = zip(found.boxes, found.labels.tolist(), found.scores.tolist(), colours, strict=True)
-    for box, label, score, colour in rows:
-        marks.append(_Mark(within(box), colour, f"{names[label]} {score:.2f}"))
+    for box, category, score, colour in rows:
+        marks.append(_Mark(within(box), colour, f"{names[category]} {score:.2f}"))
     return _Cell(image, tuple(marks))
 
 
@@ -218,13 +219,13 @@ def pr_picture(case: Case, curves: Mapping[str, PrCurve], metrics: Mapping[str, 
         axes = figure.add_subplot(1, panels, place)
         if len(curve.by_class) <= _CLASSES_DRAWN:
             axes.plot(curve.recalls, curve.by_class.T, color="0.8", linewidth=0.8)
-        for label, values, name in (
+        for threshold, values, name in (
             ("IoU 0.50", curve.at50, f"{kind}_ap50"),
             ("IoU 0.75", curve.at75, f"{kind}_ap75"),
             ("IoU 0.50 to 0.95", curve.mean, f"{kind}_ap"),
         ):
             score = metrics.get(name, float("nan"))
-            axes.plot(curve.recalls, values, label=f"{label}: AP {score:.3f}")
+            axes.plot(curve.recalls, values, label=f"{threshold}: AP {score:.3f}")
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=kind)
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.3)

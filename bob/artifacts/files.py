@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bob.artifacts.classes import worst_class
+from bob.artifacts.making import Made, make
 from bob.case import Outcomes, QueryOutcomes, Result, Verdict
+from bob.job import Content
 from bob.tabular import csv_bytes
 
 
@@ -134,23 +136,41 @@ def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def result_files(result: Result) -> dict[str, bytes]:
-    """Every file of a result by name."""
-    from bob.artifacts.plots import confusion_matrix, learning_curve
-
-    files: dict[str, bytes] = {
-        "result.json": (json.dumps(result_record(result), indent=1) + "\n").encode()
+def result_files(result: Result) -> Made:
+    """Every file of a result; one that cannot be made is left out and told."""
+    contents: dict[str, Content] = {
+        "result.json": lambda: _json(result_record(result)),
+        "outcomes.npz": lambda: _arrays(result.outcomes),
+        "queries.npz": lambda: _arrays(result.queries),
+        "confusion_matrix.png": lambda: _confusion_matrix(result),
+        "learning_curve.png": lambda: _learning_curve(result),
+        **result.files,
     }
-    for name, part in (("outcomes.npz", result.outcomes), ("queries.npz", result.queries)):
-        if part is not None:
-            files[name] = packed(arrays_of(part))
-    for name, picture in (
-        ("confusion_matrix.png", confusion_matrix(result)),
-        ("learning_curve.png", learning_curve(result)),
-    ):
-        if picture is not None:
-            files[name] = picture
-    files |= result.files
     if result.failure and result.failure.traceback:
-        files["traceback.txt"] = result.failure.traceback.encode()
-    return files
+        contents["traceback.txt"] = result.failure.traceback.encode(errors="backslashreplace")
+    return make(contents)
+
+
+def verdict_file(verdict: Verdict) -> bytes:
+    """``verdict_record`` as JSON."""
+    return _json(verdict_record(verdict))
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1) + "\n").encode()
+
+
+def _arrays(part: Outcomes | QueryOutcomes | None) -> bytes | None:
+    return packed(arrays_of(part)) if part is not None else None
+
+
+def _confusion_matrix(result: Result) -> bytes | None:
+    from bob.artifacts.plots import confusion_matrix
+
+    return confusion_matrix(result)
+
+
+def _learning_curve(result: Result) -> bytes | None:
+    from bob.artifacts.plots import learning_curve
+
+    return learning_curve(result)

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from bob.artifacts.plots import png, title
+from bob.artifacts.lettering import png
+from bob.artifacts.plots import title
 from bob.case import Case
 
 COLOURS = {"right": "tab:green", "wrong": "tab:red", "junk": "tab:grey"}
@@ -28,7 +29,7 @@ class PanelRow:
 
     Attributes:
         query: uint8 ``(3, height, width)``.
-        label: Its class and score.
+        label: Its class and score, a line each.
         found: Results, best first: image and ``right``, ``wrong`` or ``junk``.
     """
 

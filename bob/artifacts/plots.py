@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bob.artifacts.classes import worst_class
+from bob.artifacts.lettering import label, labels, png
 from bob.case import Case, Outcomes, Result
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 _CELL_TEXT_LIMIT = 20
 _NAME_LIMIT = 16
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
 
 
 def confusion_counts(outcomes: Outcomes) -> NDArray[np.int64]:
@@ -42,7 +35,7 @@ def confusion_matrix(result: Result) -> bytes | None:
     counts = confusion_counts(result.outcomes)
     classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [name[:_NAME_LIMIT] for name in result.outcomes.class_names]
+    names = labels(result.outcomes.class_names, _NAME_LIMIT)
     shown = max(map(len, names)) if classes <= _CELL_TEXT_LIMIT else 3
     # Margins by hand: looking for them takes longer than drawing.
     margin = 0.45 + 0.085 * shown
@@ -67,7 +60,7 @@ def confusion_matrix(result: Result) -> bytes | None:
     heading = title(result.case)
     share = result.metrics.get("worst_class_top1")
     if worst is not None and share is not None:
-        heading += f"\nworst class: {worst[:_NAME_LIMIT]}, top-1 {share:.3f}"
+        heading += f"\nworst class: {label(worst, _NAME_LIMIT)}, top-1 {share:.3f}"
     axes.set_title(heading, fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     return png(figure)
@@ -88,13 +81,13 @@ def learning_curve(result: Result) -> bytes | None:
         if parts
         else (scores, "accuracy on the test split", ("top1", "top5")),
     )
-    for axes, label, names in panels:
+    for axes, quantity, names in panels:
         for name in names:
             if all(name in values for values in result.history):
                 series = [values[name] for values in result.history]
-                axes.plot(epochs, series, marker="o", markersize=3, label=name)
+                axes.plot(epochs, series, marker="o", markersize=3, label=label(name))
         axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
+        axes.set_ylabel(quantity)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
@@ -108,18 +101,23 @@ def regularisation_path(case: Case, path: Sequence[PathPoint], chosen: float) ->
     figure.subplots_adjust(left=0.09, right=0.98, bottom=0.15, top=0.88, wspace=0.27)
     accuracy, loss = figure.subplots(1, 2)
     strengths = [point.c for point in path]
-    for axes, label, values in (
+    for axes, quantity, values in (
         (accuracy, "held-out top-1", [point.top1 for point in path]),
         (loss, "held-out cross-entropy", [point.loss for point in path]),
     ):
         axes.semilogx(strengths, values, marker="o", markersize=3)
         axes.axvline(chosen, color="tab:red", linewidth=1, label=f"chosen {chosen:.3g}")
+        axes.xaxis.set_major_formatter(_power)  # matplotlib's own writes formulas
         axes.set_xlabel("C (inverse regularisation)")
-        axes.set_ylabel(label)
+        axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
     accuracy.legend(fontsize=8)
     figure.suptitle(title(case), fontsize=10)
     return png(figure)
+
+
+def _power(value: float, position: int) -> str:
+    return f"1e{round(math.log10(value))}"
 
 
 def shift_picture(case: Case, cells: Sequence[tuple[str, int, float]], source: float) -> bytes:
@@ -135,10 +133,12 @@ def shift_picture(case: Case, cells: Sequence[tuple[str, int, float]], source: f
     grid = np.full((len(groups), len(severities)), np.nan)
     for group, severity, value in cells:
         grid[groups.index(group), severities.index(severity)] = value
-    width, height = max(5.0, 2.8 + 0.75 * len(severities)), 1.5 + 0.36 * len(groups)
+    names = labels(groups, 20)
+    margin = max(1.25, 0.3 + 0.075 * max(map(len, names)))
+    width, height = max(5.0, 1.55 + margin + 0.75 * len(severities)), 1.5 + 0.36 * len(groups)
     figure = Figure(figsize=(width, height), dpi=100)
     figure.subplots_adjust(
-        left=1.25 / width, right=1 - 0.15 / width, bottom=0.55 / height, top=1 - 0.55 / height
+        left=margin / width, right=1 - 0.6 / width, bottom=0.55 / height, top=1 - 0.55 / height
     )
     axes = figure.add_subplot()
     image = axes.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
@@ -146,7 +146,7 @@ def shift_picture(case: Case, cells: Sequence[tuple[str, int, float]], source: f
         value = grid[row, column]
         colour = "white" if value < 0.6 else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_yticks(range(len(groups)), groups, fontsize=8)
+    axes.set_yticks(range(len(groups)), names, fontsize=8)
     axes.set_xticks(
         range(len(severities)), [str(severity) if severity else "" for severity in severities]
     )
@@ -159,4 +159,10 @@ def shift_picture(case: Case, cells: Sequence[tuple[str, int, float]], source: f
 
 def title(case: Case) -> str:
     """What a picture shows, in one line."""
-    return f"{case.backbone.key} · {case.setting} · {case.scale} · seed {case.seed}"
+    return f"{subject(case)} · seed {case.seed}"
+
+
+def subject(case: Case) -> str:
+    """Backbone, setting and scale."""
+    parts = (label(case.backbone.key, 32), label(case.setting, 40), label(case.scale, 20))
+    return " · ".join(parts)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from bob.artifacts.plots import regularisation_path
 from bob.case import Case
 from bob.heads.probe import Probe
+from bob.job import Content
 from bob.tabular import csv_bytes
 
 
-def path_files(case: Case, probe: Probe) -> dict[str, bytes]:
+def path_files(case: Case, probe: Probe) -> dict[str, Content]:
     """The path as a table and a picture; nothing where there was no choice."""
     if not probe.path:
         return {}
     rows = [(f"{point.c:g}", point.top1, point.loss) for point in probe.path]
     return {
-        "regularisation_path.csv": csv_bytes(("c", "holdout_top1", "holdout_loss"), rows),
-        "regularisation_path.png": regularisation_path(case, probe.path, probe.c),
+        "regularisation_path.csv": lambda: csv_bytes(("c", "holdout_top1", "holdout_loss"), rows),
+        "regularisation_path.png": lambda: regularisation_path(case, probe.path, probe.c),
     }

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from bob.artifacts.plots import png
+from bob.artifacts.lettering import label, png
+from bob.artifacts.plots import subject
 from bob.case import Case, Result, Verdict
 
 _PANEL = 2.4
@@ -41,12 +42,11 @@ def seeds_picture(case: Case, results: Sequence[Result], verdict: Verdict) -> by
         axes.set_xlabel("seed", fontsize=8)
         axes.tick_params(axis="y", labelsize=7)
         axes.margins(x=0.15, y=0.2)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(label(name, 24), fontsize=9)
         axes.grid(axis="y", alpha=0.3)
     has_band = bool(bands)
     words = "dots: seeds; orange: their mean"
     if has_band:
         words += "; blue: band of a mean of so many seeds; dashed: reference"
-    name = f"{case.backbone.key} · {case.setting} · {case.scale}"
-    figure.suptitle(f"{name}: {verdict.status.value}\n{words}", fontsize=9)
+    figure.suptitle(f"{subject(case)}: {verdict.status.value}\n{words}", fontsize=9)
     return png(figure)

@@ -7,11 +7,12 @@ from statistics import fmean
 
 from bob.artifacts.plots import shift_picture
 from bob.case import Case
+from bob.job import Content
 from bob.metrics.shift import ShiftScore
 from bob.tabular import csv_bytes
 
 
-def shift_files(case: Case, scores: Sequence[ShiftScore]) -> dict[str, bytes]:
+def shift_files(case: Case, scores: Sequence[ShiftScore]) -> dict[str, Content]:
     """Every target as a table and a picture."""
     rows = [
         (
@@ -29,6 +30,8 @@ def shift_files(case: Case, scores: Sequence[ShiftScore]) -> dict[str, bytes]:
     header = ("shift", "group", "severity", "images", "top1", "loss", "source_top1", "gap")
     cells = [(score.shift.group, score.shift.severity, score.top1) for score in scores]
     return {
-        "shifts.csv": csv_bytes(header, rows),
-        "shifts.png": shift_picture(case, cells, fmean(score.source_top1 for score in scores)),
+        "shifts.csv": lambda: csv_bytes(header, rows),
+        "shifts.png": lambda: shift_picture(
+            case, cells, fmean(score.source_top1 for score in scores)
+        ),
     }

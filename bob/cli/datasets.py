@@ -144,7 +144,7 @@ def markdown_table(entries: Iterable[DatasetEntry]) -> str:
             entry.obtain or "-", entry.licence or "-",
         )  # fmt: skip
         rows.append(tuple(cell.replace("|", "\\|") for cell in cells))
-    return markdown(rows)
+    return markdown(rows, literal=False)
 
 
 def _sizes(entry: DatasetEntry, unknown: str) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from bob import __version__
 from bob.cli import datasets, doctor, features, listing, outcomes, plan, profile, sync, ui
+from bob.cli.streams import shown_streams
 from bob.errors import BobError
 
 _COMMANDS = (listing, plan, profile, doctor, datasets, features, sync, outcomes, ui)
@@ -16,6 +17,11 @@ _COMMANDS = (listing, plan, profile, doctor, datasets, features, sync, outcomes,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit status."""
+    with shown_streams():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     args = make_parser().parse_args(arguments)
     try:
         status: int = args.run(args)

@@ -43,13 +43,16 @@ def _sync(args: argparse.Namespace) -> int:
         if name not in sessions:
             raise unknown("session", name, sessions)
     check_reachable(destination)
-    report = sync(ledger, Writer(destination), sessions=args.session)
+    writer = Writer(destination)
+    report = sync(ledger, writer, sessions=args.session)
     print(
         f"{_count(report.sent, 'result')} and {_count(report.verdicts, 'verdict')} sent to "
         f"{destination.uri}"
         + (f", {report.mended} of which it had a part" if report.mended else "")
         + f"; {report.present} were there already."
     )
+    for text in writer.remarks:
+        print(text, file=sys.stderr)
     for damage in ledger.damaged:
         print(f"left out: {damage}", file=sys.stderr)
     return 1 if ledger.damaged else 0

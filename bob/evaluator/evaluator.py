@@ -52,6 +52,7 @@ class Evaluator:
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     _running: dict[str, tuple[Run, Group]] = field(default_factory=dict)
     _tickets: Counter[str] = field(default_factory=Counter)
+    _waited: Group | None = None
 
     def submit(self, case: Case) -> None:
         """Hand the runs that will certainly be needed to the executor."""
@@ -72,6 +73,39 @@ class Evaluator:
         if self.bands is Bands.FAILED and verdict.status is Status.FAIL:
             return self._remeasure(group, verdict)
         return self._concluded(group, verdict)
+
+    def abandon(self, failure: Failure) -> Evaluation | None:
+        """Conclude the case that was waited for when something else than an interrupt ended it.
+
+        A plugin's time limit raises in the middle of a run, and a reference may not be written.
+        Runs of the case that were going on have failed, those that had ended keep their results.
+
+        Args:
+            failure: Why there is no verdict.
+
+        Returns:
+            The case as it was left; none where no case was waited for.
+        """
+        group, self._waited = self._waited, None
+        if group is None:
+            return None
+        left = [run for run in group.runs if run.open]
+        for run in left:
+            self._running.pop(run.ticket, None)
+            if run.started:
+                self._finish(run, Result(case=run.case, failure=failure))
+            else:
+                run.cancelled = True
+        self.executor.cancel([run.ticket for run in left])
+        return self._failed(group, failure)
+
+    def drop(self, evaluation: Evaluation, *, later: Evaluation) -> None:
+        """Take the runs of a case out of the record that was evaluated again."""
+        runs = zip(evaluation.run_ids, evaluation.roles, strict=False)
+        repeated = [run_id for run_id, role in runs if role in later.roles]
+        if evaluation.run_id and repeated:
+            repeated.append(evaluation.run_id)
+        self.tracker.drop(repeated)
 
     def close(self, *, cancel: bool) -> None:
         """Let go of the executor; what nobody waited for is cancelled."""
@@ -108,11 +142,13 @@ class Evaluator:
 
     def _await(self, group: Group) -> None:
         """Pump the executor until the group's runs have ended, those of a second stage too."""
+        self._waited = group
         try:
             while waiting := [run.ticket for run in group.runs if run.open]:
                 self.executor.advance(self._take, waiting_for=waiting[0])
                 interrupts.check()
-        except BaseException:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            self._waited = None
             for run, _ in self._running.values():
                 if run.started:
                     self.tracker.kill(run.run_id)
@@ -221,7 +257,7 @@ class Evaluator:
         )
         try:
             self.ledger.write_verdict(judgement)
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:
             self.problems.append(f"verdict of {group.case.name}: {error}")
 
     def _measured(self, group: Group) -> Evaluation:

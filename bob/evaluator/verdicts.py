@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from bob.case import Case, Failure, Result, Status, Verdict
 from bob.references.published import beside
+from bob.shown import block
+
+_REASON = 2000
 
 
 def changed(verdict: Verdict, status: Status, reason: str) -> Verdict:
@@ -17,7 +20,8 @@ def changed(verdict: Verdict, status: Status, reason: str) -> Verdict:
 def of_failure(failure: Failure, results: Sequence[Result]) -> Verdict:
     """The verdict of a case of which a seed has no score."""
     status = Status.SKIPPED if failure.kind == "unavailable" else Status.FAIL
-    return Verdict(status=status, reason=failure.message, scores=_scores(results))
+    reason = block(failure.message, limit=_REASON, whole="result.json of the run")
+    return Verdict(status=status, reason=reason, scores=_scores(results))
 
 
 def of_unusable(problem: str, results: Sequence[Result]) -> Verdict:

@@ -20,7 +20,7 @@ from bob.errors import BobError
 from bob.features.extract import View, extract
 from bob.features.matrix import Features
 from bob.features.store import FeatureStore, Request, default_folder
-from bob.job import Job, TaskOutput
+from bob.job import Content, Job, TaskOutput
 from bob.metrics.feature_health import ROWS, FeatureHealth, feature_health, spread
 from bob.protocols import Recipe
 from bob.protocols.spec import EXTRACTION
@@ -119,7 +119,7 @@ class FeatureSource:
         history: tuple[Mapping[str, float], ...] = (),
         outcomes: Outcomes | None = None,
         queries: QueryOutcomes | None = None,
-        files: Mapping[str, bytes] | None = None,
+        files: Mapping[str, Content] | None = None,
         remarks: tuple[str, ...] = (),
     ) -> TaskOutput:
         """A runner's output with what its features cost; keeps the store within its limit."""

@@ -64,6 +64,12 @@ class Ledger:
                 f"{folder.parent} ({error.strerror or error}). Free space there, or make it "
                 "writable."
             ) from error
+        except (TypeError, ValueError) as error:
+            raise BobError(
+                f"The result of {recorded.result.case.name} cannot be written as a file ({error}). "
+                f"Its protocol {recorded.result.case.task!r} gives something that is no number, "
+                "text or list of them."
+            ) from error
         return folder
 
     def write_verdict(self, judgement: Judgement) -> Path:

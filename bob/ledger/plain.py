@@ -35,6 +35,8 @@ def jsonable(value: Any) -> Any:
         return {str(key): jsonable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [jsonable(inner) for inner in value]
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy's or torch's
+        return jsonable(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,6 +81,33 @@ def verdict_name(case: Case) -> str:
     """Name of a case's verdict within a session."""
     key = digest_of([case.id, case.backbone.key, case.scale])[:8]
     return f"{case.task}-{file_name(case.name)}-{key}"
+
+
+def superseded(entries: Iterable[Recorded], judgements: Iterable[Judgement]) -> set[str]:
+    """Entries of one session that do not count, because their case was run again in it.
+
+    A plugin may run a test twice. The last verdict of a case stands, and what it rests on counts.
+
+    Args:
+        entries: Of one session.
+        judgements: Of the same.
+    """
+    by_name = {recorded.entry: recorded for recorded in entries}
+    counting: dict[tuple[str, ...], set[str]] = {}
+    for judgement in judgements:
+        for name in judgement.entries:
+            if name in by_name:
+                counting.setdefault(_slot(by_name[name]), set()).update(judgement.entries)
+    return {
+        name
+        for name, recorded in by_name.items()
+        if name not in counting.get(_slot(recorded), {name})
+    }
+
+
+def _slot(recorded: Recorded) -> tuple[str, ...]:
+    case = recorded.result.case
+    return case.with_seed(0).id, case.backbone.key, case.scale, recorded.role
 
 
 def now() -> str:

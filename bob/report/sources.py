@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from bob.evaluation import Evaluation
 from bob.ledger.ledger import Ledger
-from bob.ledger.records import Recorded
+from bob.ledger.records import Recorded, superseded
 from bob.ledger.score import Score, score_rows, unit_of
 from bob.protocols import PROTOCOLS
 from bob.references.files import ReferenceStore
@@ -50,9 +50,13 @@ def scores_of_ledger(ledger: Ledger, *, scale: str = "", session: str = "") -> I
         scale: Only of this one; of all by default.
         session: Only of this one; of all by default.
     """
-    for recorded in ledger.entries(session or None):
-        if not scale or recorded.result.case.scale == scale:
-            yield from score_rows(recorded)
+    for name in [session] if session else ledger.sessions():
+        entries = list(ledger.entries(name))
+        gone = superseded(entries, ledger.verdicts(name))
+        for recorded in entries:
+            of_scale = not scale or recorded.result.case.scale == scale
+            if of_scale and recorded.entry not in gone:
+                yield from score_rows(recorded)
 
 
 def scores_of_references(store: ReferenceStore, scale: str) -> Iterator[Score]:

@@ -11,6 +11,7 @@ from lightning_fabric import seed_everything
 
 from bob import datasets
 from bob.artifacts.classes import outcome_files
+from bob.artifacts.making import make
 from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
 from bob.backbones.factory_code import factory_fingerprint
 from bob.case import Case, Context, Emit, Result, run_key
@@ -70,6 +71,7 @@ def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded
     precision = str(job.fabric.strategy.precision.precision)
     calibration = calibration_metrics(output.outcomes) if output.outcomes is not None else {}
     per_class = outcome_files(output.outcomes) if output.outcomes is not None else {}
+    made = make({**per_class, **output.files})
     return Result(
         case=case,
         run_key=key,
@@ -86,12 +88,13 @@ def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded
         environment=environment.describe(device, precision),
         weights_digest=job.backbone.weights_digest,
         data_digest=data.sha256,
-        files={**per_class, **output.files},
+        files=made.files,
         remarks=(
             *getattr(data, "notes", ()),
             *getattr(job.backbone, "remarks", ()),
             *output.remarks,
             *score_remarks(case, output.metrics, output.outcomes, data.test_size),
+            *made.left_out,
         ),
         trials=tuple(output.trials),
         image_size=0 if PROTOCOLS[case.task].detects else job.backbone.image_size,

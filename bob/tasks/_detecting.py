@@ -20,7 +20,7 @@ from bob.detection.engine import build_detector
 from bob.detection.evaluate import DetectionScores, chance_bound, detections_json, evaluate
 from bob.detection.loop import DetectionLoop
 from bob.detection.records import Detections
-from bob.job import Job, TaskOutput
+from bob.job import Content, Job, TaskOutput
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.detection import DetectionRecipe
 from bob.protocols.grid import RateGrid
@@ -149,18 +149,18 @@ def detection_files(
     *,
     masks: bool,
     name: str = "",
-) -> dict[str, bytes]:
+) -> dict[str, Content]:
     """Detections, scores per class and pictures; ``name`` goes before every file's name."""
     text = f"box AP {scores.metrics['box_ap']:.3f}"
     if masks:
         text += f", mask AP {scores.metrics['mask_ap']:.3f}"
     return {
-        f"{name}detections.json": detections_json(split, found),
-        f"{name}per_class.csv": per_class_csv(scores),
-        f"{name}detections.png": detection_picture(
+        f"{name}detections.json": lambda: detections_json(split, found),
+        f"{name}per_class.csv": lambda: per_class_csv(scores),
+        f"{name}detections.png": lambda: detection_picture(
             case, split, found, masks=masks, score_text=text
         ),
-        f"{name}precision_recall.png": pr_picture(case, scores.curves, scores.metrics),
+        f"{name}precision_recall.png": lambda: pr_picture(case, scores.curves, scores.metrics),
     }
 
 

@@ -19,7 +19,7 @@ from bob.backbones.classifier import CLASSES
 from bob.case import Progress
 from bob.datasets import AnySplit, ClassificationData, ShiftData
 from bob.errors import BobError
-from bob.job import Job, TaskOutput
+from bob.job import Content, Job, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
 from bob.metrics.shift import group_metrics, score_shift, shift_metrics
 from bob.protocols.eval_released import ReleasedRecipe
@@ -70,7 +70,7 @@ def run(job: Job[ReleasedRecipe, ClassificationData, ReleasedClassifier]) -> Tas
         for shift in shifts
     ]
     metrics = classification_metrics(logits, data.test.targets)
-    files: dict[str, bytes] = {}
+    files: dict[str, Content] = {}
     if scores:
         metrics |= shift_metrics(scores, metrics["top1"], len(data.test), case.dataset.baseline)
         metrics |= group_metrics(scores)

@@ -15,7 +15,7 @@ import torch
 
 from bob.artifacts.shift import shift_files
 from bob.datasets import ShiftData
-from bob.job import TaskOutput
+from bob.job import Content, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
 from bob.metrics.shift import ShiftScore, score_shift, shift_metrics
 from bob.tasks._classifying import FinetuneJob, make_loop, search
@@ -53,7 +53,7 @@ def run(job: FinetuneJob) -> TaskOutput:
         **chosen_metrics(trials),
     }
     start = time.perf_counter()
-    files = grid_files(trials)
+    files: dict[str, Content] = {**grid_files(trials)}
     shifts = _shifts(job, loop, trained.logits)
     evaluated = trained.evaluate_seconds + time.perf_counter() - start
     if shifts:

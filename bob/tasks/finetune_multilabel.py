@@ -14,7 +14,7 @@ import torch
 
 from bob.backbones import Backbone
 from bob.datasets import MultilabelData
-from bob.job import Job, TaskOutput
+from bob.job import Content, Job, TaskOutput
 from bob.metrics.multilabel import (
     KnownLabelsLoss,
     chance_bound,
@@ -103,7 +103,14 @@ def _metric_name(label: str) -> str:
 
 def _files(
     data: MultilabelData, logits: torch.Tensor, aurocs: dict[int, float]
-) -> dict[str, bytes]:
+) -> dict[str, Content]:
+    return {
+        "labels.csv": lambda: _labels(data, aurocs),
+        "samples.csv": lambda: _samples(data, logits),
+    }
+
+
+def _labels(data: MultilabelData, aurocs: dict[int, float]) -> bytes:
     truth = data.test.targets
     rows = [
         (
@@ -114,15 +121,16 @@ def _files(
         )
         for index, name in enumerate(data.class_names)
     ]
+    return csv_bytes(("label", "present", "absent", "auroc"), rows)
+
+
+def _samples(data: MultilabelData, logits: torch.Tensor) -> bytes:
     header = ["sample"]
     for name in data.class_names:
         header += [name, f"probability of {name}"]
     chances = logits.sigmoid().tolist()
     samples = [
         (row, *(cell for pair in zip(known, chance, strict=True) for cell in pair))
-        for row, (known, chance) in enumerate(zip(truth.tolist(), chances, strict=True))
+        for row, (known, chance) in enumerate(zip(data.test.targets.tolist(), chances, strict=True))
     ]
-    return {
-        "labels.csv": csv_bytes(("label", "present", "absent", "auroc"), rows),
-        "samples.csv": csv_bytes(header, samples),
-    }
+    return csv_bytes(header, samples)

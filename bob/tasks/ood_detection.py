@@ -11,7 +11,8 @@ from statistics import fmean
 from bob.backbones import Backbone
 from bob.datasets.detection import DetectionShiftData
 from bob.detection.evaluate import chance_bound
-from bob.job import Job, TaskOutput
+from bob.hashing import file_name
+from bob.job import Content, Job, TaskOutput
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.ood_detection import ShiftedDetectionRecipe
 from bob.tasks._detecting import (
@@ -37,7 +38,7 @@ def run(job: Job[ShiftedDetectionRecipe, DetectionShiftData, Backbone]) -> TaskO
     loop, trials = trained(job)
     start = time.perf_counter()
     metrics: dict[str, float] = {**training_metrics(loop), **chosen_metrics(trials)}
-    files: dict[str, bytes] = grid_files(trials)
+    files: dict[str, Content] = {**grid_files(trials)}
     bounds = []
     for shift in data.shifts:
         found = loop.detect(shift.split, workers=workers)
@@ -45,7 +46,12 @@ def run(job: Job[ShiftedDetectionRecipe, DetectionShiftData, Backbone]) -> TaskO
         metrics[f"shift/{shift.name}"] = scores.metrics["box_ap"]
         bounds.append(chance_bound(shift.split, found, max_detections=recipe.max_detections))
         files |= detection_files(
-            job.case, shift.split, found, scores, masks=recipe.masks, name=f"{shift.name}_"
+            job.case,
+            shift.split,
+            found,
+            scores,
+            masks=recipe.masks,
+            name=f"{file_name(shift.name)}_",
         )
     shifted = fmean(metrics[f"shift/{shift.name}"] for shift in data.shifts)
     metrics |= {"shifted_box_ap": shifted, CHANCE_BOUND: fmean(bounds)}

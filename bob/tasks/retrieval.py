@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import torch
 
+from bob.artifacts.lettering import label
 from bob.artifacts.panels import PanelRow, retrieval_panel
 from bob.backbones import Backbone
 from bob.case import Progress
 from bob.datasets import RetrievalData
 from bob.datasets.base import Setting
 from bob.features import FeatureSource
-from bob.job import Job, TaskOutput
+from bob.job import Content, Job, TaskOutput
 from bob.protocols.retrieval import RetrievalRecipe
 from bob.retrieval.metrics import (
     chance_bound,
@@ -85,12 +86,23 @@ def _files(
     scores: torch.Tensor,
     found: torch.Tensor,
     score: float,
-) -> dict[str, bytes]:
+) -> dict[str, Content]:
     """The first results of every query as a table, and of some as a picture."""
     data, setting = job.data, job.recipe.setting
     words = [
         marks(row, relevance, setting) for row, relevance in zip(found, data.relevance, strict=True)
     ]
+
+    def picture() -> bytes:
+        rows = [
+            _panel_row(data, query, found[query].tolist(), words[query]) for query in _some(words)
+        ]
+        return retrieval_panel(job.case, rows, f"{setting} mAP {score:.4f}")
+
+    return {"ranking.csv": lambda: _ranking(scores, found, words), "retrieval.png": picture}
+
+
+def _ranking(scores: torch.Tensor, found: torch.Tensor, words: Sequence[Sequence[str]]) -> bytes:
     rows = [
         (query, place + 1, position, f"{value:.5f}", word)
         for query, (values, positions, line) in enumerate(
@@ -98,11 +110,7 @@ def _files(
         )
         for place, (value, position, word) in enumerate(zip(values, positions, line, strict=True))
     ]
-    panel = [_panel_row(data, query, found[query].tolist(), words[query]) for query in _some(words)]
-    return {
-        "ranking.csv": csv_bytes(("query", "rank", "database", "cosine", "result"), rows),
-        "retrieval.png": retrieval_panel(job.case, panel, f"{setting} mAP {score:.4f}"),
-    }
+    return csv_bytes(("query", "rank", "database", "cosine", "result"), rows)
 
 
 def _some(words: Sequence[Sequence[str]]) -> list[int]:
@@ -119,7 +127,7 @@ def _panel_row(
     right = words.count("right")
     return PanelRow(
         query=data.queries.picture(query),
-        label=f"{name[:14]}  {right} of {len(words)}",
+        label=f"{label(name, 16)}\n{right} of {len(words)}",
         found=[
             (data.database.picture(position), word)
             for position, word in zip(positions, words, strict=True)

@@ -7,17 +7,21 @@ one says that was never disturbed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
 
 from bob.artifacts.classes import worst_class
-from bob.artifacts.files import result_files, verdict_record
+from bob.artifacts.files import result_files, verdict_file
+from bob.artifacts.making import Made, make
 from bob.case import Case, Result, Trial, Verdict
 from bob.ledger.records import Recorded
 from bob.ledger.score import size_behind
+from bob.shown import line, markdown_text
 
+_NAME_LIMIT = 250
 TEXT_LIMIT = 500
 """Characters of a tag or parameter that MLflow takes everywhere."""
 
@@ -32,6 +36,7 @@ class RunContent:
     Attributes:
         dataset: Name, digest, source and profile of its dataset.
         files: Artifacts by name.
+        left_out: A remark on each artifact that could not be made.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +44,12 @@ class RunContent:
     metrics: tuple[Point, ...] = ()
     dataset: Mapping[str, str] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    def with_artifacts(self, made: Made) -> RunContent:
+        """The same with artifacts; the tag ``bob.left_out`` tells what could not be made."""
+        tags = {"bob.left_out": "; ".join(made.left_out)} if made.left_out else {}
+        return replace(self, files=made.files, left_out=made.left_out, tags={**self.tags, **tags})
 
 
 def experiment_name(scale: str, task: str) -> str:
@@ -68,7 +79,12 @@ def started(case: Case, *, role: str, entry: str) -> RunContent:
 
 def epoch(values: Mapping[str, float], step: int) -> tuple[Point, ...]:
     """The metrics of an epoch that ended, counted from 1."""
-    return tuple((name, float(value), step) for name, value in values.items())
+    return tuple((metric_name(name), float(value), step) for name, value in values.items())
+
+
+def metric_name(name: str) -> str:
+    """A metric's name as MLflow takes it: any other character becomes ``_``."""
+    return re.sub(r"[^\w/.:-]", "_", name, flags=re.ASCII)[:_NAME_LIMIT] or "_"
 
 
 def finished(result: Result) -> RunContent:
@@ -82,21 +98,24 @@ def finished(result: Result) -> RunContent:
         "bob.weights": result.weights_digest,
         "bob.data": result.data_digest,
         "bob.run_key": result.run_key,
-        "bob.metrics": " ".join(result.metrics),
+        "bob.metrics": _names(result.metrics),
         "bob.test_size": str(size_behind(result)),
         "bob.seeded": str(result.case.seeded).lower(),
     }
     if result.case.backbone.licence:
         tags["bob.licence"] = result.case.backbone.licence
     if result.failure:
-        tags["bob.failure"] = f"{result.failure.kind}: {result.failure.message}"
+        tags["bob.failure"] = line(
+            f"{result.failure.kind}: {result.failure.message}", limit=TEXT_LIMIT
+        )
     worst = worst_class(result.files)
     if worst is not None:
         tags["bob.worst_class"] = worst
     chosen = [trial for trial in result.trials if trial.chosen]
     if len(chosen) == 1:
         tags["bob.chosen"] = chosen[0].label
-    return RunContent(tags=tags, metrics=epoch(values, 0), files=result_files(result))
+    content = RunContent(tags=tags, metrics=epoch(values, 0))
+    return content.with_artifacts(result_files(result))
 
 
 def curve(recorded: Recorded) -> tuple[Point, ...]:
@@ -110,7 +129,7 @@ def judged(verdict: Verdict) -> RunContent:
         "bob.verdict": verdict.status.value,
         "bob.reason": verdict.reason,
         "bob.origin": verdict.origin,
-        "mlflow.note.content": f"**{verdict.status.value}**: {verdict.reason}",
+        "mlflow.note.content": f"**{verdict.status.value}**: {markdown_text(verdict.reason)}",
     }
     values: dict[str, float] = {}
     if verdict.score is not None:
@@ -141,8 +160,6 @@ def parent_of(recorded: Sequence[Recorded], verdict: Verdict, *, name: str) -> R
         verdict: What they mean together.
         name: Of the verdict in the ledger.
     """
-    from bob.artifacts.seeds import seeds_picture
-
     results = [entry.result for entry in recorded]
     case = results[0].case
     scored = [result for result in results if result.failure is None]
@@ -151,7 +168,7 @@ def parent_of(recorded: Sequence[Recorded], verdict: Verdict, *, name: str) -> R
     epochs = mean_curve(recorded)
     told = {name for name, _, _ in epochs}
     values = {
-        **{name: value for name, value in means.items() if name not in told},
+        **{name: value for name, value in means.items() if metric_name(name) not in told},
         **{f"{metric}_spread": spreads[metric] for metric in judged_names if metric in spreads},
         "seeds": float(len(scored)),
         "seconds_total": sum(result.timings.get("total", 0.0) for result in results),
@@ -164,19 +181,23 @@ def parent_of(recorded: Sequence[Recorded], verdict: Verdict, *, name: str) -> R
         "bob.level": "case",
         "bob.verdict_name": name,
         "bob.seeds": " ".join(str(result.case.seed) for result in results),
-        "bob.metrics": " ".join(means),
+        "bob.metrics": _names(means),
         **part.tags,
     }
-    files = {"verdict.json": (json.dumps(verdict_record(verdict), indent=1) + "\n").encode()}
-    if scored:
-        files["seeds.png"] = seeds_picture(case, scored, verdict)
-    return RunContent(
+
+    def picture() -> bytes | None:
+        from bob.artifacts.seeds import seeds_picture
+
+        return seeds_picture(case, scored, verdict) if scored else None
+
+    made = make({"verdict.json": lambda: verdict_file(verdict), "seeds.png": picture})
+    content = RunContent(
         tags=tags,
         params={**_params(case), "seed": " ".join(str(result.case.seed) for result in results)},
         metrics=(*epochs, *epoch(values, 0), *part.metrics),
         dataset=_dataset(case),
-        files=files,
     )
+    return content.with_artifacts(made)
 
 
 def mean_curve(recorded: Sequence[Recorded]) -> tuple[Point, ...]:
@@ -231,7 +252,7 @@ def session_summary(
     """What a session came to: tables as files and cases by verdict."""
     values = {f"cases_{name.replace(' ', '_')}": float(count) for name, count in counts.items()}
     files = {
-        "summary.md": table.encode(),
+        "summary.md": table.encode(errors="backslashreplace"),
         "summary.json": (json.dumps(list(rows), indent=1) + "\n").encode(),
         **further,
     }
@@ -262,6 +283,11 @@ def mean_and_spread(
     columns = {name: [row[name] for row in rows] for name in names}
     spreads = {name: stdev(values) for name, values in columns.items() if len(values) > 1}
     return {name: fmean(values) for name, values in columns.items()}, spreads
+
+
+def _names(metrics: Iterable[str]) -> str:
+    """Metrics of a protocol as one tag."""
+    return " ".join(map(metric_name, metrics))
 
 
 def _params(case: Case) -> dict[str, str]:

@@ -27,6 +27,9 @@ class Recorder(Protocol):
     def log_verdict(self, pairs: Sequence[Pair], verdict: Verdict, *, name: str) -> str | None:
         """Log what the runs mean; returns the id of the run that stands for the case."""
 
+    def drop(self, run_ids: Sequence[str]) -> None:
+        """Take runs out that a later evaluation of the same case stands for."""
+
     def kill(self, run_id: str | None) -> None:
         """Mark a run that was interrupted."""
 
@@ -47,6 +50,9 @@ class NoTracker:
     def log_verdict(self, pairs: Sequence[Pair], verdict: Verdict, *, name: str) -> str | None:
         """Nothing."""
         return None
+
+    def drop(self, run_ids: Sequence[str]) -> None:
+        """Nothing."""
 
     def kill(self, run_id: str | None) -> None:
         """Nothing."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bob.ledger.ledger import Ledger
-from bob.ledger.records import Judgement, Recorded
+from bob.ledger.records import Judgement, Recorded, superseded
 from bob.tracking import projection
 from bob.tracking.projection import RunContent, experiment_name
 from bob.tracking.sending import (
@@ -22,7 +22,7 @@ from bob.tracking.sending import (
     send_trials,
     send_verdict,
 )
-from bob.tracking.writer import Writer
+from bob.tracking.writer import UNSENT, Writer
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -59,6 +59,7 @@ def sync(ledger: Ledger, writer: Writer, *, sessions: Sequence[str] = ()) -> Rep
         sessions: Which; all by default.
     """
     report = Report()
+    writer.settle()
     for session in sessions or ledger.sessions():
         _Session(ledger, writer, session, report).send()
     return report
@@ -98,7 +99,11 @@ class _Session:
         for run in found:
             if _tag(run, "bob.role") == "trial":
                 children.setdefault(_tag(run, "mlflow.parentRunId"), []).append(run)
-        for entry in entries:
+        gone = superseded(entries, self.ledger.verdicts(self.session))
+        for name in gone:
+            for run in there.get(name, ()):
+                self._delete([*children.get(run.info.run_id, ()), run])
+        for entry in (entry for entry in entries if entry.entry not in gone):
             runs = there.get(entry.entry, [])
             whole = [run for run in runs if self._is_whole(run, entry, children)]
             for run in runs:
@@ -118,6 +123,8 @@ class _Session:
     def _is_whole(run: Run, entry: Recorded, children: Mapping[str, Sequence[Run]]) -> bool:
         """Whether a run has all that ``_result`` gives; its end is the last thing that is told."""
         tried = len(children.get(run.info.run_id, ()))
+        if _tag(run, UNSENT):
+            return False
         return run.info.status in _ENDED and tried == len(entry.result.trials)
 
     def _result(self, entry: Recorded, common: Mapping[str, str]) -> str:
@@ -146,8 +153,8 @@ class _Session:
             if _tag(run, "bob.verdict_name"):
                 parents.setdefault(_tag(run, "bob.verdict_name"), []).append(run)
         for judgement in self.ledger.verdicts(self.session):
-            if not judgement.entries or any(name not in entries for name in judgement.entries):
-                continue  # a result of it was damaged, which the ledger names
+            if not judgement.entries or any(name not in self.runs for name in judgement.entries):
+                continue  # a result of it was damaged, which the ledger names, or counts no more
             sent: list[Sent] = [(self.runs[name], entries[name]) for name in judgement.entries]
             above = parents.get(judgement.name, [])
             whole = [run for run in above if self._is_judged(judgement, sent, by_id, run)]

@@ -12,6 +12,7 @@ from bob import interrupts
 from bob.case import Case, Progress, Verdict
 from bob.errors import BobError
 from bob.ledger.records import Recorded
+from bob.shown import line
 from bob.tracking import projection
 from bob.tracking.destination import Destination, check_reachable
 from bob.tracking.projection import RunContent, experiment_name
@@ -40,6 +41,7 @@ class Tracker:
     facts: dict[str, str] = field(default_factory=dict)
     writer: Writer = field(init=False)
     _failures: int = 0
+    _left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.store)
@@ -51,6 +53,11 @@ class Tracker:
         """The MLflow client; the first use imports MLflow and creates a missing schema."""
         return self.writer.client
 
+    @property
+    def remarks(self) -> list[str]:
+        """What was put right in the store, and artifacts that it did not take."""
+        return [*self.writer.remarks, *self._left_out]
+
     def start_session(self, tags: Mapping[str, str]) -> None:
         """Open the store (creating its schema) and the session run.
 
@@ -58,6 +65,7 @@ class Tracker:
             BobError: The store cannot be used.
         """
         check_reachable(self.store)
+        self.writer.settle()
         self.facts |= tags
         try:
             with interrupts.held():
@@ -84,10 +92,10 @@ class Tracker:
             entry: Its name in the ledger.
         """
         run_id: str | None = None
-        content = projection.started(case, role=role, entry=entry)
 
         def start() -> None:
             nonlocal run_id
+            content = projection.started(case, role=role, entry=entry)
             run_id = self.writer.create(
                 experiment_name(self.scale, case.task),
                 projection.run_name(case),
@@ -102,8 +110,12 @@ class Tracker:
         """Log the metrics of an epoch that ended, in one batch."""
         if run_id is None or not progress.metrics:
             return
-        points = projection.epoch(progress.metrics, progress.epoch + 1)
-        self._attempt("epoch metrics", lambda: self.writer.log(run_id, points))
+
+        def log() -> None:
+            points = projection.epoch(progress.metrics, progress.epoch + 1)
+            self.writer.log(run_id, points)
+
+        self._attempt("epoch metrics", log)
 
     def finish_case(self, run_id: str | None, recorded: Recorded) -> None:
         """Log final metrics, environment and artifacts, and end the run."""
@@ -112,7 +124,9 @@ class Tracker:
             return
 
         def finish() -> None:
-            self.writer.add(run_id, projection.finished(recorded.result))
+            content = projection.finished(recorded.result)
+            self._left_out += [f"{case.name}: {text}" for text in content.left_out]
+            self.writer.add(run_id, content)
             send_trials(self.writer, recorded, run_id, common=self._common)
             self.writer.end(run_id, "FAILED" if recorded.result.failure else "FINISHED")
 
@@ -135,6 +149,19 @@ class Tracker:
 
         self._attempt("verdict", send)
         return top
+
+    def drop(self, run_ids: Sequence[str]) -> None:
+        """Take runs out that a later evaluation of the same case stands for, and their trials.
+
+        MLflow keeps them in its trash; their results stay in the ledger.
+        """
+
+        def drop() -> None:
+            for run_id in run_ids:
+                self.writer.delete(run_id)
+
+        if run_ids:
+            self._attempt("an earlier run of the same case", drop)
 
     def kill(self, run_id: str | None) -> None:
         """Mark a run that was interrupted."""
@@ -164,9 +191,9 @@ class Tracker:
             return
         if status == "KILLED":
             self._attempt("interrupted runs", self._kill_open)
-        content = projection.session_summary(table, rows, counts, further or {})
 
         def finish() -> None:
+            content = projection.session_summary(table, rows, counts, further or {})
             self.writer.add(run_id, content)
             self.writer.end(run_id, status)
 
@@ -199,6 +226,5 @@ class Tracker:
                 action()
                 self._failures = 0
             except Exception as error:
-                text = " ".join(str(error).split())
-                self.problems.append(f"{what}: {type(error).__name__}: {text[:200]}")
+                self.problems.append(f"{what}: {line(f'{type(error).__name__}: {error}')}")
                 self._failures += 1

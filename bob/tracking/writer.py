@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from bob.shown import line
 from bob.startup import importing
-from bob.tracking.destination import Destination
+from bob.tracking.destination import Destination, artifact_folder
+from bob.tracking.moved import settle
 from bob.tracking.projection import TEXT_LIMIT, Point, RunContent
 
 if TYPE_CHECKING:
@@ -25,13 +27,22 @@ if TYPE_CHECKING:
 
 _METRICS_AT_ONCE = 1000
 _PAGE = 500
+_WHOLE = ("bob.metrics", "bob.case", "bob.run_key")
+
+UNSENT = "bob.unsent"
+"""Tag of a run that names artifacts which its store did not take."""
 
 
 @dataclass
 class Writer:
-    """The calls to MLflow that a record is made of; errors are the caller's affair."""
+    """The calls to MLflow that a record is made of; errors are the caller's affair.
+
+    Attributes:
+        remarks: What had to be put right, and artifacts that a store did not take.
+    """
 
     destination: Destination
+    remarks: list[str] = field(default_factory=list)
     _experiments: dict[str, str] = field(default_factory=dict)
     _client: Any = None
 
@@ -54,6 +65,15 @@ class Writer:
                     self._client.search_experiments(max_results=1)
         client: MlflowClient = self._client
         return client
+
+    def settle(self) -> None:
+        """Bring a local store that was moved in order; before anything is written.
+
+        Raises:
+            BobError: See ``bob.tracking.moved.settle``.
+        """
+        with self._alone():
+            self.remarks += settle(self.destination)
 
     def experiment(self, name: str) -> str:
         """Id of an experiment, which is created or brought back where it is missing."""
@@ -81,13 +101,17 @@ class Writer:
             start: Milliseconds since 1970; now by default.
         """
         run = self.client.create_run(
-            self.experiment(experiment), start_time=start, run_name=name, tags=_cut(tags)
+            self.experiment(experiment), start_time=start, run_name=line(name), tags=_cut(tags)
         )
         run_id: str = run.info.run_id
         return run_id
 
     def add(self, run_id: str, content: RunContent) -> None:
-        """Add to a run: params, metrics and tags in as few calls as may be, then files."""
+        """Add to a run: params, metrics and tags in as few calls as may be, then files.
+
+        A file that the store does not take is named in ``remarks`` and on the run, where ``bob
+        sync`` finds it; the rest goes on.
+        """
         from mlflow.entities import Param, RunTag
 
         self.log(run_id, content.metrics[_METRICS_AT_ONCE:])
@@ -99,11 +123,38 @@ class Writer:
         )
         if content.dataset is not None:
             self.client.log_inputs(run_id, datasets=[_dataset_input(content.dataset)])
-        if content.files:
-            with tempfile.TemporaryDirectory() as folder:
-                for name, data in content.files.items():
-                    (Path(folder) / name).write_bytes(data)
+        problems = self._send(run_id, content.files) if content.files else {}
+        if problems:
+            self.client.set_tag(run_id, UNSENT, line(" ".join(problems), limit=TEXT_LIMIT))
+            self.remarks += [f"{name} did not arrive: {text}" for name, text in problems.items()]
+
+    def _send(self, run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Send files at once, or one by one if that fails; what did not arrive, and why."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in files.items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            try:
                 self.client.log_artifacts(run_id, folder)
+                return {}
+            except Exception:
+                return self._send_each(run_id, Path(folder), list(files))
+
+    def _send_each(self, run_id: str, folder: Path, names: Sequence[str]) -> dict[str, str]:
+        """Send files one by one; when two have failed the rest is not tried."""
+        problems: dict[str, str] = {}
+        for name in names:
+            if len(problems) >= 2:
+                problems[name] = "not tried after two others"
+                continue
+            parent = Path(name).parent.as_posix()
+            try:
+                place = None if parent == "." else parent
+                self.client.log_artifact(run_id, str(folder / name), place)
+            except Exception as error:
+                problems[name] = line(f"{type(error).__name__}: {error}")
+        return problems
 
     def log(self, run_id: str, points: Sequence[Point]) -> None:
         """Log metrics."""
@@ -114,6 +165,15 @@ class Writer:
     def end(self, run_id: str, status: str, *, at: int | None = None) -> None:
         """End a run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
         self.client.set_terminated(run_id, status, end_time=at)
+
+    def delete(self, run_id: str) -> None:
+        """Put a run and those nested under it into MLflow's trash."""
+        run = self.client.get_run(run_id)
+        query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        for child in self.search([run.info.experiment_id], query):
+            self.client.delete_run(child.info.run_id)
+        if run.info.lifecycle_stage == "active":
+            self.client.delete_run(run_id)
 
     def runs(self, session: str, experiments: Sequence[str]) -> list[Run]:
         """Every run of a session in some experiments, by id."""
@@ -139,7 +199,7 @@ class Writer:
 
     def _create(self, name: str) -> str:
         folder = self.destination.artifacts
-        location = (folder / name.replace("/", "-")).absolute().as_uri() if folder else None
+        location = artifact_folder(folder, name).as_uri() if folder else None
         try:
             return str(self.client.create_experiment(name, location))
         except Exception:
@@ -151,17 +211,19 @@ class Writer:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Two sessions that create the schema of a new SQLite file at once would break it."""
-        uri = self.destination.uri
-        if not uri.startswith("sqlite:///"):
+        database = self.destination.database
+        if database is None:
             yield
             return
-        with FileLock(uri.removeprefix("sqlite:///") + ".lock", timeout=300):
+        with FileLock(f"{database}.lock", timeout=300):
             yield
 
 
 def _cut(texts: Mapping[str, str]) -> dict[str, str]:
+    """Tags or parameters as a store takes and a page shows them: without what acts, and short."""
     return {
-        name: text if name == "bob.metrics" else text[:TEXT_LIMIT] for name, text in texts.items()
+        name: text if name in _WHOLE else line(text, limit=TEXT_LIMIT)
+        for name, text in texts.items()
     }
 
 

@@ -16,6 +16,7 @@ import torch
 from bob.case import Emit, Progress, Trial
 from bob.datasets.subsets import Indices, held_out
 from bob.errors import BobError, GridDiverged, TrainingDiverged
+from bob.job import Content
 from bob.protocols.grid import RateGrid, Searchable
 from bob.tabular import csv_bytes
 
@@ -160,10 +161,12 @@ def grid_remarks(grid: RateGrid | None, trials: Sequence[Trial]) -> tuple[str, .
     return tuple(remarks)
 
 
-def grid_files(trials: Sequence[Trial]) -> dict[str, bytes]:
+def grid_files(trials: Sequence[Trial]) -> dict[str, Content]:
     """Every attempt as a table; nothing without attempts."""
-    if not trials:
-        return {}
+    return {"grid.csv": lambda: _grid_table(trials)} if trials else {}
+
+
+def _grid_table(trials: Sequence[Trial]) -> bytes:
     params = list(trials[0].params)
     metrics = sorted({name for trial in trials for name in trial.metrics})
     rows = [
@@ -176,4 +179,4 @@ def grid_files(trials: Sequence[Trial]) -> dict[str, bytes]:
         )
         for trial in trials
     ]
-    return {"grid.csv": csv_bytes(("group", *params, *metrics, "chosen", "failure"), rows)}
+    return csv_bytes(("group", *params, *metrics, "chosen", "failure"), rows)
