@@ -50,6 +50,8 @@ def _sync(args: argparse.Namespace) -> int:
         + (f", {report.mended} of which it had a part" if report.mended else "")
         + f"; {report.present} were there already."
     )
+    for session in report.running:
+        print(f"session {session} is still running and was left to it; send it later.")
     for damage in ledger.damaged:
         print(f"left out: {damage}", file=sys.stderr)
     return 1 if ledger.damaged else 0
