@@ -244,6 +244,7 @@ class BobSession:
             address = "http://127.0.0.1:5000"
         for task in sorted({evaluation.case.task for evaluation in self.evaluations}):
             lines.append(f"  {task}: {address}{tracker.page(task)}")
+        lines += tracker.notes
         sections.append((f"battle of the backbones, scale {self.options.scale}", lines))
         ranking = self._ranking()
         if ranking:

@@ -28,6 +28,7 @@ from tests.test_tracking import server
 
 __all__ = ["server"]
 
+WRITER = ("bob.pid", "bob.pid_started")  # bob sync is another process than the session was
 TIMES = re.compile(r"^(seconds_|peak_memory|system/|images_per_second)")
 
 
@@ -63,7 +64,7 @@ def facts_of(writer: Writer) -> dict[str, dict[str, Any]]:
         }
         found[key] = {
             "status": run.info.status,
-            "tags": {k: v for k, v in tags.items() if "artifact" not in k},
+            "tags": {k: v for k, v in tags.items() if "artifact" not in k and k not in WRITER},
             "params": dict(run.data.params),
             "metrics": points,
             "timed": sorted(name for name in run.data.metrics if TIMES.match(name)),

@@ -53,6 +53,8 @@ def _sync(args: argparse.Namespace) -> int:
     )
     for text in writer.remarks:
         print(text, file=sys.stderr)
+    for session in report.running:
+        print(f"session {session} is still running and was left to it; send it later.")
     for damage in ledger.damaged:
         print(f"left out: {damage}", file=sys.stderr)
     return 1 if ledger.damaged else 0

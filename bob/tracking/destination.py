@@ -7,10 +7,12 @@ import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from bob.errors import BobError
+from bob.tracking.patience import StoreSilentError, within
 
 _REACH_SECONDS = 5
 _SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
@@ -131,12 +133,15 @@ def check_reachable(store: Destination) -> None:
 
 
 def _check_server(uri: str) -> None:
-    try:
+    def look() -> None:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_REACH_SECONDS):
             return
+
+    try:
+        within(2 * _REACH_SECONDS, look)
     except urllib.error.HTTPError:
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException, StoreSilentError) as error:
         reason = getattr(error, "reason", error)
         raise BobError(
             f"The tracking server {uri} does not answer ({reason}). Nothing was run. Start it, "

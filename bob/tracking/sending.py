@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -70,19 +70,26 @@ def send_trials(
         common: Tags of the session.
     """
     case = recorded.result.case
-    for trial in recorded.result.trials:
+    for number, trial in enumerate(recorded.result.trials):
         content = projection.tried(case, trial, parent=parent)
         run_id = writer.create(
             experiment_name(case.scale, case.task),
             projection.trial_name(case, trial),
             {**common, **content.tags},
+            ticket=f"{common['bob.session']}/{recorded.entry}/trial-{number}",
         )
         writer.add(run_id, RunContent(params=content.params, metrics=content.metrics))
         writer.end(run_id, "FAILED" if trial.failure else "FINISHED")
 
 
 def send_verdict(
-    writer: Writer, sent: Sequence[Sent], verdict: Verdict, *, name: str, common: Mapping[str, str]
+    writer: Writer,
+    sent: Sequence[Sent],
+    verdict: Verdict,
+    *,
+    name: str,
+    common: Mapping[str, str],
+    told: Container[str] = (),
 ) -> str:
     """What runs mean: on the run itself, or on a parent of several, which become nested.
 
@@ -92,6 +99,7 @@ def send_verdict(
         verdict: What they mean together.
         name: Of the verdict in the ledger.
         common: Tags of the session.
+        told: Metrics that a single run has already, from an attempt that was cut off.
 
     Returns:
         Id of the run that stands for the case.
@@ -99,7 +107,8 @@ def send_verdict(
     part = projection.judged(verdict)
     if len(sent) == 1:
         run_id = sent[0][0]
-        writer.add(run_id, RunContent(metrics=part.metrics, tags=part.tags))
+        metrics = tuple(point for point in part.metrics if point[0] not in told)
+        writer.add(run_id, RunContent(metrics=metrics, tags=part.tags))
         return run_id
     recorded = [entry for _, entry in sent]
     case = recorded[0].result.case
@@ -108,6 +117,7 @@ def send_verdict(
         experiment_name(case.scale, case.task),
         case.name,
         {**common, "bob.verdict_name": name},
+        ticket=f"{common['bob.session']}/{name}",
         start=min(began(entry) for entry in recorded),
     )
     for run_id, _ in sent:

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bob.errors import BobError
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded, superseded
 from bob.tracking import projection
+from bob.tracking.leftovers import ENDED_BY
+from bob.tracking.process import is_alive_elsewhere
 from bob.tracking.projection import RunContent, experiment_name
 from bob.tracking.sending import (
     Sent,
@@ -40,6 +43,7 @@ class Report:
         verdicts: Verdicts that were added.
         sessions: Summaries of sessions that were sent.
         present: Results that were there already.
+        running: Sessions that another process is still writing; they are left to it.
     """
 
     sent: int = 0
@@ -57,11 +61,22 @@ def sync(ledger: Ledger, writer: Writer, *, sessions: Sequence[str] = ()) -> Rep
         ledger: Where results are.
         writer: Where they go.
         sessions: Which; all by default.
+
+    Raises:
+        BobError: The store stopped taking them.
     """
     report = Report()
     writer.settle()
     for session in sessions or ledger.sessions():
-        _Session(ledger, writer, session, report).send()
+        try:
+            _Session(ledger, writer, session, report).send()
+        except Exception as error:
+            text = " ".join(str(error).split())[:200]
+            raise BobError(
+                f"{writer.destination.uri} stopped taking session {session} "
+                f"({type(error).__name__}: {text}). What was sent is there. Run this again when it "
+                "is back; nothing is sent twice."
+            ) from error
     return report
 
 
@@ -84,9 +99,13 @@ class _Session:
         names = {experiment_name(scale, entry.result.case.task) for entry in entries}
         sessions = experiment_name(scale, "sessions")
         found = self.writer.runs(self.session, sorted({*names, sessions}))
+        if any(run.info.status == "RUNNING" and is_alive_elsewhere(run.data.tags) for run in found):
+            self.report.running.append(self.session)
+            return
         self._results(entries, found, common)
         self._verdicts({entry.entry: entry for entry in entries}, found, common)
         self._summary([run for run in found if _tag(run, "bob.level") == "session"], common, opened)
+        self.writer.drop_twins()
 
     def _results(
         self, entries: Sequence[Recorded], found: Sequence[Run], common: Mapping[str, str]
@@ -135,6 +154,7 @@ class _Session:
             experiment_name(case.scale, case.task),
             projection.run_name(case),
             {**common, **content.tags},
+            ticket=f"{self.session}/{entry.entry}",
             start=began(entry),
         )
         self.writer.add(run_id, RunContent(params=content.params, dataset=content.dataset))
@@ -163,7 +183,15 @@ class _Session:
                     self._delete([run])
             if whole or (len(sent) == 1 and self._is_judged(judgement, sent, by_id, None)):
                 continue
-            send_verdict(self.writer, sent, judgement.verdict, name=judgement.name, common=common)
+            single = by_id.get(sent[0][0])
+            send_verdict(
+                self.writer,
+                sent,
+                judgement.verdict,
+                name=judgement.name,
+                common=common,
+                told=single.data.metrics if single else (),
+            )
             self.report.verdicts += 1
 
     @staticmethod
@@ -181,7 +209,7 @@ class _Session:
 
     def _summary(self, runs: Sequence[Run], common: Mapping[str, str], opened: str) -> None:
         summary = self.ledger.summary(self.session)
-        if summary is None or any(run.info.status in (*_ENDED, "KILLED") for run in runs):
+        if summary is None or any(_is_closed(run) for run in runs):
             return
         self._delete(runs)
         content = projection.session_summary(
@@ -194,6 +222,7 @@ class _Session:
             experiment_name(common["bob.scale"], "sessions"),
             f"session-{self.session}",
             {**common, "bob.level": "session"},
+            ticket=f"{self.session}/session",
             start=milliseconds(opened),
         )
         self.writer.add(run_id, content)
@@ -202,7 +231,12 @@ class _Session:
 
     def _delete(self, runs: Sequence[Run]) -> None:
         for run in runs:
-            self.writer.client.delete_run(run.info.run_id)
+            self.writer.delete(run.info.run_id)
+
+
+def _is_closed(run: Run) -> bool:
+    """Whether a session's run was ended by the session itself, which is the last thing it does."""
+    return run.info.status in (*_ENDED, "KILLED") and not _tag(run, ENDED_BY)
 
 
 def _tag(run: Run, name: str) -> str:

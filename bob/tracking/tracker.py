@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,28 @@ from bob.ledger.records import Recorded
 from bob.shown import line
 from bob.tracking import projection
 from bob.tracking.destination import Destination, check_reachable
+from bob.tracking.leftovers import end_leftovers
 from bob.tracking.projection import RunContent, experiment_name
 from bob.tracking.recorder import Pair
 from bob.tracking.sending import common_tags, send_trials, send_verdict, session_facts
-from bob.tracking.writer import Writer
+from bob.tracking.writer import Writer, milliseconds_now
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a run that the store did not take.
+
+    Attributes:
+        at: When it was measured, in milliseconds since 1970; sent twice with it, it stands once.
+        problem: What was told of it.
+    """
+
+    content: RunContent
+    at: int
+    problem: str = ""
 
 
 @dataclass
@@ -29,7 +44,12 @@ class Tracker:
     """Writes sessions and cases to one MLflow store.
 
     A store that stops answering does not stop the tests: ``problems`` says what it did not take,
-    which ``bob sync`` sends from the ledger when it is back.
+    which ``bob sync`` sends from the ledger when it is back. A part of a run that it did not take
+    is offered once more when the run ends. A run that still lacks one is never called finished, so
+    that ``bob sync`` knows it.
+
+    Attributes:
+        notes: Lines about runs that other sessions left open.
     """
 
     store: Destination
@@ -37,11 +57,14 @@ class Tracker:
     root: Path
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     session_run: str | None = None
     facts: dict[str, str] = field(default_factory=dict)
     writer: Writer = field(init=False)
     _failures: int = 0
     _left_out: list[str] = field(default_factory=list)
+    _missed: dict[str, list[_Part]] = field(default_factory=dict)
+    _ended: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.store)
@@ -73,6 +96,7 @@ class Tracker:
                     experiment_name(self.scale, "sessions"),
                     f"session-{self.session}",
                     {**self._common, "bob.level": "session"},
+                    ticket=f"{self.session}/session",
                 )
         except Exception as error:
             raise BobError(
@@ -82,6 +106,7 @@ class Tracker:
         except KeyboardInterrupt:
             self.kill(self.session_run)
             raise
+        self._attempt("what killed sessions left open", self._end_leftovers)
 
     def start_case(self, case: Case, *, role: str, entry: str) -> str | None:
         """Open the run of a case with its tags, parameters and dataset; returns its id.
@@ -92,30 +117,32 @@ class Tracker:
             entry: Its name in the ledger.
         """
         run_id: str | None = None
+        content = projection.started(case, role=role, entry=entry)
 
         def start() -> None:
             nonlocal run_id
-            content = projection.started(case, role=role, entry=entry)
             run_id = self.writer.create(
                 experiment_name(self.scale, case.task),
                 projection.run_name(case),
                 {**self._common, **content.tags},
+                ticket=f"{self.session}/{entry}",
             )
-            self.writer.add(run_id, RunContent(params=content.params, dataset=content.dataset))
 
         self._attempt("start of " + case.name, start)
+        if run_id is not None:
+            self._add(
+                run_id,
+                "start of " + case.name,
+                RunContent(params=content.params, dataset=content.dataset),
+            )
         return run_id
 
     def log_progress(self, run_id: str | None, progress: Progress) -> None:
         """Log the metrics of an epoch that ended, in one batch."""
         if run_id is None or not progress.metrics:
             return
-
-        def log() -> None:
-            points = projection.epoch(progress.metrics, progress.epoch + 1)
-            self.writer.log(run_id, points)
-
-        self._attempt("epoch metrics", log)
+        points = projection.epoch(progress.metrics, progress.epoch + 1)
+        self._add(run_id, "epoch metrics", RunContent(metrics=points))
 
     def finish_case(self, run_id: str | None, recorded: Recorded) -> None:
         """Log final metrics, environment and artifacts, and end the run."""
@@ -126,9 +153,14 @@ class Tracker:
         def finish() -> None:
             content = projection.finished(recorded.result)
             self._left_out += [f"{case.name}: {text}" for text in content.left_out]
+            for part in self._missed.get(run_id, []):
+                self.writer.add(run_id, part.content, at=part.at)
             self.writer.add(run_id, content)
             send_trials(self.writer, recorded, run_id, common=self._common)
             self.writer.end(run_id, "FAILED" if recorded.result.failure else "FINISHED")
+            self._ended.add(run_id)
+            for part in self._missed.pop(run_id, []):
+                self.problems.remove(part.problem)
 
         self._attempt(f"results of {case.name} seed {case.seed}", finish)
 
@@ -138,7 +170,7 @@ class Tracker:
         Returns:
             Id of the run that stands for the case; none where the store did not take it.
         """
-        sent = [(run_id, recorded) for run_id, recorded in pairs if run_id is not None]
+        sent = [(run_id, recorded) for run_id, recorded in pairs if run_id in self._ended]
         if len(sent) < len(pairs) or not sent:
             return None
         top: str | None = None
@@ -189,8 +221,10 @@ class Tracker:
         run_id = self.session_run
         if run_id is None:
             return
-        if status == "KILLED":
-            self._attempt("interrupted runs", self._kill_open)
+        if status == "KILLED" or self.problems:
+            self._attempt("open runs", self._kill_open)
+        if self.writer.doubtful:
+            self._attempt("runs made twice", self.writer.drop_twins)
 
         def finish() -> None:
             content = projection.session_summary(table, rows, counts, further or {})
@@ -200,7 +234,7 @@ class Tracker:
         self._attempt("session summary", finish)
 
     def _kill_open(self) -> None:
-        """End what an interrupt left running: it may come before a new run's id is known here."""
+        """End what an interrupt or a failure left running, known here or not."""
         query = f"tags.`bob.session` = '{self.session}' and attributes.status = 'RUNNING'"
         for run in self.writer.search(list(self.writer.known.values()), query):
             if run.info.run_id != self.session_run:
@@ -217,14 +251,35 @@ class Tracker:
     def _common(self) -> dict[str, str]:
         return common_tags(self.session, self.facts)
 
-    def _attempt(self, what: str, action: Callable[[], None]) -> None:
-        """Ask the store, unless it has failed twice in a row, each time after retries."""
-        if self._failures >= 2:
-            return
+    def _end_leftovers(self) -> None:
+        self.notes = end_leftovers(self.writer, session=self.session)
+
+    def _add(self, run_id: str, what: str, content: RunContent) -> None:
+        """Add a part to a run that goes on; one that was not taken is kept for its end."""
+        part = _Part(content, milliseconds_now())
+        if not self._attempt(what, lambda: self.writer.add(run_id, content, at=part.at)):
+            told = self.problems[-1] if self.problems else ""
+            self._missed.setdefault(run_id, []).append(replace(part, problem=told))
+
+    def _attempt(self, what: str, action: Callable[[], None]) -> bool:
+        """Ask the store, unless it has failed twice in a row, each time after retries.
+
+        Returns:
+            Whether it has done what it was asked.
+        """
+        if self._failures >= 2 or self.writer.patience.over:
+            return False
         with interrupts.held():
             try:
                 action()
                 self._failures = 0
+                return True
             except Exception as error:
                 self.problems.append(f"{what}: {line(f'{type(error).__name__}: {error}')}")
                 self._failures += 1
+        if self.writer.patience.over:
+            waited = self.writer.patience.seconds
+            self.problems.append(f"the store kept the session waiting for {waited:.0f} s in all")
+        if self._failures >= 2 or self.writer.patience.over:
+            self.problems.append("from there on nothing more was sent")
+        return False

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
@@ -19,6 +19,8 @@ from bob.shown import line
 from bob.startup import importing
 from bob.tracking.destination import Destination, artifact_folder
 from bob.tracking.moved import settle
+from bob.tracking.patience import Patience, retries
+from bob.tracking.process import process_tags
 from bob.tracking.projection import TEXT_LIMIT, Point, RunContent
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ _WHOLE = ("bob.metrics", "bob.case", "bob.run_key")
 
 UNSENT = "bob.unsent"
 """Tag of a run that names artifacts which its store did not take."""
+_SLOWEST_UPLOAD = 100_000
+"""Bytes per second; an upload that is slower counts as one that does not move."""
+_PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+"""MLflow's codes of failures after which nobody knows whether a request was carried out."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -39,10 +47,14 @@ class Writer:
 
     Attributes:
         remarks: What had to be put right, and artifacts that a store did not take.
+        patience: How long the store may keep this writer waiting.
+        doubtful: Runs of which the store may have made a second one: experiment and id by ticket.
     """
 
     destination: Destination
     remarks: list[str] = field(default_factory=list)
+    patience: Patience = field(default_factory=Patience)
+    doubtful: dict[str, tuple[str, str]] = field(default_factory=dict)
     _experiments: dict[str, str] = field(default_factory=dict)
     _client: Any = None
 
@@ -50,9 +62,6 @@ class Writer:
     def client(self) -> MlflowClient:
         """The MLflow client; the first use imports MLflow and creates a missing schema."""
         if self._client is None:
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
             # MLflow's own use of SQLAlchemy warns at import; nobody here can act on it.
             with warnings.catch_warnings(), importing():
                 warnings.simplefilter("ignore")
@@ -60,9 +69,13 @@ class Writer:
 
                 for name in ("alembic", "mlflow"):
                     logging.getLogger(name).setLevel(logging.WARNING)
+                # to create a schema takes long on a busy machine, and may
+                remote = self.destination.uri.startswith(("http://", "https://"))
                 with self._alone():
-                    self._client = MlflowClient(tracking_uri=self.destination.uri)
-                    self._client.search_experiments(max_results=1)
+                    self._client = self.patience.ask(
+                        lambda: _opened(MlflowClient, self.destination.uri),
+                        extra=0.0 if remote else None,
+                    )
         client: MlflowClient = self._client
         return client
 
@@ -78,9 +91,9 @@ class Writer:
     def experiment(self, name: str) -> str:
         """Id of an experiment, which is created or brought back where it is missing."""
         if name not in self._experiments:
-            found = self.client.get_experiment_by_name(name)
+            found = self._named(name)
             if found is not None and found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
+                self._ask(lambda client: client.restore_experiment(found.experiment_id))
             self._experiments[name] = found.experiment_id if found else self._create(name)
         return self._experiments[name]
 
@@ -89,43 +102,88 @@ class Writer:
         """Ids of the experiments that were asked for, by name."""
         return self._experiments
 
+    def experiments(self, prefix: str) -> list[str]:
+        """Ids of the experiments whose names begin so."""
+        query = f"name LIKE '{prefix}%'"
+        found = self._ask(lambda client: client.search_experiments(filter_string=query))
+        return [experiment.experiment_id for experiment in found]
+
     def create(
-        self, experiment: str, name: str, tags: Mapping[str, str], *, start: int | None = None
+        self,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        *,
+        ticket: str,
+        start: int | None = None,
     ) -> str:
-        """Open a run; returns its id.
+        """Open a run; returns its id. One whose reply was lost is found again, not made twice.
 
         Args:
             experiment: Its name.
             name: Of the run.
             tags: Short ones.
+            ticket: What this run alone is known by, whoever sends it.
             start: Milliseconds since 1970; now by default.
         """
-        run = self.client.create_run(
-            self.experiment(experiment), start_time=start, run_name=line(name), tags=_cut(tags)
-        )
-        run_id: str = run.info.run_id
+        experiment_id = self.experiment(experiment)
+        given = _cut({**tags, **process_tags(), "bob.ticket": ticket})
+        lost = False
+        for again in range(retries() + 1):
+            try:
+                # MLflow's own retry would make a second run
+                run = self._ask(
+                    lambda client: client.create_run(
+                        experiment_id, start_time=start, run_name=line(name), tags=given
+                    ),
+                    environment={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
+                )
+            except Exception as error:
+                lost = True
+                code = getattr(error, "error_code", _PASSING[0])
+                if code not in _PASSING or self.patience.over:
+                    raise
+                found = self.search([experiment_id], f"tags.`bob.ticket` = '{ticket}'")
+                if not found:
+                    if again == retries():
+                        raise
+                    time.sleep(0.5 * 2**again)
+                    continue
+                run = found[0]
+            break
+        run_id = str(run.info.run_id)
+        if lost:
+            self.doubtful[ticket] = (experiment_id, run_id)
         return run_id
 
-    def add(self, run_id: str, content: RunContent) -> None:
+    def add(self, run_id: str, content: RunContent, *, at: int | None = None) -> None:
         """Add to a run: params, metrics and tags in as few calls as may be, then files.
 
         A file that the store does not take is named in ``remarks`` and on the run, where ``bob
         sync`` finds it; the rest goes on.
+
+        Args:
+            run_id: The run.
+            content: What is added; a second time with the same ``at`` changes nothing.
+            at: When its metrics were measured, in milliseconds since 1970; now by default.
         """
         from mlflow.entities import Param, RunTag
 
-        self.log(run_id, content.metrics[_METRICS_AT_ONCE:])
-        self.client.log_batch(
-            run_id,
-            params=[Param(name, value) for name, value in _cut(content.params).items()],
-            metrics=_metrics(content.metrics[:_METRICS_AT_ONCE]),
-            tags=[RunTag(name, value) for name, value in _cut(content.tags).items()],
+        at = milliseconds_now() if at is None else at
+        self.log(run_id, content.metrics[_METRICS_AT_ONCE:], at=at)
+        params = [Param(name, value) for name, value in _cut(content.params).items()]
+        tags = [RunTag(name, value) for name, value in _cut(content.tags).items()]
+        metrics = _metrics(content.metrics[:_METRICS_AT_ONCE], at)
+        self._ask(
+            lambda client: client.log_batch(run_id, params=params, metrics=metrics, tags=tags)
         )
         if content.dataset is not None:
-            self.client.log_inputs(run_id, datasets=[_dataset_input(content.dataset)])
+            inputs = [_dataset_input(content.dataset)]
+            self._ask(lambda client: client.log_inputs(run_id, datasets=inputs))
         problems = self._send(run_id, content.files) if content.files else {}
         if problems:
-            self.client.set_tag(run_id, UNSENT, line(" ".join(problems), limit=TEXT_LIMIT))
+            named = line(" ".join(problems), limit=TEXT_LIMIT)
+            self._ask(lambda client: client.set_tag(run_id, UNSENT, named))
             self.remarks += [f"{name} did not arrive: {text}" for name, text in problems.items()]
 
     def _send(self, run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
@@ -136,7 +194,10 @@ class Writer:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             try:
-                self.client.log_artifacts(run_id, folder)
+                self._ask(
+                    lambda client: client.log_artifacts(run_id, folder),
+                    extra=sum(map(len, files.values())) / _SLOWEST_UPLOAD,
+                )
                 return {}
             except Exception:
                 return self._send_each(run_id, Path(folder), list(files))
@@ -149,37 +210,53 @@ class Writer:
                 problems[name] = "not tried after two others"
                 continue
             parent = Path(name).parent.as_posix()
+            place = None if parent == "." else parent
             try:
-                place = None if parent == "." else parent
-                self.client.log_artifact(run_id, str(folder / name), place)
+                self._ask(
+                    partial(_log_file, run_id=run_id, file=folder / name, place=place),
+                    extra=(folder / name).stat().st_size / _SLOWEST_UPLOAD,
+                )
             except Exception as error:
                 problems[name] = line(f"{type(error).__name__}: {error}")
         return problems
 
-    def log(self, run_id: str, points: Sequence[Point]) -> None:
+    def log(self, run_id: str, points: Sequence[Point], *, at: int | None = None) -> None:
         """Log metrics."""
+        at = milliseconds_now() if at is None else at
         for first in range(0, len(points), _METRICS_AT_ONCE):
-            batch = points[first : first + _METRICS_AT_ONCE]
-            self.client.log_batch(run_id, metrics=_metrics(batch))
+            batch = _metrics(points[first : first + _METRICS_AT_ONCE], at)
+            self._ask(partial(_log_metrics, run_id=run_id, metrics=batch))
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        self.add(run_id, RunContent(tags=tags))
 
     def end(self, run_id: str, status: str, *, at: int | None = None) -> None:
         """End a run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
-        self.client.set_terminated(run_id, status, end_time=at)
+        self._ask(lambda client: client.set_terminated(run_id, status, end_time=at))
 
     def delete(self, run_id: str) -> None:
-        """Put a run and those nested under it into MLflow's trash."""
-        run = self.client.get_run(run_id)
+        """Put a run and those nested under it into MLflow's trash; one that is there stays."""
+        run = self._ask(lambda client: client.get_run(run_id))
         query = f"tags.`mlflow.parentRunId` = '{run_id}'"
         for child in self.search([run.info.experiment_id], query):
-            self.client.delete_run(child.info.run_id)
+            self._delete_one(child.info.run_id)
         if run.info.lifecycle_stage == "active":
-            self.client.delete_run(run_id)
+            self._delete_one(run_id)
+
+    def _delete_one(self, run_id: str) -> None:
+        try:
+            self._ask(lambda client: client.delete_run(run_id))
+        except Exception:  # it may be done, and the reply lost
+            run = self._ask(lambda client: client.get_run(run_id))
+            if run.info.lifecycle_stage != "deleted":
+                raise
 
     def runs(self, session: str, experiments: Sequence[str]) -> list[Run]:
         """Every run of a session in some experiments, by id."""
         ids = []
         for name in experiments:
-            found = self.client.get_experiment_by_name(name)
+            found = self._named(name)
             if found is not None and found.lifecycle_stage == "active":
                 ids.append(found.experiment_id)
         return self.search(ids, f"tags.`bob.session` = '{session}'") if ids else []
@@ -189,21 +266,42 @@ class Writer:
         found: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs(
-                list(experiment_ids), filter_string=query, max_results=_PAGE, page_token=token
+            page = self._ask(
+                partial(_page, experiment_ids=list(experiment_ids), query=query, token=token)
             )
             found += page
             token = page.token
             if not token:
                 return found
 
+    def drop_twins(self) -> None:
+        """Delete second runs that a store made of requests whose replies were lost."""
+        for ticket, (experiment_id, kept) in list(self.doubtful.items()):
+            for run in self.search([experiment_id], f"tags.`bob.ticket` = '{ticket}'"):
+                if run.info.run_id != kept:
+                    self.delete(run.info.run_id)
+            del self.doubtful[ticket]
+
+    def _ask(
+        self,
+        call: Callable[[MlflowClient], Answer],
+        *,
+        extra: float = 0.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> Answer:
+        client = self.client
+        return self.patience.ask(lambda: call(client), extra=extra, environment=environment)
+
+    def _named(self, name: str) -> Any:
+        return self._ask(lambda client: client.get_experiment_by_name(name))
+
     def _create(self, name: str) -> str:
         folder = self.destination.artifacts
         location = artifact_folder(folder, name).as_uri() if folder else None
         try:
-            return str(self.client.create_experiment(name, location))
+            return str(self._ask(lambda client: client.create_experiment(name, location)))
         except Exception:
-            found = self.client.get_experiment_by_name(name)
+            found = self._named(name)
             if found is None:
                 raise
             return str(found.experiment_id)  # another session was faster
@@ -227,11 +325,35 @@ def _cut(texts: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _metrics(points: Sequence[Point]) -> list[Any]:
+def _opened(make: Callable[..., MlflowClient], uri: str) -> MlflowClient:
+    client = make(tracking_uri=uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _log_file(client: MlflowClient, *, run_id: str, file: Path, place: str | None) -> None:
+    client.log_artifact(run_id, str(file), place)
+
+
+def _log_metrics(client: MlflowClient, *, run_id: str, metrics: list[Any]) -> None:
+    client.log_batch(run_id, metrics=metrics)
+
+
+def _page(client: MlflowClient, *, experiment_ids: list[str], query: str, token: Any) -> Any:
+    return client.search_runs(
+        experiment_ids, filter_string=query, max_results=_PAGE, page_token=token
+    )
+
+
+def milliseconds_now() -> int:
+    """The time in milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def _metrics(points: Sequence[Point], at: int) -> list[Any]:
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
-    return [Metric(name, value, now, step) for name, value, step in points]
+    return [Metric(name, value, at, step) for name, value, step in points]
 
 
 def _dataset_input(dataset: Mapping[str, str]) -> Any:
