@@ -14,7 +14,7 @@ import math
 
 import torch
 
-from bob.errors import BobError
+from bob.heads._spectrum import eigen, spectrum
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """A step and the change it made to the gradient of the cross-entropy, ``(d + 1, classes)``."""
@@ -30,6 +30,8 @@ ROOM = 16
 DRIFT = 1.3
 # Losses and slopes are sums of float32 terms; per row they are not known better than this.
 ROW_NOISE = 1e-8
+# Shares of the largest curvature below this are rounding: a step there would be noise over penalty.
+LEAST_CURVATURE = 1e-10
 
 
 class Problem:
@@ -41,25 +43,15 @@ class Problem:
         classes: Number of classes, at least 2.
 
     Raises:
-        BobError: ``kind="features"`` when squares of the features overflow.
+        BobError: ``kind="features"`` when the features' covariance has no eigenbasis that is found.
     """
 
     def __init__(self, features: torch.Tensor, targets: torch.Tensor, classes: int) -> None:
-        self.mean = features.mean(0, dtype=torch.float64).to(features.dtype)
-        centred = features - self.mean
-        # Single precision keeps each entry's digits, double the small eigenvalues beside large.
-        scatter = (centred.T @ centred).double() / len(features)
-        if not torch.isfinite(scatter).all():
-            raise BobError(
-                "The features are too large for float32: the sum of their squares overflows. "
-                "Divide them by their standard deviation.",
-                kind="features",
-            )
-        variances, basis = torch.linalg.eigh(scatter)
-        self.basis = basis.to(features.dtype)
-        self.rows = centred @ self.basis
+        self.spectrum = spectrum(features)
+        self.rows = self.spectrum.rows
+        variances = self.spectrum.variances
         # The intercept is a feature that is 1 everywhere.
-        self.moments = torch.cat([variances.clamp_min(0), variances.new_ones(1)]).to(features.dtype)
+        self.moments = torch.cat([variances, variances.new_ones(1)]).to(features.dtype)
         self.targets = targets[None]
         self.classes = classes
         # Classes by rows: BLAS is a sixth faster at it than at rows by classes.
@@ -216,7 +208,7 @@ class _Model:
     """
 
     def __init__(self, problem: Problem, penalty: float, pairs: list[Pair]) -> None:
-        eigenvalues, basis = torch.linalg.eigh(problem.class_curvature().double())
+        eigenvalues, basis = eigen(problem.class_curvature().double())
         scale = eigenvalues.clamp_min(0).to(problem.moments.dtype)
         self._basis = basis.to(problem.moments.dtype)
         curvature = problem.moments[:, None] * scale
@@ -226,11 +218,14 @@ class _Model:
         self._penalties = torch.full_like(curvature, penalty)
         self._penalties[-1] = 0
         self._penalties = self._penalties.view(-1)
+        self._floor = torch.zeros_like(curvature)
+        self._floor[:-1] = max(LEAST_CURVATURE * float(curvature[:-1].max()), 1e-30)
+        self._floor = self._floor.view(-1)
         room = MEMORY + ROOM
         self._steps, self._changes, self._smoothed = curvature.new_empty(3, room, curvature.numel())
         self._products, self._inner = eigenvalues.new_empty(2, room, room)
         self._count = 0
-        self._divisor = self._curvature + self._penalties
+        self._divisor = self._divided(1.0)
         self._scale = 1.0
         if pairs:
             self.append(pairs)
@@ -250,7 +245,7 @@ class _Model:
         scale = self._shortfall()
         if not 1 / DRIFT < scale / self._scale < DRIFT:
             self._scale, new = scale, known
-            self._divisor = self._curvature * scale + self._penalties
+            self._divisor = self._divided(scale)
         torch.div(self._changes[new], self._divisor, out=self._smoothed[new])
         inner = (self._changes[known] @ self._smoothed[new].T).double()
         self._inner[known, new], self._inner[new, known] = inner, inner.T
@@ -275,11 +270,15 @@ class _Model:
             step, slope = plain, -_dot(plain, flat)
         return (step.view_as(gradient) @ self._basis.T).neg_(), slope
 
+    def _divided(self, scale: float) -> torch.Tensor:
+        """Diagonal of the preconditioner at a scale of the curvature."""
+        return (self._curvature * scale + self._penalties).maximum(self._floor)
+
     def _shortfall(self) -> float:
         """How far the averaged curvature falls short of that met by the latest steps."""
         latest = slice(max(self._count - 3, 0), self._count)
         changes = self._changes[latest]
-        smoothed = (changes.square() / (self._curvature + self._penalties)).sum(1)
+        smoothed = (changes.square() / self._divided(1.0)).sum(1)
         ratio = float((self._products[latest, latest].diagonal() / smoothed).mean())
         return min(max(1 / ratio, 0.1), 1e4)
 

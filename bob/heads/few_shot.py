@@ -42,7 +42,21 @@ def fit_few(
         classes: Number of classes.
         c: Inverse regularisation strength.
     """
-    mean = features.mean(dim=0)
-    scale = (features - mean).square().mean().sqrt().clamp_min(1e-12)
+    mean, scale = _moments(features)
     head = fit((features - mean) / scale, targets.to(features.device), classes=classes, c=c)
     return FewShotProbe(head, mean, scale)
+
+
+def _moments(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    mean = features.mean(dim=0)
+    scale = (features - mean).square().mean().sqrt()
+    if not 1e-12 < float(scale) < torch.inf:
+        # Squares of tiny or huge features are lost in single precision.
+        exact = features.double()
+        mean = exact.mean(dim=0)
+        scale = (exact - mean).square().mean().sqrt()
+        # Constant features have nothing to scale, and what single precision rounds off is no scale.
+        lost = torch.finfo(features.dtype).eps * float(exact.abs().amax())
+        scale = scale if float(scale) > lost else torch.ones_like(scale)
+        mean, scale = mean.to(features.dtype), scale.to(features.dtype)
+    return mean, scale

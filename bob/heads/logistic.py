@@ -171,11 +171,12 @@ def _path(
         only = rows.head(rows.features.new_zeros(1, width), rows.features.new_zeros(1))
         return iter([(c, only) for c in values])
     problem = Problem(rows.features, rows.targets, present)
-    start = rows.features.new_zeros(width + 1, present)
+    axes = problem.spectrum
+    start = rows.features.new_zeros(axes.basis.shape[1] + 1, present)
     if init is not None:
-        weight = init.weight[rows.present].to(start)
-        start[:-1] = (weight @ problem.basis).T
-        start[-1] = init.bias[rows.present].to(start) + weight @ problem.mean
+        weight = init.weight[rows.present].to(start) * axes.scale
+        start[:-1] = (weight @ axes.basis).T
+        start[-1] = init.bias[rows.present].to(start) + weight @ axes.mean
         # From a class that init has not seen there is no slope to follow at its own bias.
         unseen = init.bias[rows.present].to(start) == ABSENT_LOGIT
         if unseen.any() and not unseen.all():
@@ -185,11 +186,13 @@ def _path(
 
     def heads() -> Iterator[tuple[float, LinearHead]]:
         for c in values:
-            descent.solve(c, tolerance=tolerance, max_iterations=steps)
+            # Features divided by a scale have weights multiplied by it.
+            strength = c * axes.scale**2
+            descent.solve(strength, tolerance=tolerance, max_iterations=steps)
             # Shifts common to all classes change no probability; the least penalty has none.
             centred = descent.parameters - descent.parameters.mean(1, keepdim=True)
-            weight = (problem.basis @ centred[:-1]).T.contiguous()
-            bias = centred[-1].double() - weight.double() @ problem.mean.double()
-            yield c, rows.head(weight, bias)
+            weight = (axes.basis @ centred[:-1]).T.contiguous()
+            bias = centred[-1].double() - weight.double() @ axes.mean.double()
+            yield c, rows.head(weight / axes.scale, bias)
 
     return heads()
