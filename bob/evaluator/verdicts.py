@@ -17,7 +17,8 @@ def changed(verdict: Verdict, status: Status, reason: str) -> Verdict:
 def of_failure(failure: Failure, results: Sequence[Result]) -> Verdict:
     """The verdict of a case of which a seed has no score."""
     status = Status.SKIPPED if failure.kind == "unavailable" else Status.FAIL
-    return Verdict(status=status, reason=failure.message, scores=_scores(results))
+    remarks = tuple(dict.fromkeys(text for result in results for text in result.remarks))
+    return Verdict(status=status, reason=failure.message, scores=_scores(results), warnings=remarks)
 
 
 def of_unusable(problem: str, results: Sequence[Result]) -> Verdict:

@@ -84,6 +84,11 @@ def states() -> tuple[State, ...]:
     return (*torch_states(), *PYTHON_STATES)
 
 
+def is_foreign(reference: str) -> bool:
+    """Whether ``package.module:name`` is code of others: neither bob's nor timm's."""
+    return reference.split(":", 1)[0].split(".", 1)[0] not in ("bob", "timm")
+
+
 def snapshot(*, slow: bool = True) -> Snapshot:
     """The states as they are now; the slow ones where they are asked for."""
     return {state.name: state.read() for state in states() if slow or not state.slow}
