@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import ctypes
 import gc
 import io
@@ -109,7 +110,7 @@ STATES: dict[str, tuple[Callable[[], object], str]] = {
     "linear": (_swap(nn.Linear, "forward", _same_softmax),
                "left functions of torch patched (torch.nn.modules.linear.Linear.forward)"),
     "new_method": (_swap(nn.Linear, "__getattr__", lambda self, name: 1),
-                   "patched (torch.nn.modules.linear.Linear.__getattr__)"),
+                   "left functions of torch patched (torch.nn.modules.linear.Linear.__getattr__)"),
     "timm_method": (_swap(timm.layers.Mlp, "forward", _same_softmax),
                     "left functions of timm patched (timm.layers.mlp.Mlp.forward)"),
     "fused": (lambda: timm.layers.set_fused_attn(False), "left timm.layers.set_fused_attn at 0"),
@@ -159,10 +160,8 @@ def _late_exit() -> None:
 
 
 def _swallowed() -> None:
-    try:
+    with contextlib.suppress(BaseException):
         os._exit(0)
-    except BaseException:
-        pass
 
 
 def _raise(error: BaseException) -> Callable[[], None]:
