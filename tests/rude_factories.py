@@ -31,7 +31,7 @@ _OPTIMIZER = sys.modules["torch.optim.optimizer"]
 
 
 class Net(nn.Module):
-    """Two convolutions, pooled; the deed is done in the factory or at a training step."""
+    """Two convolutions beside coarse pixels; the deed, if any, is done at each training step."""
 
     def __init__(self, deed: Callable[[], object] | None = None) -> None:
         super().__init__()
@@ -42,7 +42,8 @@ class Net(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.deed is not None and self.training:
             self.deed()
-        return self.neck(self.trunk(images).relu()).relu().mean(dim=(2, 3))
+        learnt = self.neck(self.trunk(images).relu()).relu().mean(dim=(2, 3))
+        return torch.cat([learnt, nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)], dim=1)
 
 
 class _Double(torch.overrides.TorchFunctionMode):

@@ -10,25 +10,18 @@ from torch import nn
 
 from tests.rude_factories import Net
 
-torch.set_default_dtype(torch.float64)
+torch.use_deterministic_algorithms(True)
 os.environ["RUDE_IMPORT"] = "yes"
 sys.path.insert(0, "/rude/import")
 _DRAWN = torch.rand(3)  # the first case alone would have this drawn
-
-
-class Single(Net):
-    """Takes images of any precision."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images.float())
 
 
 def make() -> nn.Module:
     """Needs in every case what the import set."""
     assert os.environ["RUDE_IMPORT"] == "yes"
     assert "/rude/import" in sys.path
-    assert torch.get_default_dtype() == torch.float64
-    return Single().float()
+    assert torch.are_deterministic_algorithms_enabled()
+    return Net()
 
 
 def load_rudely() -> object:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 _SHOWN, _LONGEST = 3, 60
+
+Key = TypeVar("Key", str, int)
 
 Snapshot = dict[str, Any]
 """Values by the name of their state."""
@@ -180,7 +182,7 @@ def import_settings(module: str, load: Callable[[], object]) -> None:
             state.again(former, after)
 
 
-def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def differing(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> list[Key]:
     """Keys of one of two mappings alone, or of other values."""
     missing = object()
     return [
