@@ -94,6 +94,14 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def unsent() -> bool:
+    """Whether a ``KeyboardInterrupt`` was raised by code although no signal has arrived.
+
+    False where somebody else handles SIGINT, whose interrupts are not counted here.
+    """
+    return not _arrived and signal.getsignal(signal.SIGINT) is _arrive
+
+
 def _arrive(signum: int, frame: FrameType | None) -> None:
     global _arrived
     _arrived += 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bob import hooks, interrupts, shown, telling
+from bob import exits, hooks, interrupts, shown, telling
 from bob.errors import BobError
 from bob.options import pytest_config as options
 from bob.protocols import PROTOCOLS
@@ -150,6 +150,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if not cases:
         return
     session.config.add_cleanup(interrupts.install())
+    session.config.add_cleanup(exits.install())
     try:
         _bob(session.config).start(cases)
     except BobError as error:

@@ -15,6 +15,7 @@ FLOORS = (
     (
         "__version__",
         "errors",
+        "exits",
         "gitinfo",
         "hashing",
         "interrupts",

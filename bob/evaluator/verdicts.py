@@ -21,7 +21,8 @@ def of_failure(failure: Failure, results: Sequence[Result]) -> Verdict:
     """The verdict of a case of which a seed has no score."""
     status = Status.SKIPPED if failure.kind == "unavailable" else Status.FAIL
     reason = block(failure.message, limit=_REASON, whole="result.json of the run")
-    return Verdict(status=status, reason=reason, scores=_scores(results))
+    remarks = tuple(dict.fromkeys(text for result in results for text in result.remarks))
+    return Verdict(status=status, reason=reason, scores=_scores(results), warnings=remarks)
 
 
 def of_unusable(problem: str, results: Sequence[Result]) -> Verdict:

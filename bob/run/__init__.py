@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
-import traceback
+from dataclasses import replace
 
-from bob.case import Case, Context, Emit, Failure, Progress, Result
-from bob.errors import BobError, GridDiverged
+from bob.case import Case, Context, Emit, Progress, Result
+from bob.exits import end_forked, running
 from bob.objects import import_object
 from bob.protocols import PROTOCOLS
+from bob.run.failures import exit_failure, failed
 from bob.run.remarks import score_remarks
 from bob.startup import import_torchmetrics, importing
 from bob.threads import wait_passively
@@ -21,39 +23,53 @@ wait_passively()  # at import, so that a caller who imports torch next has it to
 def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
     """Run one case.
 
+    Settings of the whole process that the case's code changes are put back behind it; the result's
+    remarks name them.
+
     Args:
         case: What to run.
         context: How to run it.
         emit: Called with progress while it runs.
 
     Returns:
-        The result. Whatever goes wrong is in ``result.failure``; only interrupts are raised.
+        The result. Whatever goes wrong is in ``result.failure``, code that ends the process with
+        it; only interrupts are raised.
     """
-    try:
-        return _run(case, context, emit or (lambda progress: None))
-    except BobError as error:
-        unforeseen = error.__cause__ is not None and error.kind not in ("unavailable", "weights")
-        text = traceback.format_exc() if unforeseen else ""
-        trials = error.trials if isinstance(error, GridDiverged) else ()
-        return Result(case=case, failure=Failure(error.kind, str(error), text), trials=trials)
-    except Exception as error:
-        return Result(
-            case=case,
-            failure=Failure("error", f"{type(error).__name__}: {error}", traceback.format_exc()),
-        )
+    remarks: list[str] = []
+    what, pid = f"{case.name} {case.task} seed {case.seed}", os.getpid()
+
+    def tell(progress: Progress) -> None:
+        end_forked(pid, what)
+        if emit is not None:
+            emit(progress)
+
+    with running(what) as asked:
+        try:
+            result = _run(case, context, tell, remarks)
+        except BaseException as error:
+            result = failed(case, error)
+    if asked and (result.failure is None or result.failure.kind != "exit"):
+        result = Result(case=case, failure=exit_failure(asked[0]))
+    return replace(result, remarks=(*result.remarks, *remarks)) if remarks else result
 
 
-def _run(case: Case, context: Context, emit: Emit) -> Result:
+def _run(case: Case, context: Context, emit: Emit, remarks: list[str]) -> Result:
     with importing():
         import_torchmetrics()
+        from bob.run.global_state import is_foreign, kept
         from bob.run.steps import load, result_of
+        from bob.run.streams import kept_open
 
-        runner = import_object(PROTOCOLS[case.task].runner, what=f"task {case.task!r}")
+        reference = PROTOCOLS[case.task].runner
+        runner = import_object(reference, what=f"task {case.task!r}")
 
-    start = time.perf_counter()
-    emit(Progress(phase="load"))
-    job, key = load(case, context, emit)
-    emit(Progress(phase="loaded", run_key=key))
-    loaded = time.perf_counter()
-    output = runner(job)
-    return result_of(job, output, key=key, start=start, loaded=loaded)
+    who = f"backbone {case.backbone.key}"
+    foreign = any(map(is_foreign, (case.backbone.source, case.dataset.loader, reference)))
+    with kept_open(who, remarks), kept(who, remarks, foreign=foreign):
+        start = time.perf_counter()
+        emit(Progress(phase="load"))
+        job, key = load(case, context, emit, remarks)
+        emit(Progress(phase="loaded", run_key=key))
+        loaded = time.perf_counter()
+        output = runner(job)
+        return result_of(job, output, key=key, start=start, loaded=loaded)

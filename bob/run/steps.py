@@ -18,7 +18,9 @@ from bob.case import Case, Context, Emit, Result, run_key
 from bob.datasets import Data
 from bob.job import Job, TaskOutput
 from bob.metrics.calibration import calibration_metrics
+from bob.objects import import_object
 from bob.protocols import PROTOCOLS, Recipe
+from bob.run.global_state import import_settings, is_foreign, kept
 from bob.run.remarks import score_remarks
 from bob.training import environment
 from bob.training.loop import make_fabric
@@ -26,8 +28,14 @@ from bob.training.loop import make_fabric
 AnyJob = Job[Recipe, Data, Backbone | ReleasedClassifier]
 
 
-def load(case: Case, context: Context, emit: Emit) -> tuple[AnyJob, str]:
+def load(case: Case, context: Context, emit: Emit, remarks: list[str]) -> tuple[AnyJob, str]:
     """What a runner is given, and the run key.
+
+    Args:
+        case: The case.
+        context: How it is run.
+        emit: Takes progress.
+        remarks: Takes what the dataset's loader left changed.
 
     Raises:
         BobError: Data, weights or backbone cannot be loaded.
@@ -35,7 +43,10 @@ def load(case: Case, context: Context, emit: Emit) -> tuple[AnyJob, str]:
     fabric = make_fabric(context.accelerator, context.precision)
     environment.reset_peak(fabric.device)
     # Looked up on every call: benchmarks/sabotage.py puts faulty data in its place.
-    data = datasets.load_dataset(case.dataset)
+    loader = case.dataset.loader
+    with kept(f"dataset {case.dataset.key}", remarks, foreign=is_foreign(loader)):
+        data = datasets.load_dataset(case.dataset)
+    _import_backbone(case)
     seed_everything(case.seed, workers=True, verbose=False)
     backbone = _backbone(case)
     key = run_key(
@@ -101,6 +112,17 @@ def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded
         classes=job.classes,
         test_size=data.test_size,
     )
+
+
+def _import_backbone(case: Case) -> None:
+    """Import the module of a backbone of others before random numbers are seeded.
+
+    A module that draws some when it is imported would change what follows in its first case alone.
+    """
+    source, name = case.backbone.source, f"backbone {case.backbone.key!r}"
+    if is_foreign(source):
+        seed_everything(case.seed, workers=True, verbose=False)
+        import_settings(source.split(":", 1)[0], lambda: import_object(source, what=name))
 
 
 def _backbone(case: Case) -> Backbone | ReleasedClassifier:

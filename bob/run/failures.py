@@ -1,0 +1,93 @@
+"""What goes wrong in a case, as a failure of readable length."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from bob import exits, interrupts
+from bob.case import Case, Failure, Result
+from bob.errors import BobError, GridDiverged
+
+LONGEST_MESSAGE = 10_000
+LONGEST_TRACEBACK = 40_000
+"""Characters of a failure that are kept; a backbone's error may hold a whole tensor, or 20 MB."""
+
+_ADVICE = "Code of a case must return or raise an error."
+
+
+def failed(case: Case, error: BaseException) -> Result:
+    """The result of a case that an error ended.
+
+    Raises:
+        KeyboardInterrupt: It is an interrupt that may be a person's.
+    """
+    if isinstance(error, BobError):
+        unforeseen = error.__cause__ is not None and error.kind not in ("unavailable", "weights")
+        trials = error.trials if isinstance(error, GridDiverged) else ()
+        text = _traceback(error) if unforeseen else ""
+        return Result(case=case, failure=_failure(error.kind, str(error), text), trials=trials)
+    if isinstance(error, KeyboardInterrupt) and not interrupts.unsent():
+        raise error
+    if isinstance(error, exits.ProcessExit):
+        failure = exit_failure(str(error), place=_place(error))
+    elif isinstance(error, Exception):
+        failure = _failure("error", f"{type(error).__name__}: {_words(error)}", _traceback(error))
+    else:
+        call = f"{type(error).__name__}({shortened(_words(error), 200)})"
+        message = (
+            f"{call} was raised {_place(error)}, which would have ended the session; it goes on. "
+            f"{_ADVICE}"
+        )
+        failure = _failure("exit", message, _traceback(error))
+    return Result(case=case, failure=failure)
+
+
+def exit_failure(call: str, *, place: str = "") -> Failure:
+    """The failure of a case whose code called for the end of the process."""
+    where = f" {place}" if place else ""
+    return _failure(
+        "exit",
+        f"{call} was called{where}, which would have ended the process; it was refused and the "
+        f"session goes on. {_ADVICE}",
+        "",
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """Head and tail of a text, and how much was left out between them."""
+    if len(text) <= most:
+        return text
+    head = most // 2
+    tail = most - head
+    return f"{text[:head]}\n[... {len(text) - most:,} characters left out ...]\n{text[-tail:]}"
+
+
+def _failure(kind: str, message: str, text: str) -> Failure:
+    return Failure(kind, shortened(message, LONGEST_MESSAGE), shortened(text, LONGEST_TRACEBACK))
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be shown)"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # an error of the error's own code
+        return "".join(traceback.format_tb(error.__traceback__))
+
+
+def _place(error: BaseException) -> str:
+    """Where the innermost code stands that is not of ``bob.exits``."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != exits.__file__
+    ]
+    if not frames:
+        return ""
+    return f"in {frames[-1].name} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
