@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import fmean, stdev
 
 from bob import __version__
 from bob.catalog import Catalog, installed_backbones, load_catalog
@@ -17,6 +17,7 @@ from bob.cli import datasets, features, outcomes, plan, profile, sync
 from bob.cli.streams import shown_streams
 from bob.errors import BobError
 from bob.executors import executor_names
+from bob.intervals import mean, square_spread
 from bob.options import OPTIONS, option_table
 from bob.protocols import PROTOCOLS
 
@@ -161,9 +162,9 @@ def _references(folder: Path, catalog: Catalog) -> list[tuple[str, str]]:
     for scale in sorted(catalog.scales):
         for file, setting, reference in ReferenceStore(folder).all(scale):
             values = reference.metric(PROTOCOLS[setting.split("/", 1)[0]].metric)
-            spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+            spread = f" ± {math.sqrt(square_spread(values)):.4f}" if len(values) > 1 else ""
             text = (
-                f"{fmean(values):.4f}{spread} over {len(values)} seeds, {reference.origin} "
+                f"{mean(values):.4f}{spread} over {len(values)} seeds, {reference.origin} "
                 f"{reference.recorded}"
             )
             rows.append((f"{scale} {setting} {file.backbone}", text))
