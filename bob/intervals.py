@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
+from collections.abc import Sequence
+from statistics import NormalDist, fmean, variance
 
 FEW_IMAGES = 50
 """Below this many test images a score is told with its interval."""
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of at least one value; infinite or NaN where the values are."""
+    return fmean(values) if all(map(math.isfinite, values)) else sum(values) / len(values)
+
+
+def square_spread(values: Sequence[float]) -> float:
+    """Variance of two values or more; NaN where one is not finite, which ``statistics`` refuses."""
+    return variance(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def wilson(share: float, count: int, *, level: float = 0.95) -> tuple[float, float]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from bob.catalog import BackboneEntry, Catalog, installed_backbones, load_catalog
@@ -14,6 +14,7 @@ from bob.catalog.schema import ScaleEntry
 from bob.catalog.table import backbone_table
 from bob.errors import BobError, unknown
 from bob.executors import executor_names
+from bob.intervals import mean, square_spread
 from bob.options import OPTIONS, option_table
 from bob.options.arguments import add_arguments, given, read_arguments
 from bob.protocols import PROTOCOLS
@@ -132,9 +133,9 @@ def _references(folder: Path, scales: Sequence[str]) -> Rows:
     for scale in scales:
         for file, setting, reference in ReferenceStore(folder).all(scale):
             values = reference.metric(PROTOCOLS[setting.split("/", 1)[0]].metric)
-            spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+            spread = f" ± {math.sqrt(square_spread(values)):.4f}" if len(values) > 1 else ""
             text = (
-                f"{fmean(values):.4f}{spread} over {len(values)} seeds, {reference.origin} "
+                f"{mean(values):.4f}{spread} over {len(values)} seeds, {reference.origin} "
                 f"{reference.recorded}"
             )
             rows.append((f"{scale} {setting} {file.backbone}", text))

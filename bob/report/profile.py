@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from statistics import fmean, stdev
 
+from bob.intervals import mean, square_spread
 from bob.ledger.score import Score
 from bob.protocols import PROTOCOLS
 
@@ -43,5 +44,5 @@ def profile_table(
 def _cell(values: list[float]) -> str:
     if not values:
         return "-"
-    spread = f" ± {stdev(values):.3f}" if len(set(values)) > 1 else ""
-    return f"{fmean(values):.3f}{spread}"
+    spread = f" ± {math.sqrt(square_spread(values)):.3f}" if len(set(values)) > 1 else ""
+    return f"{mean(values):.3f}{spread}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from statistics import fmean
 from typing import Any
 
 from bob.artifacts.files import verdict_record
 from bob.case import Comparison, PublishedComparison, Status
 from bob.evaluation import Evaluation, Update
+from bob.intervals import mean, square_spread
 
 _HEADERS = ("backbone", "task", "dataset", "score", "band", "Δ", "seeds", "verdict")
 
@@ -185,22 +185,20 @@ def update_lines(update: Update) -> list[str]:
         lines[0] += "; the protocol changed, so the old values are not comparable"
     for judged in case.judged:
         after = new.metric(judged.name)
-        text = f"{fmean(after):.4f} (n={len(after)})"
+        text = f"{mean(after):.4f} (n={len(after)})"
         before = old.metric(judged.name) if old is not None and comparable else []
         if before:
             z = welch_z(before, after)
-            text = f"{fmean(before):.4f} (n={len(before)}) -> {text}, z {z:+.1f}"
+            text = f"{mean(before):.4f} (n={len(before)}) -> {text}, z {z:+.1f}"
         first = new.anchored(judged.name)
         if first and new.anchor.values != new.values:
-            text += f"; {fmean(after) - fmean(first):+.4f} since {new.anchor.recorded}"
+            text += f"; {mean(after) - mean(first):+.4f} since {new.anchor.recorded}"
         lines.append(f"  {judged.name:<10}  {text}")
     return lines
 
 
 def welch_z(before: Sequence[float], after: Sequence[float]) -> float:
     """Difference of two means in standard errors; 0 when neither sample has a spread."""
-    from statistics import variance
-
-    error = sum(variance(group) / len(group) for group in (before, after) if len(group) > 1)
-    difference = fmean(after) - fmean(before)
+    error = sum(square_spread(group) / len(group) for group in (before, after) if len(group) > 1)
+    difference = mean(after) - mean(before)
     return float(difference / error**0.5) if error else 0.0

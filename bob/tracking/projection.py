@@ -7,16 +7,17 @@ one says that was never disturbed.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean, stdev
 from typing import Any
 
 from bob.artifacts.classes import worst_class
 from bob.artifacts.files import result_files, verdict_file
 from bob.artifacts.making import Made, make
 from bob.case import Case, Result, Trial, Verdict
+from bob.intervals import mean, square_spread
 from bob.ledger.records import Recorded
 from bob.ledger.score import size_behind
 from bob.shown import line, markdown_text
@@ -281,8 +282,12 @@ def mean_and_spread(
     rows = list(metrics)
     names = [name for name in rows[0] if all(name in row for row in rows)] if rows else []
     columns = {name: [row[name] for row in rows] for name in names}
-    spreads = {name: stdev(values) for name, values in columns.items() if len(values) > 1}
-    return {name: fmean(values) for name, values in columns.items()}, spreads
+    spreads = {
+        name: math.sqrt(square_spread(values))
+        for name, values in columns.items()
+        if len(values) > 1
+    }
+    return {name: mean(values) for name, values in columns.items()}, spreads
 
 
 def _names(metrics: Iterable[str]) -> str:
