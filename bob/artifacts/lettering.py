@@ -84,7 +84,7 @@ def png(figure: Figure) -> bytes:
 
 
 def _titles(figure: Figure) -> list[Text]:
-    return [text for text in (figure._suptitle, *(axes.title for axes in figure.axes)) if text]
+    return [*figure.texts, *(axes.title for axes in figure.axes)]
 
 
 def _narrow(text: Text, canvas: FigureCanvasAgg) -> None:

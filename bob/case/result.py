@@ -79,8 +79,9 @@ class Failure:
     """Why a case has no score.
 
     Attributes:
-        kind: ``input``, ``weights``, ``backbone``, ``dataset``, ``nan-loss``, ``out-of-memory`` or
-            ``error`` for what nobody foresaw.
+        kind: ``input``, ``weights``, ``backbone``, ``dataset``, ``nan-loss``, ``out-of-memory``,
+            ``stopped`` by something outside such as a plugin's time limit, or ``error`` for what
+            nobody foresaw.
         message: What happened and what to do.
         traceback: Text of the traceback; empty where the message says it all.
     """
