@@ -33,7 +33,11 @@ from tests.test_detection_scores import (
 
 
 def split_of(
-    folder: Path, sizes: list[tuple[int, int]], rows: list[list[tuple[int, list[int]]]]
+    folder: Path,
+    sizes: list[tuple[int, int]],
+    rows: list[list[tuple[int, list[int]]]],
+    *,
+    names: tuple[str, str] = ("c2", "c7"),
 ) -> CocoSplit:
     """Objects as full boxes: class and corners for every image."""
     images, annotations = [], []
@@ -55,7 +59,7 @@ def split_of(
                     "segmentation": scenes.run_lengths(plane),
                 }
             )
-    categories = [{"id": key, "name": f"c{key}"} for key in (2, 7)]
+    categories = [{"id": key, "name": name} for key, name in zip((2, 7), names, strict=True)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     return CocoSplit(content, folder, source=folder / "made.json")
 
@@ -233,6 +237,20 @@ def test_pictures_of_any_size(
     rows = boxes_only(split)
     picture = detection_picture(tiny_case, split, rows, masks=masks, score_text="AP")
     assert decoded(picture).shape == (height, 1248, 3)
+
+
+@pytest.mark.parametrize(
+    "names", [("$10_$20", "\\frac{$"), ("", "日本\x1b[31m"), ("x" * 3000, "%s")]
+)
+def test_class_names_are_drawn_as_they_are(
+    tmp_path: Path, tiny_case: Case, names: tuple[str, str]
+) -> None:
+    split = split_of(
+        tmp_path, [(64, 64)] * 2, [[(0, [2, 20, 50, 40]), (1, [5, 45, 60, 60])]] * 2, names=names
+    )
+    missed = [found([], [], []), boxes_only(split)[1]]
+    picture = detection_picture(tiny_case, split, missed, masks=False, score_text="AP $1$")
+    assert decoded(picture).shape == (276, 1248, 3)
 
 
 def test_the_worst_image_comes_first(tmp_path: Path, tiny_case: Case) -> None:

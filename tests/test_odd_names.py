@@ -13,6 +13,7 @@ import pytest
 from bob.cli import main
 from bob.errors import BobError
 from bob.tracking.destination import resolve_store, sqlite_uri
+from bob.tracking.moved import settle
 
 CATALOG = """
 scales:
@@ -221,3 +222,51 @@ def test_artifacts_kept_outside_of_the_project_are_refused(
     result = pytester.runpytest_inprocess()
     result.stderr.fnmatch_lines(["*Artifacts of experiment 'bob/odd/knn'*outside of this project*"])
     assert not outside.exists()
+
+
+def settled(folder: Path, rows: list[tuple[str, str]], *, own: bool = True) -> list[str]:
+    """Locations of the experiments of a store after it was settled where it is."""
+    store = resolve_store(folder, "" if own else f"sqlite:///{folder}/mlflow.db")
+    assert store.database is not None
+    with closing(sqlite3.connect(store.database)) as database, database:
+        database.executemany(
+            "INSERT INTO experiments (name, artifact_location, lifecycle_stage, workspace) "
+            "VALUES (?, ?, 'active', 'default')",
+            rows,
+        )
+    settle(store)
+    with closing(sqlite3.connect(store.database)) as database:
+        found = database.execute("SELECT artifact_location FROM experiments ORDER BY 1").fetchall()
+    return [location for (location,) in found if "default" not in location][-len(rows) :]
+
+
+def test_a_store_reached_through_a_link_stays_as_it_is(
+    empty_store: Callable[[Path], str], tmp_path: Path
+) -> None:
+    (tmp_path / "real" / "mlruns").mkdir(parents=True)
+    empty_store(tmp_path / "real" / "mlruns" / "mlflow.db")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    location = (tmp_path / "real" / "mlruns" / "artifacts" / "bob-odd-knn").as_uri()
+    assert settled(tmp_path / "link", [("bob/odd/knn", location)]) == [location]
+
+
+def test_a_store_that_is_kept_elsewhere_on_purpose_stays_as_it_is(
+    empty_store: Callable[[Path], str], tmp_path: Path
+) -> None:
+    empty_store(tmp_path / "mlflow.db")
+    rows = [
+        ("bob/odd/knn", "file:///big/disk/7"),
+        ("bob/odd/ood", "s3://bucket/artifacts/bob-odd-ood"),
+        ("mine", "file:///old/artifacts/mine"),
+    ]
+    assert settled(tmp_path, rows, own=False) == sorted(location for _, location in rows)
+
+
+def test_a_moved_database_of_a_name_follows_too(
+    empty_store: Callable[[Path], str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "a#b"
+    folder.mkdir()
+    empty_store(folder / "mlflow.db")
+    old = [("bob/odd/knn", "file:///old%20place/artifacts/bob-odd-knn")]
+    assert settled(folder, old, own=False) == [(folder / "artifacts" / "bob-odd-knn").as_uri()]

@@ -576,3 +576,49 @@ def test_markdown_shows_cells_literally() -> None:
     table = markdown([("a|b", "c"), ("d\ne", "f")])
     assert [row.count("|") - row.count("\\|") for row in table.splitlines()] == [3, 3, 3]
     assert aligned([("a\nb", "c\x1b")]) == ["a b  c\\x1b"]
+
+
+def test_the_command_writes_nothing_that_acts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bob.cli import main
+
+    catalog = tmp_path / "loud.yaml"
+    catalog.write_text(
+        'backbones:\n  loud: {family: x, source: "timm:x", pretraining: "\\e[31mred", '
+        'note: "\\e]0;title\\a", scales: []}\n'
+    )
+    assert main(["list", "backbones", "--catalog", str(catalog)]) == 0
+    text = capsys.readouterr().out
+    assert "loud" in text
+    assert "\\x1b[31mred" in text
+    assert "\x1b" not in text
+    assert main(["profile", "--catalog", str(tmp_path / "no\x1b[31m.yaml")]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_reference_that_cannot_be_written_leaves_row_and_results(
+    project: pytest.Pytester, store: tuple[str, str]
+) -> None:
+    (project.path / "full").write_text("no folder")
+    words = ["-k", "coarse", "--bands", "all", "--seeds", "2", "--references", "full/below"]
+    result = project.runpytest_inprocess(*words, *store)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["pixels_coarse *finetune *error"])
+    assert len(list(ledger_of(project).entries())) == 2
+    (run,) = runs_of(store[1])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["top1"] > 0
+
+
+@pytest.mark.slow
+def test_a_new_reference_is_told_although_its_test_runs_twice(
+    project: pytest.Pytester, store: tuple[str, str]
+) -> None:
+    project.makeconftest(RERUN)
+    words = ["-k", "coarse", "--bands", "new", "--seeds", "2", *store]
+    result = project.runpytest_inprocess(*words)
+    result.stdout.fnmatch_lines(["*references written*", "pixels_coarse finetune/digits: 2 seeds"])
+    assert result.stdout.str().count("pixels_coarse  finetune") == 1
+    assert {run.info.status for run in runs_of(store[1])} == {"FINISHED"}

@@ -84,11 +84,7 @@ def png(figure: Figure) -> bytes:
 
 
 def _titles(figure: Figure) -> list[Text]:
-    """The figure's own texts, its title among them, and those above its axes."""
-    return [
-        *(child for child in figure.get_children() if isinstance(child, Text)),
-        *(axes.title for axes in figure.axes),
-    ]
+    return [*figure.texts, *(axes.title for axes in figure.axes)]
 
 
 def _narrow(text: Text, canvas: FigureCanvasAgg) -> None:
