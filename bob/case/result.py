@@ -80,8 +80,8 @@ class Failure:
 
     Attributes:
         kind: ``input``, ``weights``, ``backbone``, ``dataset``, ``nan-loss``, ``out-of-memory``,
-            ``exit`` (code that ends the process), ``stopped`` by something outside such as a plugin's
-            time limit, or ``error`` for what nobody foresaw.
+            ``exit`` (code that ends the process), ``stopped`` by something outside such as a
+            plugin's time limit, or ``error`` for what nobody foresaw.
         message: What happened and what to do.
         traceback: Text of the traceback; empty where the message says it all.
     """
