@@ -212,12 +212,14 @@ def _unpatch() -> None:
 _HANDLE = ctypes.c_char()  # its address tells libc which handlers are meant
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-def _at_exit(_: Any) -> None:
+def _at_exit(_: object) -> None:
     """Called by C's ``exit``: while a session is open, somebody's code ended the process."""
     if _WATCH.sessions and os.getpid() == _WATCH.pid:
         _say(f"C's exit() ended the process {_where()}; the session had not finished")
         _real("_exit")(UNFINISHED)
+
+
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_at_exit)
 
 
 def _libc() -> Any:
@@ -232,7 +234,7 @@ def _libc() -> Any:
 def _arm() -> None:
     libc = _libc()
     if libc is not None:
-        libc.__cxa_atexit(_at_exit, None, ctypes.byref(_HANDLE))
+        libc.__cxa_atexit(_HANDLER, None, ctypes.byref(_HANDLE))
         atexit.register(_disarm)
 
 

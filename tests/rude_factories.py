@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import ctypes
 import gc
 import io
@@ -30,7 +31,7 @@ _OPTIMIZER = sys.modules["torch.optim.optimizer"]
 
 
 class Net(nn.Module):
-    """Two convolutions, pooled; the deed is done in the factory or at a training step."""
+    """Two convolutions beside coarse pixels; the deed, if any, is done at each training step."""
 
     def __init__(self, deed: Callable[[], object] | None = None) -> None:
         super().__init__()
@@ -41,7 +42,8 @@ class Net(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.deed is not None and self.training:
             self.deed()
-        return self.neck(self.trunk(images).relu()).relu().mean(dim=(2, 3))
+        learnt = self.neck(self.trunk(images).relu()).relu().mean(dim=(2, 3))
+        return torch.cat([learnt, nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)], dim=1)
 
 
 class _Double(torch.overrides.TorchFunctionMode):
@@ -109,7 +111,7 @@ STATES: dict[str, tuple[Callable[[], object], str]] = {
     "linear": (_swap(nn.Linear, "forward", _same_softmax),
                "left functions of torch patched (torch.nn.modules.linear.Linear.forward)"),
     "new_method": (_swap(nn.Linear, "__getattr__", lambda self, name: 1),
-                   "patched (torch.nn.modules.linear.Linear.__getattr__)"),
+                   "left functions of torch patched (torch.nn.modules.linear.Linear.__getattr__)"),
     "timm_method": (_swap(timm.layers.Mlp, "forward", _same_softmax),
                     "left functions of timm patched (timm.layers.mlp.Mlp.forward)"),
     "fused": (lambda: timm.layers.set_fused_attn(False), "left timm.layers.set_fused_attn at 0"),
@@ -159,10 +161,8 @@ def _late_exit() -> None:
 
 
 def _swallowed() -> None:
-    try:
+    with contextlib.suppress(BaseException):
         os._exit(0)
-    except BaseException:
-        pass
 
 
 def _raise(error: BaseException) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.rude_factories import Net
 
-torch.set_default_dtype(torch.float64)
+torch.use_deterministic_algorithms(True)
 os.environ["RUDE_IMPORT"] = "yes"
 sys.path.insert(0, "/rude/import")
 _DRAWN = torch.rand(3)  # the first case alone would have this drawn
@@ -20,15 +20,15 @@ def make() -> nn.Module:
     """Needs in every case what the import set."""
     assert os.environ["RUDE_IMPORT"] == "yes"
     assert "/rude/import" in sys.path
-    assert torch.get_default_dtype() == torch.float64
-    return Net().float()
+    assert torch.are_deterministic_algorithms_enabled()
+    return Net()
 
 
 def load_rudely() -> object:
     """The digits, from a loader that leaves another default dtype."""
-    from bob.datasets.digits import load_digits
+    from bob.datasets.digits import load
 
-    data = load_digits()
+    data = load()
     torch.set_default_dtype(torch.float64)
     os.chdir("/")
     return data

@@ -43,12 +43,19 @@ def run(catalog: Catalog) -> Callable[..., Result]:
     return one_run
 
 
+@pytest.fixture(scope="module")
+def _imported(catalog: Catalog) -> None:
+    """Import first what a case imports, which changes a thing or two."""
+    case = Plan(catalog, Selection(scale="tiny")).cases("finetune")[0]
+    assert run_case(case, Context(accelerator="cpu", workers=0)).failure is None
+
+
 @pytest.fixture(autouse=True)
-def _no_state_left() -> Iterator[None]:
+def _no_state_left(_imported: None) -> Iterator[None]:
     """The test process itself is as it was; a test that fails does not spoil the next."""
     before = snapshot()
     yield
-    left = put_back(before)
+    left = [text for text in put_back(before) if "PYTEST_CURRENT_TEST" not in text]
     assert not left
 
 
@@ -66,7 +73,8 @@ def test_what_code_changes_is_put_back_and_told(how: str) -> None:
     (remark,) = [text for text in remarks if text.startswith(f"backbone x {told}")] or [remarks]
     assert isinstance(remark, str), f"not told: {told}; but {remark}"
     assert "secret" not in remark
-    assert len(remarks) <= 2, remarks
+    assert len(remarks) <= (5 if how in ("matmul", "precision") else 2), remarks
+    assert all(text.endswith(("it was put back", "it was refused")) for text in remarks), remarks
 
 
 def test_nothing_is_told_where_nothing_is_changed() -> None:
@@ -87,7 +95,8 @@ def test_a_normal_case_is_the_same_behind_rude_ones(run: Callable[..., Result]) 
         assert scores(run("polite")) == scores(alone), how
     for how in ("dtype", "threads", "linear", "forward_hook"):
         rude = run(f"in_forward,how={how}")
-        assert any(rude_factories.STATES[how][1] in text for text in rude.remarks), rude
+        told = rude_factories.STATES[how][1].partition(" at 1 ")[0]  # a hook for each step
+        assert any(told in text for text in rude.remarks), rude
         assert scores(run("polite")) == scores(alone), how
     assert scores(run("seeds_at_random")) != {}
     assert scores(run("polite")) == scores(alone)
@@ -97,6 +106,9 @@ def test_what_an_import_sets_holds_in_every_case(run: Callable[..., Result]) -> 
     first, second = run("tests.rude_on_import:make"), run("tests.rude_on_import:make")
     assert scores(first) == scores(second)
     assert first.remarks == second.remarks
+    for told in ("torch.use_deterministic_algorithms at True", "os.environ changed (RUDE_IMPORT)",
+                 "sys.path changed (/rude/import)"):  # fmt: skip
+        assert f"backbone tests.rude_on_import:make left {told}; it was put back" in first.remarks
     assert "RUDE_IMPORT" not in os.environ
 
 

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 _SHOWN, _LONGEST = 3, 60
+
+Key = TypeVar("Key", str, int)
 
 Snapshot = dict[str, Any]
 """Values by the name of their state."""
@@ -96,24 +98,40 @@ def snapshot(*, slow: bool = True) -> Snapshot:
 
 def put_back(before: Snapshot) -> list[str]:
     """Put back what has changed since; returns how each of it was left, in words."""
-    phrases = []
-    for state in states():
-        if state.name not in before:
-            continue
-        former, now = before[state.name], state.read()
-        if former is UNREADABLE or state.unchanged(former, now):
-            continue
-        problem = ""
-        try:
-            state.put(former)
-        except Exception as error:
-            problem = f" ({type(error).__name__}: {short(str(error))})"
-        how = "in disorder" if now is UNREADABLE else state.words(former, now)
+    looked_at = [state for state in states() if state.name in before]
+    now = {state.name: state.read() for state in looked_at}
+    left = [state for state in looked_at if _differs(state, before, now[state.name])]
+    told, problems = [], {}
+    for state in left:
+        after = now[state.name]
+        how = "in disorder" if after is UNREADABLE else state.words(before[state.name], after)
         if how:
-            back = not problem and state.unchanged(former, state.read())
-            end = "it was put back" if back else f"it could not be put back{problem}"
-            phrases.append(f"left {state.name} {how}; {end}")
+            told.append((state, how))
+        problems[state.name] = _put(state, before[state.name])
+    if told:  # what one of them sets may have moved another
+        for state in looked_at:
+            if _differs(state, before, state.read()):
+                problems[state.name] = _put(state, before[state.name])
+    phrases = []
+    for state, how in told:
+        back = not _differs(state, before, state.read())
+        end = "was put back" if back else f"could not be put back{problems[state.name]}"
+        phrases.append(f"left {state.name} {how}; it {end}")
     return phrases
+
+
+def _differs(state: State, before: Snapshot, now: Any) -> bool:
+    former = before[state.name]
+    return former is not UNREADABLE and not state.unchanged(former, now)
+
+
+def _put(state: State, former: Any) -> str:
+    """Write a value; returns why that failed, for the end of a sentence."""
+    try:
+        state.put(former)
+    except Exception as error:
+        return f" ({type(error).__name__}: {short(str(error))})"
+    return ""
 
 
 @contextmanager
@@ -164,7 +182,7 @@ def import_settings(module: str, load: Callable[[], object]) -> None:
             state.again(former, after)
 
 
-def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def differing(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> list[Key]:
     """Keys of one of two mappings alone, or of other values."""
     missing = object()
     return [

@@ -87,14 +87,14 @@ def _all_patched(before: Names, after: Names) -> Iterator[str]:
 def _patched(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     if before is after or _identical(before, after):
         return []
-    found = [
-        key
-        for key, value in before.items()
-        if after.get(key, _MISSING) is not value and _is_code(value)
+    names = {**before, **after} if isinstance(owner, type) else before
+    return [
+        name
+        for name in names
+        if (old := before.get(name, _MISSING)) is not (new := after.get(name, _MISSING))
+        and (_is_code(new) if old is _MISSING else _is_code(old))
+        and not getattr(new, "hooked", False)  # torch wraps the step of an optimiser in use, once
     ]
-    if isinstance(owner, type):
-        found += [key for key, value in after.items() if key not in before and _is_code(value)]
-    return found
 
 
 def _identical(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

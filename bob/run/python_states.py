@@ -20,15 +20,15 @@ from typing import Any
 from bob.run.global_state import State, changed, differing, few
 from bob.run.namespaces import attribute, functions
 
-_SEEDED = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
-"""Environment variables that Lightning sets when a case is seeded."""
+_OWN = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+"""Environment variables of the suite's own libraries: Lightning seeds, scikit-learn is imported."""
 
 _SIGNALS = tuple(map(int, signal.Signals))
 _LIMITS = ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE")
 
 
 def _environment() -> dict[str, str]:
-    return {name: text for name, text in os.environ.items() if name not in _SEEDED}
+    return {name: text for name, text in os.environ.items() if name not in _OWN}
 
 
 def _put_environment(before: dict[str, str]) -> None:
