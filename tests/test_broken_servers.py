@@ -96,7 +96,9 @@ class Replay:
     def __init__(
         self, store: Destination, outcome: Outcome, *, seconds: float = 30, seeds: int = 2
     ) -> None:
-        self.tracker = Tracker(store, "tiny", store.ledger.parent)
+        root = store.ledger.parent / "project"
+        root.mkdir(exist_ok=True)
+        self.tracker = Tracker(store, "tiny", root)
         self.tracker.writer.patience = Patience(seconds)
         self.ledger = Ledger(store.ledger)
         self.recorded = [
@@ -135,7 +137,7 @@ class Replay:
         broken()
         for epoch, metrics in entry.curve:
             self.tracker.log_progress(
-                run_id, Progress("epoch", epoch=epoch - 1, epochs=2, metrics=metrics)
+                run_id, Progress(phase="epoch", epoch=epoch - 1, epochs=2, metrics=metrics)
             )
         self.ledger.write(entry)
         self.tracker.finish_case(run_id, entry)
