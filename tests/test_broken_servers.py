@@ -49,6 +49,8 @@ from tests.test_sync import EmptyStore, facts_of
 from tests.test_tracking import running_server
 from tests.unruly_proxy import Proxy, always, first_times, passing
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Outcome:
@@ -217,15 +219,15 @@ def same(facts: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]) 
 Undisturbed = dict[int, dict[str, dict[str, Any]]]
 
 
-@pytest.mark.parametrize("way", ["hang", "trickle", "hour", "html", "refuse", "500"])
+@pytest.mark.parametrize("way", ["hang", "trickle", "hour", "html", "500"])
 def test_a_server_that_goes_bad_holds_up_a_session_for_a_bounded_time(
     way: str, proxy: Proxy, remote: Destination, outcome: Outcome, undisturbed: Undisturbed
 ) -> None:
-    replay = Replay(remote, outcome, seconds=3).start()
+    replay = Replay(remote, outcome, seconds=1).start()
     replay.result(replay.recorded[0], broken=lambda: setattr(proxy, "rule", always(way)))
     replay.result(replay.recorded[1])
     replay.judge().finish()
-    assert replay.waited < 3 + 3, replay.tracker.problems
+    assert replay.waited < 1 + 3, replay.tracker.problems
     asked = len(proxy.asked)
     assert replay.tracker.problems.count("from there on nothing more was sent") == 1
     with pytest.raises(BobError, match=r"stopped taking session .* nothing is sent twice"):
@@ -498,7 +500,6 @@ def make():
 """
 
 
-@pytest.mark.slow
 def test_the_next_session_ends_what_a_killed_one_left_open(
     project: pytest.Pytester, local: Destination, outcome: Outcome, undisturbed: Undisturbed
 ) -> None:
