@@ -49,6 +49,8 @@ from tests.test_sync import EmptyStore, facts_of
 from tests.test_tracking import running_server
 from tests.unruly_proxy import Proxy, always, first_times, passing
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Outcome:
@@ -217,15 +219,15 @@ def same(facts: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]]) 
 Undisturbed = dict[int, dict[str, dict[str, Any]]]
 
 
-@pytest.mark.parametrize("way", ["hang", "trickle", "hour", "html", "refuse", "500"])
+@pytest.mark.parametrize("way", ["hang", "trickle", "hour", "html", "500"])
 def test_a_server_that_goes_bad_holds_up_a_session_for_a_bounded_time(
     way: str, proxy: Proxy, remote: Destination, outcome: Outcome, undisturbed: Undisturbed
 ) -> None:
-    replay = Replay(remote, outcome, seconds=3).start()
+    replay = Replay(remote, outcome, seconds=1).start()
     replay.result(replay.recorded[0], broken=lambda: setattr(proxy, "rule", always(way)))
     replay.result(replay.recorded[1])
     replay.judge().finish()
-    assert replay.waited < 3 + 3, replay.tracker.problems
+    assert replay.waited < 1 + 3, replay.tracker.problems
     asked = len(proxy.asked)
     assert replay.tracker.problems.count("from there on nothing more was sent") == 1
     with pytest.raises(BobError, match=r"stopped taking session .* nothing is sent twice"):
@@ -320,7 +322,7 @@ def test_a_server_that_is_busy_for_a_while_misses_nothing(
     assert same(replay.facts(), undisturbed[1])
 
 
-def test_a_run_that_lacks_a_part_is_not_called_finished(
+def test_a_run_that_lacks_files_is_replaced(
     proxy: Proxy,
     remote: Destination,
     outcome: Outcome,
@@ -335,9 +337,9 @@ def test_a_run_that_lacks_a_part_is_not_called_finished(
     proxy.rule = passing
     replay.result(replay.recorded[1])
     replay.judge().finish()
-    assert len(replay.tracker.problems) == 1
-    statuses = {name: run["status"] for name, run in replay.facts().items()}
-    assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED"]
+    assert not replay.tracker.problems
+    assert any("did not arrive" in remark for remark in replay.tracker.writer.remarks)
+    assert {run["status"] for run in replay.facts().values()} == {"FINISHED"}
     report = replay.sync()
     assert (report.present, report.mended, report.verdicts) == (1, 1, 1)
     assert same(replay.facts(), undisturbed[2])
@@ -378,6 +380,7 @@ def test_a_database_that_another_process_locks(
     local: Destination, outcome: Outcome, undisturbed: Undisturbed
 ) -> None:
     replay = Replay(local, outcome, seconds=2).start()
+    before = set(threading.enumerate())
     holder = subprocess.Popen(
         [
             sys.executable, "-c",
@@ -395,22 +398,25 @@ def test_a_database_that_another_process_locks(
     assert replay.tracker.problems
     holder.kill()
     holder.wait()
-    while any(thread.name == "bob-store" for thread in threading.enumerate()):
-        time.sleep(0.1)  # what was given up may still be carried out
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=30)  # what was given up may still be carried out
     replay.sync()
     assert same(replay.facts(), undisturbed[2])
 
 
 def test_a_database_that_is_deleted_meanwhile(
-    local: Destination, outcome: Outcome, undisturbed: Undisturbed, empty_store: EmptyStore
+    local: Destination,
+    outcome: Outcome,
+    undisturbed: Undisturbed,
+    empty_store: EmptyStore,
+    tmp_path: Path,
 ) -> None:
+    """MLflow goes on with the open file, which nobody else can see."""
     replay = Replay(local, outcome).start()
-    database = Path(local.uri.removeprefix("sqlite:///"))
-    database.unlink()
+    Path(local.uri.removeprefix("sqlite:///")).unlink()
     replay.results().judge().finish()
-    assert replay.tracker.problems
-    database.unlink(missing_ok=True)
-    empty_store(database)
+    assert replay.tracker.problems[-1] == "from there on nothing more was sent"
+    replay.tracker.store = replace(local, uri=empty_store(tmp_path / "new.db"))
     replay.sync()
     assert same(replay.facts(), undisturbed[2])
 
@@ -425,7 +431,7 @@ def test_a_full_disk_under_the_artifacts(
         pytest.skip("only an administrator can make a small disk")
     try:
         replay = Replay(local, outcome).whole()
-        assert any("No space left" in problem for problem in replay.tracker.problems)
+        assert any("No space left" in remark for remark in replay.tracker.writer.remarks)
     finally:
         subprocess.run(["umount", str(local.artifacts)], check=True)
     replay.sync()
@@ -494,7 +500,6 @@ def make():
 """
 
 
-@pytest.mark.slow
 def test_the_next_session_ends_what_a_killed_one_left_open(
     project: pytest.Pytester, local: Destination, outcome: Outcome, undisturbed: Undisturbed
 ) -> None:

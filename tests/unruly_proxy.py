@@ -68,6 +68,7 @@ class Proxy:
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or every reply waits 40 ms for an acknowledgement
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing."""

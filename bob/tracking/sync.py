@@ -205,11 +205,11 @@ class _Session:
                 return False
             if parent is not None and _tag(run, "mlflow.parentRunId") != parent.info.run_id:
                 return False
-        return parent is None or parent.info.status in _ENDED
+        return parent is None or (parent.info.status in _ENDED and not _tag(parent, UNSENT))
 
     def _summary(self, runs: Sequence[Run], common: Mapping[str, str], opened: str) -> None:
         summary = self.ledger.summary(self.session)
-        if summary is None or any(_is_closed(run) for run in runs):
+        if summary is None or any(_is_closed(run) and not _tag(run, UNSENT) for run in runs):
             return
         self._delete(runs)
         content = projection.session_summary(

@@ -190,7 +190,7 @@ class Tracker:
 
         def drop() -> None:
             for run_id in run_ids:
-                self.writer.delete(run_id)
+                self.writer.delete_with_nested(run_id)
 
         if run_ids:
             self._attempt("an earlier run of the same case", drop)

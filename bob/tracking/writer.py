@@ -236,21 +236,22 @@ class Writer:
         self._ask(lambda client: client.set_terminated(run_id, status, end_time=at))
 
     def delete(self, run_id: str) -> None:
-        """Put a run and those nested under it into MLflow's trash; one that is there stays."""
-        run = self._ask(lambda client: client.get_run(run_id))
-        query = f"tags.`mlflow.parentRunId` = '{run_id}'"
-        for child in self.search([run.info.experiment_id], query):
-            self._delete_one(child.info.run_id)
-        if run.info.lifecycle_stage == "active":
-            self._delete_one(run_id)
-
-    def _delete_one(self, run_id: str) -> None:
+        """Put a run into MLflow's trash; one that is there already is no error."""
         try:
             self._ask(lambda client: client.delete_run(run_id))
         except Exception:  # it may be done, and the reply lost
             run = self._ask(lambda client: client.get_run(run_id))
             if run.info.lifecycle_stage != "deleted":
                 raise
+
+    def delete_with_nested(self, run_id: str) -> None:
+        """Put a run and those nested under it into MLflow's trash."""
+        run = self._ask(lambda client: client.get_run(run_id))
+        query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        for child in self.search([run.info.experiment_id], query):
+            self.delete(child.info.run_id)
+        if run.info.lifecycle_stage == "active":
+            self.delete(run_id)
 
     def runs(self, session: str, experiments: Sequence[str]) -> list[Run]:
         """Every run of a session in some experiments, by id."""
