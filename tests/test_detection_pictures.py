@@ -250,7 +250,7 @@ def test_class_names_are_drawn_as_they_are(
     )
     missed = [found([], [], []), boxes_only(split)[1]]
     picture = detection_picture(tiny_case, split, missed, masks=False, score_text="AP $1$")
-    assert decoded(picture).shape == (276, 1248, 3)
+    assert decoded(picture).shape == (200 + 8 + 60, 1248, 3)
 
 
 def test_the_worst_image_comes_first(tmp_path: Path, tiny_case: Case) -> None:

@@ -540,7 +540,9 @@ def test_a_result_that_is_no_json_is_told(
 def test_metric_names_that_mlflow_refuses_are_sent_under_others() -> None:
     from bob.tracking.projection import epoch, metric_name
 
-    assert metric_name("top1@5 日本") == "top1_5___"
+    assert metric_name("top1@5 日本") == "top1_5_日本"
+    assert metric_name("shift//../a/") == "shift/_/_/a/_"
+    assert metric_name("") == "_"
     assert metric_name("shift/blur") == "shift/blur"
     assert epoch({"a|b": 1.0}, 2) == (("a_b", 1.0, 2),)
 

@@ -98,7 +98,7 @@ def _left_out(labels: Sequence[str], scored: Sequence[int]) -> tuple[str, ...]:
 
 
 def _metric_name(label: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", label.lower())
+    return re.sub(r"(?:\W|_)+", "_", label.lower())
 
 
 def _files(

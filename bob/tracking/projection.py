@@ -84,8 +84,9 @@ def epoch(values: Mapping[str, float], step: int) -> tuple[Point, ...]:
 
 
 def metric_name(name: str) -> str:
-    """A metric's name as MLflow takes it: any other character becomes ``_``."""
-    return re.sub(r"[^\w/.:-]", "_", name, flags=re.ASCII)[:_NAME_LIMIT] or "_"
+    """A metric's name as MLflow takes it: other characters, and parts of no name, become ``_``."""
+    parts = re.sub(r"[^\w/.:-]", "_", name)[:_NAME_LIMIT].split("/")
+    return "/".join(part if part.strip(".") else "_" for part in parts)
 
 
 def finished(result: Result) -> RunContent:
