@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import functional
 
+from bob.catalog.class_tree import image_endings
 from bob.catalog.dataset_spec import parse_dataset
-from bob.catalog.image_folder import image_endings, read_folder
+from bob.catalog.image_folder import read_folder
 from bob.catalog.load import load_catalog
 from bob.datasets.base import load_dataset
 from bob.datasets.folder import load

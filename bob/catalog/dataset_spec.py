@@ -8,7 +8,8 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from bob.catalog.image_folder import printable, read_folder
+from bob.catalog.class_tree import printable
+from bob.catalog.image_folder import read_folder
 from bob.catalog.load import Catalog
 from bob.catalog.schema import DatasetEntry, Scalar
 from bob.catalog.value_range import parse_range

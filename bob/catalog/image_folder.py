@@ -6,15 +6,22 @@ No image is decoded, so that a plan can ask.
 from __future__ import annotations
 
 import hashlib
-import os
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
-from bob.errors import BobError, some
+from bob.catalog.class_tree import (
+    Tree,
+    instead,
+    plain,
+    printable,
+    read_tree,
+    subfolders,
+    told,
+    tree_remarks,
+)
+from bob.errors import BobError
 from bob.file_digests import digests_of_files
 
 TEST_SHARE = 0.2
@@ -26,13 +33,7 @@ LAYOUT = (
 )
 
 _TEST_NAMES = ("test", "val", "valid", "validation")
-_NO_CLASS = frozenset({"__macosx"})
-_HIDDEN = frozenset({"thumbs.db", "desktop.ini"})
-_NO_PICTURES = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS"})
-"""Formats that Pillow knows by their heads alone, or hands to a program that may not be there."""
-
 _EVERYWHERE = (".jpg", ".png", ".tif", ".bmp", ".webp")
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class FolderContent:
         parts = zip(("train", "test"), (self.train, self.test), self.digests, strict=True)
         for part, images, files in parts:
             for image, sha256 in zip(images, files, strict=True):
-                line = f"{part}\0{image.label}\0{_plain(image.path)}\0{sha256}\0"
+                line = f"{part}\0{image.label}\0{plain(image.path)}\0{sha256}\0"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -85,17 +86,6 @@ class FolderContent:
         paths = [self.folder / image.path for image in (*self.train, *self.test)]
         files = digests_of_files(paths)
         return files[: len(self.train)], files[len(self.train) :]
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """Class folders below one folder: their images, and files that belong to no class."""
-
-    folder: Path
-    classes: dict[str, list[tuple[str, int]]]
-    stray: int
-    broken: tuple[str, ...]
-    not_images: Counter[str]
 
 
 def read_folder(
@@ -118,7 +108,7 @@ def read_folder(
             from. The message says what to change.
     """
     _check_folder(folder)
-    top = {entry.name: entry for entry in _folders(folder)}
+    top = {entry.name: entry for entry in subfolders(folder)}
     lower = {name.lower(): name for name in sorted(top, reverse=True)}
     scored = [lower[name] for name in _TEST_NAMES if name in lower]
     if "train" in lower and scored:
@@ -134,7 +124,7 @@ def read_folder(
             f"{folder} has no train/ and {split}/ to tell apart; leave out split={split}. {LAYOUT}."
         )
     only = list(top) == [lower.get("train")]
-    root = folder / lower["train"] if only and _folders(folder / lower["train"]) else folder
+    root = folder / lower["train"] if only and subfolders(folder / lower["train"]) else folder
     return _from_one(root, folder, TEST_SHARE if test is None else test, seed or 0)
 
 
@@ -158,7 +148,7 @@ def _chosen(folder: Path, scored: Sequence[str], split: str) -> str:
 
 
 def _from_two(folder: Path, train: str, test: str, siblings: Sequence[str]) -> FolderContent:
-    learnt, scored = _tree(folder / train, folder), _tree(folder / test, folder)
+    learnt, scored = read_tree(folder / train, folder), read_tree(folder / test, folder)
     names = sorted({*learnt.classes, *scored.classes})
     _check_classes(learnt, names, folder)
     unlearnt = [name for name in names if not learnt.classes.get(name)]
@@ -166,20 +156,20 @@ def _from_two(folder: Path, train: str, test: str, siblings: Sequence[str]) -> F
         known = [name for name in unlearnt if scored.classes.get(name)]
         if known:
             raise BobError(
-                f"{folder / test} has images of {_some(known)} and {folder / train} has none: "
+                f"{folder / test} has images of {told(known)} and {folder / train} has none: "
                 "nothing can be learnt of it. Add train images, or take the class out of the test.",
                 kind="dataset",
             )
         raise _empty(unlearnt, learnt if unlearnt[0] in learnt.classes else scored)
     if not any(scored.classes.values()):
-        raise BobError(f"{folder / test} holds no images{_instead(scored)}.", kind="dataset")
+        raise BobError(f"{folder / test} holds no images{instead(scored)}.", kind="dataset")
     untested = [name for name in names if not scored.classes.get(name)]
     ignored = [name for name in siblings if name != test]
     remarks = [
-        *_tree_remarks(learnt),
-        *_tree_remarks(scored),
-        *([f"{_some(untested)} has train images and no test image"] if untested else []),
-        *([f"{_some(ignored)} beside {train}/ and {test}/ is not used"] if ignored else []),
+        *tree_remarks(learnt),
+        *tree_remarks(scored),
+        *([f"{told(untested)} has train images and no test image"] if untested else []),
+        *([f"{told(ignored)} beside {train}/ and {test}/ is not used"] if ignored else []),
     ]
     return _content(folder, names, learnt.classes, scored.classes, remarks)
 
@@ -189,7 +179,7 @@ def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderConten
         raise BobError(
             f"test={share:g}: expected a share of the images between 0 and 1, such as 0.2."
         )
-    tree = _tree(root, folder)
+    tree = read_tree(root, folder)
     names = sorted(tree.classes)
     _check_classes(tree, names, root)
     empty = [name for name in names if not tree.classes[name]]
@@ -197,7 +187,7 @@ def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderConten
         raise _empty(empty, tree)
     learnt, scored = {}, {}
     for name in names:
-        held = held_back([_plain(path) for path, _ in tree.classes[name]], share, seed)
+        held = held_back([plain(path) for path, _ in tree.classes[name]], share, seed)
         rows = list(enumerate(tree.classes[name]))
         learnt[name] = [image for row, image in rows if row not in held]
         scored[name] = [image for row, image in rows if row in held]
@@ -207,9 +197,9 @@ def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderConten
             f"No class in {root} has two images, so nothing is left to test on. Add images.",
             kind="dataset",
         )
-    remarks = _tree_remarks(tree)
+    remarks = tree_remarks(tree)
     if single:
-        remarks.append(f"{_some(single)} has one image, which is learnt from and not tested on")
+        remarks.append(f"{told(single)} has one image, which is learnt from and not tested on")
     return _content(folder, names, learnt, scored, remarks)
 
 
@@ -255,108 +245,7 @@ def _content(
     )
 
 
-def _tree(root: Path, folder: Path) -> _Tree:
-    """Images below each class folder of ``root``, as paths below ``folder``."""
-    classes: dict[str, list[tuple[str, int]]] = {}
-    broken: list[str] = []
-    not_images: Counter[str] = Counter()
-    prefix = PurePosixPath(root.relative_to(folder).as_posix())
-    for entry in _folders(root):
-        images = classes.setdefault(_plain(entry.name), [])
-        _walk(root / entry.name, str(prefix / entry.name), images, broken, not_images)
-        images.sort(key=lambda image: (_plain(image[0]), image[0]))
-    files = [entry for entry in _entries(root) if not _is_folder(entry)]
-    stray = sum(is_image_name(file.name) for file in files)
-    return _Tree(root, classes, stray, tuple(broken), not_images)
-
-
-def _walk(
-    start: Path,
-    name: str,
-    images: list[tuple[str, int]],
-    broken: list[str],
-    not_images: Counter[str],
-) -> None:
-    seen: set[tuple[int, int]] = set()
-    pending = [(start, name)]
-    while pending:
-        folder, shown = pending.pop(0)
-        facts = folder.stat()
-        if (facts.st_dev, facts.st_ino) in seen:
-            continue  # a link that leads back, or a second way to the same images
-        seen.add((facts.st_dev, facts.st_ino))
-        linked: list[tuple[Path, str]] = []
-        for entry in _entries(folder):
-            path = f"{shown}/{entry.name}"
-            if _is_folder(entry):
-                (linked if entry.is_symlink() else pending).append((folder / entry.name, path))
-            elif entry.name.lower() in _HIDDEN:
-                continue
-            elif not is_image_name(entry.name):
-                not_images[PurePosixPath(entry.name).suffix.lower() or entry.name] += 1
-            elif os.path.isfile(entry):
-                images.append((path, entry.stat().st_size))
-            else:
-                broken.append(path)
-        pending += linked
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds that may count, sorted."""
-    try:
-        with os.scandir(folder) as listing:
-            kept = [entry for entry in listing if not entry.name.startswith(".")]
-    except OSError as error:
-        raise BobError(
-            f"Cannot read {folder}: {error.strerror or error}. Give yourself the right to read it.",
-            kind="dataset",
-        ) from None
-    return sorted(
-        (entry for entry in kept if entry.name.lower() not in _NO_CLASS),
-        key=lambda entry: entry.name,
-    )
-
-
-def _folders(folder: Path) -> list[os.DirEntry[str]]:
-    return [entry for entry in _entries(folder) if _is_folder(entry)]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-@cache
-def image_endings() -> frozenset[str]:
-    """Endings of the files that the installed Pillow decodes, in lower case with their dot."""
-    from PIL import Image
-
-    Image.init()
-    return frozenset(
-        ending
-        for ending, form in {**Image.registered_extensions(), ".mpo": "JPEG"}.items()
-        if form in Image.OPEN and form not in _NO_PICTURES
-    )
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file's ending is one of ``image_endings``."""
-    return os.path.splitext(name)[1].lower() in image_endings()
-
-
-def _plain(text: str) -> str:
-    """Names as every file system would give them: accents composed."""
-    return unicodedata.normalize("NFC", text)
-
-
-def printable(text: str) -> str:
-    """A name without characters that would break a line or cannot be encoded."""
-    return "".join(character if character.isprintable() else "_" for character in _plain(text))
-
-
-def _check_classes(tree: _Tree, names: Sequence[str], folder: Path) -> None:
+def _check_classes(tree: Tree, names: Sequence[str], folder: Path) -> None:
     if tree.stray and not names:
         raise BobError(
             f"{tree.folder} holds {tree.stray} images and no class folders. {LAYOUT}: put the "
@@ -364,7 +253,7 @@ def _check_classes(tree: _Tree, names: Sequence[str], folder: Path) -> None:
             kind="dataset",
         )
     if not any(tree.classes.values()):
-        raise BobError(f"{tree.folder} holds no images{_instead(tree)}. {LAYOUT}.", kind="dataset")
+        raise BobError(f"{tree.folder} holds no images{instead(tree)}. {LAYOUT}.", kind="dataset")
     if len(names) == 1:
         raise BobError(
             f"{folder} has one class, {printable(names[0])!r}; there is nothing to tell apart. "
@@ -373,41 +262,9 @@ def _check_classes(tree: _Tree, names: Sequence[str], folder: Path) -> None:
         )
 
 
-def _empty(names: Sequence[str], tree: _Tree) -> BobError:
+def _empty(names: Sequence[str], tree: Tree) -> BobError:
     return BobError(
-        f"{tree.folder} has a class folder without images: {_some(names)}{_instead(tree)}. Add "
+        f"{tree.folder} has a class folder without images: {told(names)}{instead(tree)}. Add "
         f"images ({', '.join(_EVERYWHERE)} and whatever else Pillow reads), or remove the folder.",
         kind="dataset",
     )
-
-
-def _instead(tree: _Tree) -> str:
-    contents = _by_ending(tree.not_images)
-    return f" (but {contents})" if contents else ""
-
-
-def _by_ending(files: Counter[str]) -> str:
-    """Counts of the most frequent endings, and of all others together."""
-    shown = files.most_common(_SHOWN)
-    rest = files.total() - sum(count for _, count in shown)
-    parts = [f"{count} {printable(ending)}" for ending, count in shown]
-    return ", ".join([*parts, *([f"{rest} others"] if rest else [])])
-
-
-def _tree_remarks(tree: _Tree) -> list[str]:
-    remarks = []
-    if tree.stray:
-        remarks.append(f"{tree.stray} images directly in {tree.folder} belong to no class")
-    if tree.broken:
-        remarks.append(f"{_some(tree.broken)} leads nowhere and is left out")
-    if tree.not_images:
-        count = tree.not_images.total()
-        files = "file that is no image" if count == 1 else "files that are no images"
-        remarks.append(
-            f"left out of {tree.folder}: {count} {files} to Pillow ({_by_ending(tree.not_images)})"
-        )
-    return remarks
-
-
-def _some(names: Sequence[str]) -> str:
-    return some(repr(printable(name)) for name in names)

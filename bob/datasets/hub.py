@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from bob.catalog.class_tree import printable
 from bob.catalog.dataset_spec import HF_INSTALL, files_digest
-from bob.catalog.image_folder import TEST_SHARE, printable
+from bob.catalog.image_folder import TEST_SHARE
 from bob.catalog.value_range import parse_range
 from bob.datasets.base import ClassificationData
 from bob.datasets.decoding import mode_of, opened

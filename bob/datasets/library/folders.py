@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torchvision.datasets.folder import find_classes, make_dataset
 
+from bob.catalog.class_tree import image_endings
 from bob.catalog.data_root import data_root, located
-from bob.catalog.image_folder import image_endings
 from bob.datasets.base import ClassificationData
 from bob.datasets.library.common import Listing, assembled, refused
 from bob.errors import some

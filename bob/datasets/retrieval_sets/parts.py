@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from bob.catalog.image_folder import is_image_name
+from bob.catalog.class_tree import is_image_name
 from bob.datasets.base import Relevance, RetrievalData
 from bob.datasets.images import ImageSource, ImageSplit
 from bob.datasets.pixel_values import rgb
