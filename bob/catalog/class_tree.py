@@ -68,6 +68,8 @@ def _walk(
             elif entry.name.lower() in _HIDDEN:
                 continue
             elif not is_image_name(entry.name):
+                if not os.path.isfile(entry):
+                    continue
                 not_images[PurePosixPath(entry.name).suffix.lower() or entry.name] += 1
             elif os.path.isfile(entry):
                 images.append((path, entry.stat().st_size))
