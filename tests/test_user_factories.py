@@ -22,7 +22,10 @@ FACTORIES = "tests.user_factories"
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> None:
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bob.backbones.factory._KEEPS", {})
+    monkeypatch.setattr("bob.backbones.factory._REFUSED", {})
+    user_factories._state.cache_clear()
     user_factories._LATER.clear()
     user_factories.cached.cache_clear()
     user_factories.cached_pretrained.cache_clear()
@@ -104,29 +107,65 @@ def test_training_does_not_reach_what_a_factory_keeps(run: Callable[..., Result]
     assert user_factories._KEPT.training  # nor its mode
 
 
-@pytest.mark.parametrize("share", ["whole", "trunk"])
-def test_a_kept_module_of_random_weights_is_refused_under_another_seed(
-    run: Callable[..., Result], share: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("factory", ["kept_random", "inner_cache", "half_kept"])
+def test_a_factory_that_keeps_random_weights_is_refused(
+    run: Callable[..., Result], factory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if share == "trunk":
-        monkeypatch.setattr(
-            user_factories, "fresh", lambda: user_factories.Net(user_factories.kept_random().trunk)
-        )
-    factory = "kept_random" if share == "whole" else "fresh"
-    first = run(factory, seed=0)
-    assert first.failure is None
-    if share == "whole":
-        assert scores(run(factory, seed=0)) == scores(first)
-    failure = run(factory, seed=1).failure
-    assert failure is not None
-    assert "had built for another run" in failure.message
-    assert "Build a new module at each call" in failure.message
+    monkeypatch.setattr(
+        user_factories,
+        "half_kept",
+        lambda: user_factories.Net(user_factories.kept_random().trunk),
+        raising=False,
+    )
+    for seed in (0, 0, 1):  # whatever came before
+        failure = run(factory, "knn", seed=seed).failure
+        assert failure is not None
+        assert "called a second time from the same random state" in failure.message
 
 
-def test_a_module_that_cannot_be_copied_is_refused(run: Callable[..., Result]) -> None:
-    failure = run("uncopyable").failure
+def test_a_closure_over_the_module_runs_as_a_method_does(run: Callable[..., Result]) -> None:
+    for task in ("knn", "finetune"):
+        assert scores(run("patched", task)) == scores(run("fresh", task))
+
+
+@pytest.mark.parametrize(("factory", "task"), [("kept_patched", "knn"), ("patched", "low")])
+def test_a_copy_that_would_run_the_original_is_refused(
+    run: Callable[..., Result], factory: str, task: str
+) -> None:
+    failure = run(factory, "low_shot_finetune" if task == "low" else task).failure
     assert failure is not None
-    assert "cannot be copied" in failure.message
+    assert "a copy of it would run the original" in failure.message
+
+
+@pytest.mark.parametrize("factory", ["uncopyable", "weight_normed", "scripted", "lazy"])
+def test_a_new_module_need_not_be_copied(run: Callable[..., Result], factory: str) -> None:
+    assert scores(run(factory))["train_loss"] > 0
+
+
+def test_a_quantised_module_has_a_digest(run: Callable[..., Result]) -> None:
+    assert scores(run("quantised", "knn"))["top1"] > 0
+
+
+@pytest.mark.parametrize("factory", ["one_row", "tokens", "complex_features"])
+def test_features_are_one_real_row_an_image(run: Callable[..., Result], factory: str) -> None:
+    failure = run(factory, "knn").failure
+    assert failure is not None
+    assert failure.kind == "backbone"
+    assert "gives no features: two images came out as a tensor of shape" in failure.message
+
+
+def test_a_backbone_without_parameters_says_so(run: Callable[..., Result]) -> None:
+    told = "the backbone has no parameters, so only the head was trained"
+    assert told in run("listed").remarks
+    assert told not in run("listed", "knn").remarks
+
+
+def test_a_backbone_that_freezes_itself_again_is_refused(run: Callable[..., Result]) -> None:
+    failure = run("refrozen").failure
+    assert failure is not None
+    assert "freezes every parameter again" in failure.message
+    remarks = run("half_refrozen").remarks
+    assert any("froze 2 parameters again, which were not trained" in text for text in remarks)
 
 
 def test_what_a_factory_froze_is_trained_and_told(run: Callable[..., Result]) -> None:
@@ -134,7 +173,7 @@ def test_what_a_factory_froze_is_trained_and_told(run: Callable[..., Result]) ->
     assert scores(frozen) == scores(free)
     (remark,) = (remark for remark in frozen.remarks if "requires_grad" in remark)
     assert "4 parameters (100.0% of the weights" in remark
-    assert "were trained all the same" in remark
+    assert "were unfrozen" in remark
     assert not [remark for remark in free.remarks if "requires_grad" in remark]
 
 

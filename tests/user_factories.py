@@ -103,3 +103,139 @@ def uncopyable() -> nn.Module:
     net = Net()
     net.held = net.neck.weight * 2  # type: ignore[assignment]
     return net
+
+
+def patched() -> nn.Module:
+    """A forward that is a closure over the module: a copy of it would run the original."""
+    net = Net()
+    net.forward = lambda images: net.neck(net.trunk(images).relu()).relu().mean(dim=(2, 3))  # type: ignore[method-assign]
+    return net
+
+
+with torch.random.fork_rng():
+    _PATCHED = pretrained_into(patched())
+
+
+def kept_patched() -> nn.Module:
+    return _PATCHED
+
+
+@cache
+def _state() -> dict[str, torch.Tensor]:
+    return Net().state_dict()
+
+
+def inner_cache() -> nn.Module:
+    """New modules of one set of random weights."""
+    net = Net()
+    net.load_state_dict(_state())
+    return net
+
+
+class Listed(nn.Module):
+    """Layers in a plain list: no parameter is registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [nn.Conv2d(3, 8, 4, stride=4)]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers[0](images).relu().mean(dim=(2, 3))
+
+
+def listed() -> nn.Module:
+    return Listed()
+
+
+class Refrozen(Net):
+    """Freezes itself whenever it is told to train."""
+
+    def train(self, mode: bool = True) -> Refrozen:
+        super().train(mode)
+        self.requires_grad_(False)
+        return self
+
+
+class HalfRefrozen(Net):
+    """Freezes its trunk whenever it is told to train."""
+
+    def train(self, mode: bool = True) -> HalfRefrozen:
+        super().train(mode)
+        self.trunk.requires_grad_(False)
+        return self
+
+
+def refrozen() -> nn.Module:
+    return Refrozen().eval()
+
+
+def half_refrozen() -> nn.Module:
+    return HalfRefrozen().train()
+
+
+def scripted() -> nn.Module:
+    return torch.jit.script(Net())
+
+
+class Lazy(nn.Module):
+    """Weights that are made at the first forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.LazyConv2d(16, 4, stride=4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv(images).relu().mean(dim=(2, 3))
+
+
+def lazy() -> nn.Module:
+    return Lazy()
+
+
+class Quantised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 4, stride=4)
+        self.linear = torch.ao.quantization.quantize_dynamic(
+            nn.Sequential(nn.Linear(16, 16)), {nn.Linear}, dtype=torch.qint8
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.conv(images).relu().mean(dim=(2, 3)))
+
+
+def quantised() -> nn.Module:
+    return Quantised()
+
+
+class OneRow(Net):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).mean(dim=0, keepdim=True)
+
+
+def one_row() -> nn.Module:
+    return OneRow()
+
+
+class Tokens(Net):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.neck(self.trunk(images)).flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+def tokens() -> nn.Module:
+    return Tokens()
+
+
+class Complex(Net):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).to(torch.complex64)
+
+
+def complex_features() -> nn.Module:
+    return Complex()
+
+
+def weight_normed() -> nn.Module:
+    net = Net()
+    nn.utils.weight_norm(net.neck)
+    return net

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +9,8 @@ import torch
 from torch import nn
 
 from bob.backbones.checkpoint import load_checkpoint
-from bob.backbones.factory import call_factory
+from bob.backbones.copying import copy_module
+from bob.backbones.factory import call_factory, state_digest
 from bob.backbones.released import weights_file
 from bob.backbones.timm_source import build_timm, timm_remarks
 from bob.backbones.trainable import unfreeze
@@ -58,7 +57,7 @@ class Backbone:
 
     def copied(self) -> Backbone:
         """The same backbone with a module of its own, to be trained apart."""
-        return replace(self, module=copy.deepcopy(self.module))
+        return replace(self, module=copy_module(self.module, what=f"Backbone {self.key!r}"))
 
 
 def build_backbone(
@@ -143,7 +142,7 @@ def _probe(
     try:
         for size in sizes:
             try:
-                with torch.inference_mode():
+                with torch.no_grad():  # what a lazy module makes now is trained later
                     features = module(_noise(2, 3, size, size))
             except Exception as error:
                 problem = problem or error
@@ -168,12 +167,14 @@ def _fingerprint(features: torch.Tensor) -> tuple[float, ...]:
 
 
 def _checked(entry: BackboneEntry, features: Any) -> torch.Tensor:
-    if isinstance(features, torch.Tensor) and features.ndim == 2 and features.shape[1] > 0:
+    rows = isinstance(features, torch.Tensor) and features.ndim == 2 and len(features) == 2
+    if rows and features.shape[1] > 0 and features.is_floating_point():
         if torch.isfinite(features).all():
             return features
         description = "values that are not finite"
     elif isinstance(features, torch.Tensor):
-        description = f"a tensor of shape {tuple(features.shape)}"
+        kind = str(features.dtype).removeprefix("torch.")
+        description = f"a tensor of shape {tuple(features.shape)} of {kind}"
     else:
         description = type(features).__name__
     raise BobError(
@@ -187,8 +188,4 @@ def weights_digest(entry: BackboneEntry, module: nn.Module) -> str:
     """Hex SHA-256 of the entry's checkpoint file, else of the module's state."""
     if entry.weights is not None:
         return entry.weights.sha256 or digest_of_file(weights_file(entry))
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return state_digest(module)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import inspect
 import random
-import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from bob.backbones.copying import copy_module
 from bob.catalog.schema import BackboneEntry
 from bob.errors import BobError, first_line
 from bob.objects import import_object
+
+_KEEPS: dict[str, bool] = {}
+"""Whether a factory returns what it returned before; by source and arguments."""
+
+_REFUSED: dict[str, str] = {}
+"""Why a factory cannot be used; by source and arguments."""
 
 
 def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
     """A module of the factory of an entry that nobody else holds.
 
-    A factory may keep what it built and return it again. What it returns is copied before anything
-    is done to it, so that training never reaches what a later run gets. A factory under
-    ``functools.cache`` or ``lru_cache`` is called behind its cache. A module that is seen again
-    although random numbers of another seed went into it is refused: which seed's they were would
-    depend on the order of the runs.
+    A factory is called twice, from the same random state, when a process first meets it. What it
+    gives must be the same both times: one that keeps something random gives its first caller
+    another module than those that follow, and scores would depend on the order of the runs. Where
+    the two share modules or tensors, what it returns is copied, so that training never reaches what
+    a later run gets. A factory under ``functools.cache`` or ``lru_cache`` is called behind its
+    cache.
 
     Raises:
-        BobError: kind ``backbone``: it cannot be imported or called, returns something else, or
-            returns a random module that it built for another run.
+        BobError: kind ``backbone``: it cannot be imported or called, returns something else, does
+            not give the same twice, or returns a module that it keeps and that cannot be copied.
     """
     factory = import_object(entry.source, what=f"backbone {entry.key!r}")
     if not callable(factory):
@@ -43,7 +49,43 @@ def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
     arguments: dict[str, Any] = dict(entry.arguments)
     if drop_path and _accepts(factory, "drop_path_rate"):
         arguments.setdefault("drop_path_rate", drop_path)
-    before = _RandomState.now()
+    if entry.source.startswith("bob."):
+        return _called(entry, factory, arguments)
+    name = f"{entry.source}({_spell(arguments)})"
+    if name not in _KEEPS and name not in _REFUSED:
+        module = _met(entry, factory, arguments, name)
+    else:
+        module = _called(entry, factory, arguments)
+    if name in _REFUSED:
+        raise BobError(f"Backbone {entry.key!r}: {_REFUSED[name]}", kind="backbone")
+    return copy_module(module, what=f"Backbone {entry.key!r}") if _KEEPS[name] else module
+
+
+def _met(
+    entry: BackboneEntry, factory: Callable[..., Any], arguments: dict[str, Any], name: str
+) -> nn.Module:
+    """The first of two modules; notes whether the factory keeps them, or cannot be used."""
+    start = _random_state()
+    module = _called(entry, factory, arguments)
+    end = _random_state()
+    _restore(start)
+    again = _called(entry, factory, arguments)
+    if _digest(_random_state()) != _digest(end) or state_digest(module) != state_digest(again):
+        _REFUSED[name] = (
+            f"{entry.source} gave another module when it was called a second time from the same "
+            "random state. It keeps something that it drew at random, or draws from a generator "
+            "of its own: scores would depend on which run came first. Build all of it anew at "
+            "each call from torch's generator, or load its weights from a file named as "
+            "checkpoint=FILE."
+        )
+    _KEEPS[name] = bool(_parts(module) & _parts(again))
+    _restore(end)
+    return module
+
+
+def _called(
+    entry: BackboneEntry, factory: Callable[..., Any], arguments: dict[str, Any]
+) -> nn.Module:
     try:
         module = factory(**arguments)
     except BobError:
@@ -60,16 +102,7 @@ def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
             "torch.nn.Module that maps images to features.",
             kind="backbone",
         )
-    other = _SEEN.meet(module, before, _RandomState.now())
-    if other:
-        raise BobError(
-            f"Backbone {entry.key!r}: {entry.source} returned {other} that it had built for "
-            "another run, and random numbers went into it: scores would depend on which run came "
-            "first. Build a new module at each call, or load its weights from a file named as "
-            "checkpoint=FILE.",
-            kind="backbone",
-        )
-    return _own_copy(entry, module)
+    return module
 
 
 def _uncached(factory: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,93 +111,56 @@ def _uncached(factory: Callable[..., Any]) -> Callable[..., Any]:
     return factory
 
 
-def _own_copy(entry: BackboneEntry, module: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:
-        raise BobError(
-            f"Backbone {entry.key!r}: the module of {entry.source} cannot be copied "
-            f"({type(error).__name__}: {first_line(error)}), and without a copy one run's training "
-            "could reach the next. Keep tensors that are computed from parameters out of its "
-            "attributes, and no locks, files or generators in it.",
-            kind="backbone",
-        ) from error
+def _parts(module: nn.Module) -> set[int]:
+    """Addresses of a module's modules and of what its tensors hold."""
+    tensors = [*module.parameters(), *module.buffers()]
+    held = {tensor.data_ptr() for tensor in tensors if not nn.parameter.is_lazy(tensor)}
+    return (held - {0}) | {id(part) for part in module.modules()}
 
 
-@dataclass(frozen=True)
-class _RandomState:
+def state_digest(module: nn.Module) -> str:
+    """Hex SHA-256 of a module's state: parameters, buffers and what quantised modules pack."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        _add(digest, value)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        if nn.parameter.is_lazy(value):
+            digest.update(b"not initialised")
+            return
+        whole = value.detach().cpu()
+        if whole.is_quantized:
+            whole = whole.dequantize()
+        digest.update(whole.contiguous().view(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            digest.update(str(key).encode())
+            _add(digest, value[key])
+    elif isinstance(value, tuple | list):
+        for part in value:
+            _add(digest, part)
+    else:
+        digest.update(repr(value).encode())
+
+
+def _random_state() -> tuple[Any, ...]:
     """Where the generators of torch, NumPy and Python stand."""
-
-    torch: torch.Tensor
-    numpy: Any
-    python: Any
-
-    @classmethod
-    def now(cls) -> _RandomState:
-        return cls(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate())
-
-    def restore(self) -> None:
-        torch.set_rng_state(self.torch)
-        np.random.set_state(self.numpy)
-        random.setstate(self.python)
-
-    def same(self, other: _RandomState) -> bool:
-        mine, others = (
-            (
-                state.torch.tolist(),
-                [np.asarray(part).tolist() for part in state.numpy],
-                state.python,
-            )
-            for state in (self, other)
-        )
-        return mine == others
+    return torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """The random state before and after something was built that random numbers went into."""
-
-    before: _RandomState
-    after: _RandomState
+def _restore(state: tuple[Any, ...]) -> None:
+    torch.set_rng_state(state[0])
+    np.random.set_state(state[1])
+    random.setstate(state[2])
 
 
-@dataclass
-class _Seen:
-    """Modules and parameters that factories returned.
-
-    Attributes:
-        known: A reference to each, and what was drawn for it, if anything; by its address.
-    """
-
-    known: dict[int, tuple[weakref.ref[Any], _Drawn | None]] = field(default_factory=dict)
-
-    def meet(self, module: nn.Module, before: _RandomState, after: _RandomState) -> str:
-        """What of a module was built at random for another run; empty if nothing was.
-
-        Where all of it was built from the same random state, the generators are left as that left
-        them, so that what follows is the same too.
-        """
-        parts: list[tuple[str, Any]] = [
-            *((f"the module {name or type(module).__name__}", part)
-              for name, part in module.named_modules()),
-            *((f"the parameter {name}", part) for name, part in module.named_parameters()),
-        ]  # fmt: skip
-        drawn = None if before.same(after) else _Drawn(before, after)
-        earlier: _Drawn | None = None
-        for what, part in parts:
-            reference, then = self.known.get(id(part), (None, None))
-            if reference is None or reference() is not part:
-                self.known[id(part)] = (weakref.ref(part), drawn)
-            elif then is not None and (drawn is not None or not then.before.same(before)):
-                return what
-            else:
-                earlier = earlier or then
-        if earlier is not None and drawn is None:
-            earlier.after.restore()
-        return ""
-
-
-_SEEN = _Seen()
+def _digest(state: tuple[Any, ...]) -> str:
+    parts = (state[0].tolist(), [np.asarray(part).tolist() for part in state[1]], state[2])
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _accepts(factory: Callable[..., Any], name: str) -> bool:

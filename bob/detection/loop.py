@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from bob.backbones.trainable import unreached
+from bob.backbones.trainable import frozen_parameters, unreached
 from bob.case import Emit, Progress
 from bob.datasets.coco import CocoSplit
 from bob.datasets.instances import Target
@@ -62,6 +62,7 @@ class DetectionLoop:
         maps.frozen, maps.norm_eval = recipe.frozen, recipe.norm_eval
         if recipe.frozen:
             maps.module.requires_grad_(False)
+        self._frozen = frozen_parameters(maps.module)
         # a gradient scaler would have a fused step undo its scale, after clipping
         fused = fabric.strategy.precision.precision != "16-mixed"
         raw = torch.optim.AdamW(parameter_groups(detector, recipe), lr=recipe.lr, fused=fused)
@@ -131,7 +132,7 @@ class DetectionLoop:
         )
         if not self.images_seen and not self.recipe.frozen:
             maps: Any = self.detector.maps
-            unreached(maps.module)
+            unreached(maps.module, frozen=self._frozen)
         if self.recipe.clip_grad is not None:
             # a gradient that is not finite is told by its loss, with more words
             self.fabric.clip_gradients(

@@ -13,9 +13,9 @@ from timm.data.mixup import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import nn
 
-from bob.backbones.trainable import unreached
+from bob.backbones.trainable import frozen_parameters, unreached
 from bob.case import Emit, Progress
-from bob.errors import BobError, TrainingDiverged, some
+from bob.errors import BobError, TrainingDiverged
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
@@ -57,6 +57,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._parts, self._scored_parts = Parts(self.fabric.device), Parts(self.fabric.device)
+        self._frozen = frozen_parameters(self.model.backbone)
         optimiser = build_optimiser(self.model, self.recipe)
         self.schedule = build_schedule(optimiser, self.recipe, len(self.batches))
         wrapped: Any = self.fabric.setup(self.model, optimiser)
@@ -71,12 +72,8 @@ class Loop:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What training did not reach, in a sentence; empty when it reached every weight."""
-        names = self._unreached or ()
-        if not names:
-            return ()
-        parameters = "1 parameter" if len(names) == 1 else f"{len(names)} parameters"
-        return (f"no gradient reaches {parameters} of the backbone: {some(names)}",)
+        """What training did not reach, in sentences; empty when it reached every weight."""
+        return self._unreached or ()
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Train one epoch, counted from 0.
@@ -114,7 +111,7 @@ class Loop:
             undo=lambda: self.optimiser.zero_grad(set_to_none=True),
         )
         if self._unreached is None:
-            self._unreached = unreached(self.model.backbone)
+            self._unreached = unreached(self.model.backbone, frozen=self._frozen)
         if self.recipe.clip_grad is not None:
             # a gradient that is not finite is told by its loss, with more words
             self.fabric.clip_gradients(
