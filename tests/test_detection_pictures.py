@@ -240,7 +240,7 @@ def test_pictures_of_any_size(
 
 
 @pytest.mark.parametrize(
-    "names", [("$10_$20", "\\frac{$"), ("", "日本\x1b[31m"), ("x" * 3000, "%s")]
+    "names", [("$10_$20", "\\frac{$"), ("a\nb", "日本\x1b[31m"), ("x" * 3000, "%s")]
 )
 def test_class_names_are_drawn_as_they_are(
     tmp_path: Path, tiny_case: Case, names: tuple[str, str]

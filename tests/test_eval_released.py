@@ -162,7 +162,7 @@ def test_top_scores_of_a_shift_are_read_under_its_mask(
     source = masked(timms_own(weights, data.test), HELD)
     assert metrics["source_top1/imagenet_a"] == pytest.approx(share(source, data.test.targets, 1))
     assert metrics["source_top5/imagenet_a"] == pytest.approx(share(source, data.test.targets, 5))
-    assert set(result.files) == {"shifts.csv", "shifts.png"}
+    assert set(result.files) == {"classes.csv", "shifts.csv", "shifts.png"}
 
 
 def test_preprocessing_is_the_release_own(weights: Path, catalog: Catalog) -> None:
