@@ -82,6 +82,17 @@ def test_floats_are_scaled_by_what_the_dataset_holds(
     assert any(told in note for note in notes), notes
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".webp"])
+def test_the_head_of_a_file_is_believed_and_not_its_ending(tmp_path: Path, suffix: str) -> None:
+    image = np.array([[0, 1000, 4095]], dtype=np.uint16)
+    folder = folder_of(tmp_path, {"only": image}, ".png")
+    for path in folder.rglob("*.png"):
+        path.rename(path.with_suffix(suffix))
+    rows, notes = greys(folder)
+    assert rows == [[0, 62, 255]]
+    assert any("0 to 4095" in note for note in notes), notes
+
+
 def test_one_bright_image_does_not_darken_itself_alone(tmp_path: Path) -> None:
     same = np.array([[0.0, 0.25, 0.5]], dtype=np.float32)
     spoilt = np.array([[0.0, 0.25, 1000.0]], dtype=np.float32)

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from bob.catalog.value_range import ValueRange
 from bob.datasets.decoding import DEEP
-from bob.datasets.images import Files, ImageSource, ImageSplit
+from bob.datasets.images import ImageSource, ImageSplit
 from bob.datasets.pixel_values import BYTES, FLOATS, UNITS, WHOLE, WORDS, Ranges
 
 _BITS = (8, 10, 12, 14, 16)
 _BRIGHT = 127.0
-_EIGHT_BITS = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".avif")
 
 _Data = TypeVar("_Data")
 
@@ -144,8 +143,6 @@ def _wide(sources: Iterable[ImageSource], modes: Counter[str]) -> Iterator[NDArr
     """The values of every image of more than 8 bits that can be read; counts modes."""
     for source in sources:
         for index in range(len(source)):
-            if source.name(index).lower().endswith(_EIGHT_BITS) and isinstance(source, Files):
-                continue
             try:
                 mode = source.mode(index)
                 modes[mode] += 1
