@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import resource
 import struct
 import zlib
@@ -98,6 +99,48 @@ def test_one_bright_image_does_not_darken_itself_alone(tmp_path: Path) -> None:
     spoilt = np.array([[0.0, 0.25, 1000.0]], dtype=np.float32)
     rows, _ = greys(folder_of(tmp_path, {"a": same, "b": spoilt}, ".tif"))
     assert rows[0][1] == rows[1][1]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "suffix", "scale"),
+    [(65535, ".png", 4095), (65535, ".tif", 4095), (-9999.0, ".tif", 1.0), (1e30, ".tif", 1.0)],
+)
+def test_one_value_far_off_is_told_with_a_range_without_it(
+    tmp_path: Path, spoilt: float, suffix: str, scale: float
+) -> None:
+    kind = np.uint16 if scale > 1 else np.float32
+    sound = (np.random.default_rng(0).random((64, 64)) * scale).astype(kind)
+    flawed = sound.copy()
+    flawed[0, 0] = spoilt
+    images = {"a": flawed, **{f"b{number}": sound for number in range(3)}}
+    folder = folder_of(tmp_path, images, suffix)
+    rows, (note,) = greys(folder)
+    assert len(set(rows[1])) < 32
+    found = re.search(r"99 % of their values fall into (\d+) of the 256 levels; range=(\S+)", note)
+    assert found is not None, note
+    assert int(found[1]) < 32
+    better, (after,) = greys(folder, range=found[2])
+    assert len(set(better[1])) > 48  # of 64 random values
+    assert "of the 256 levels" not in after
+
+
+@pytest.mark.parametrize("mark", [-9999.0, 65535.0])
+def test_a_border_without_data_is_told_too(tmp_path: Path, mark: float) -> None:
+    image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    image[:8] = mark
+    _, (note,) = greys(folder_of(tmp_path, {"only": image}, ".tif"))
+    assert f"99 % of their values, but for {mark:g}, fall into 1 of the 256 levels" in note
+
+
+def test_a_range_that_values_fill_is_not_called_odd(tmp_path: Path) -> None:
+    two = np.zeros((64, 64), np.uint16)
+    two[:, 32:] = 65535
+    spread = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
+    for name, image in (("two", two), ("spread", spread)):
+        _, (note,) = greys(folder_of(tmp_path / name, {"only": image}, ".png"))
+        assert "of the 256 levels" not in note
+    _, (note,) = greys(tmp_path / "spread", range="5000:9000")
+    assert "into 1 of the 256 levels" in note
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("100", [0, 26, 255]), ("10:110", [0, 0, 255])])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,32 +18,12 @@ from bob.catalog.value_range import ValueRange
 from bob.datasets.decoding import DEEP
 from bob.datasets.images import ImageSource, ImageSplit
 from bob.datasets.pixel_values import BYTES, FLOATS, UNITS, WHOLE, WORDS, Ranges
+from bob.datasets.seen_values import Seen
 
 _BITS = (8, 10, 12, 14, 16)
 _BRIGHT = 127.0
 
 _Data = TypeVar("_Data")
-
-
-@dataclass
-class _Seen:
-    """What the wide images of one kind hold.
-
-    Attributes:
-        images: How many there are.
-        low: Lowest finite value.
-        high: Highest.
-    """
-
-    images: int = 0
-    low: float = np.inf
-    high: float = -np.inf
-
-    def add(self, finite: NDArray[Any]) -> None:
-        self.images += 1
-        if finite.size:
-            self.low = min(self.low, float(finite.min()))
-            self.high = max(self.high, float(finite.max()))
 
 
 def with_ranges(data: _Data, given: ValueRange | None = None) -> _Data:
@@ -75,7 +55,7 @@ def measured(
         sources: Images of all splits.
         given: What the user says; measured unless given.
     """
-    whole, floats = _Seen(), _Seen()
+    whole, floats = Seen(), Seen()
     infinite = damaged = 0
     modes: Counter[str] = Counter()
     for values in _wide(sources, modes):
@@ -110,17 +90,20 @@ def measured(
     return ranges, tuple(notes)
 
 
-def _note(seen: _Seen, kind: str, chosen: ValueRange, given: bool) -> str:
+def _note(seen: Seen, kind: str, chosen: ValueRange, given: bool) -> str:
     images = "1 image holds" if seen.images == 1 else f"{seen.images} images hold"
     found = f", {seen.low:g} to {seen.high:g}" if seen.low <= seen.high else ""
     text = f"{images} {kind}{found}: {chosen} are scaled to 8 bits"
-    if not given:
-        return f"{text}; range=LOW:HIGH chooses others"
-    clipped = seen.low < chosen.low or seen.high > chosen.high
-    return f"{text}, as range= says" + ("; what lies beyond is clipped" if clipped else "")
+    if given:
+        clipped = seen.low < chosen.low or seen.high > chosen.high
+        text += ", as range= says" + ("; what lies beyond is clipped" if clipped else "")
+    crowded = seen.crowded(chosen)
+    if crowded:
+        return f"{text}; {crowded}"
+    return text if given else f"{text}; range=LOW:HIGH chooses others"
 
 
-def _whole(seen: _Seen) -> ValueRange | None:
+def _whole(seen: Seen) -> ValueRange | None:
     if seen.low > seen.high:
         return None
     tops = [2.0**bits - 1 for bits in _BITS]
@@ -129,7 +112,7 @@ def _whole(seen: _Seen) -> ValueRange | None:
     return ValueRange(0, next(top for top in tops if top >= seen.high))
 
 
-def _float(seen: _Seen) -> ValueRange | None:
+def _float(seen: Seen) -> ValueRange | None:
     if seen.low > seen.high:
         return None
     if seen.low >= 0 and seen.high <= 1:
