@@ -21,6 +21,7 @@ from bob.catalog.dataset_spec import parse_dataset
 from bob.catalog.image_folder import read_folder
 from bob.catalog.load import load_catalog
 from bob.datasets.base import load_dataset
+from bob.datasets.decoding import mode_of, opened
 from bob.datasets.folder import load
 from bob.datasets.images import Files, ImageSplit, fit
 from bob.errors import BobError
@@ -189,7 +190,28 @@ def test_colour_of_16_bits_is_told(tmp_path: Path) -> None:
     for path in folder.rglob("*.png"):
         deep_png(path)
     _, notes = greys(folder)
-    assert any(note.startswith("4 images hold 16 bits a channel") for note in notes), notes
+    assert notes[0].startswith("4 images hold 16 bits a channel")
+    assert "No value is above 4095 of 65535, so 16 of the 256 levels are left" in notes[0]
+    _, notes = greys(folder, range="4095")
+    assert notes[1].startswith("range= changes nothing")
+
+
+def test_a_range_that_changes_nothing_is_told(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"only": np.zeros((2, 2), np.uint8)}, ".png")
+    assert greys(folder)[1] == ()
+    (note,) = greys(folder, range="5")[1]
+    assert note.startswith("range= changes nothing: ")
+
+
+def test_five_bits_a_channel_are_no_sixteen(tmp_path: Path) -> None:
+    """A bitmap of 5, 6 and 5 bits."""
+    head = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    body = head + masks + struct.pack("<4H", *[0xF800] * 4)
+    path = tmp_path / "a.bmp"
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 14 + len(body), 0, 0, 66) + body)
+    assert opened(path).getpixel((0, 0)) == (255, 0, 0)
+    assert mode_of(path) == "RGB"
 
 
 def test_every_format_that_pillow_decodes_is_read(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from bob.errors import first_line
 
 DEEP = "RGB;16"
-"""Sixteen bits a channel, of which Pillow decodes the upper eight."""
+"""Sixteen bits a channel, in colour or beside transparency: Pillow decodes the upper eight."""
 
 _NOTE = "bob note"
 _JPEG = b"\xff\xd8\xff"
@@ -45,7 +45,7 @@ def noted(image: Image.Image) -> str:
 
 
 def mode_of(file: Path | BinaryIO) -> str:
-    """Pillow's mode of a file, from its head alone; ``DEEP`` for 16 bits a channel in colour.
+    """Pillow's mode of a file, from its head alone; ``DEEP`` for 16 bits a channel.
 
     Every JPEG file is told as RGB: Pillow decodes no other depth, and its first bytes are read
     five times as fast as its head.
@@ -56,4 +56,6 @@ def mode_of(file: Path | BinaryIO) -> str:
                 return "RGB"
     with Image.open(file) as image:
         stored = str(image.tile[0][3]) if image.tile else ""
-        return DEEP if ";16" in stored and image.mode.startswith("RGB") else str(image.mode)
+        # "BGR;16" is five or six bits a channel
+        deep = ";16" in stored and "BGR" not in stored and image.mode in ("RGB", "RGBA", "LA")
+        return DEEP if deep else str(image.mode)

@@ -58,24 +58,26 @@ def measured(
     whole, floats = Seen(), Seen()
     infinite = damaged = 0
     modes: Counter[str] = Counter()
-    for values in _wide(sources, modes):
+    brightest = 0
+    for mode, values in _wide(sources, modes):
+        if mode == DEEP:
+            colours = values[..., :-1] if values.shape[-1] in (2, 4) else values
+            brightest = max(brightest, int(colours.max()))
+            continue
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         damaged += finite.size < values.size
         infinite += values.size - finite.size
         (floats if values.dtype.kind == "f" else whole).add(finite)
-    deep = (
-        (f"{modes[DEEP]} images hold 16 bits a channel; Pillow decodes the upper 8 of them",)
-        if modes[DEEP]
-        else ()
-    )
+    deep = [_deep_note(modes[DEEP], brightest)] if modes[DEEP] else []
     if not whole.images and not floats.images:
-        return Ranges(), deep
+        idle = "range= changes nothing: there is no grey image of more than 8 bits"
+        return Ranges(), (*deep, *([idle] if given else []))
     ranges = Ranges(
         whole=given or _whole(whole) or WORDS,
         floats=given or _float(floats) or UNITS,
         wide=True,
     )
-    notes = [*deep]
+    notes = deep
     for seen, kind, chosen in (
         (whole, "whole numbers of more than 8 bits", ranges.whole),
         (floats, "floating-point values", ranges.floats),
@@ -88,6 +90,17 @@ def measured(
             "place"
         )
     return ranges, tuple(notes)
+
+
+def _deep_note(images: int, brightest: int) -> str:
+    hold = "1 image holds" if images == 1 else f"{images} images hold"
+    text = f"{hold} 16 bits a channel; Pillow decodes the upper 8 of them"
+    if brightest >= 128:
+        return text
+    return (
+        f"{text}. No value is above {brightest * 256 + 255} of 65535, so {brightest + 1} of the "
+        "256 levels are left: scale the images to all 16 bits"
+    )
 
 
 def _note(seen: Seen, kind: str, chosen: ValueRange, given: bool) -> str:
@@ -122,19 +135,21 @@ def _float(seen: Seen) -> ValueRange | None:
     return ValueRange(min(0.0, seen.low), seen.high)
 
 
-def _wide(sources: Iterable[ImageSource], modes: Counter[str]) -> Iterator[NDArray[Any]]:
-    """The values of every image of more than 8 bits that can be read; counts modes."""
+def _wide(
+    sources: Iterable[ImageSource], modes: Counter[str]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Mode and values of every image of more than 8 bits that can be read; counts modes."""
     for source in sources:
         for index in range(len(source)):
             try:
                 mode = source.mode(index)
-                modes[mode] += 1
-                if mode not in (*WHOLE, *FLOATS):
+                if mode not in (*WHOLE, *FLOATS, DEEP):
                     continue
                 values = np.asarray(source.open(index))
             except Exception:  # whatever a decoder raises is told when the image is read
                 continue
-            yield values
+            modes[mode] += 1
+            yield mode, values
 
 
 def _splits(data: Any) -> list[ImageSplit]:
