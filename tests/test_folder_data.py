@@ -58,6 +58,62 @@ def test_accents_composed_or_not_are_the_same_names(tmp_path: Path) -> None:
     assert first.class_names == second.class_names
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Training", "Testing"), ("train", "dev"), ("train", "eval"), ("TRAIN", "Evaluation")],
+)
+def test_other_names_of_splits_are_known(tmp_path: Path, train: str, test: str) -> None:
+    touch(tmp_path, *(f"{part}/{kind}/1.png" for part in (train, test) for kind in "ab"), "x/a.png")
+    content = read_folder(tmp_path)
+    assert content.class_names == ("a", "b")
+    assert [image.path for image in content.train] == [f"{train}/a/1.png", f"{train}/b/1.png"]
+    assert [image.path for image in content.test] == [f"{test}/a/1.png", f"{test}/b/1.png"]
+
+
+def test_a_split_of_any_name_can_be_scored_on(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{part}/{kind}/1.png" for part in ("train", "held") for kind in "ab"))
+    with pytest.raises(BobError, match=r"'held', 'train' holds the same folders.*split=NAME"):
+        read_folder(tmp_path)
+    content = read_folder(tmp_path, split="held")
+    assert [image.path for image in content.test] == ["held/a/1.png", "held/b/1.png"]
+
+
+def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
+    kinds = ("training", "testing", "running")
+    touch(tmp_path, *(f"{kind}/{n}.png" for kind in kinds for n in range(5)))
+    assert read_folder(tmp_path).class_names == ("running", "testing", "training")
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (("images", "masks"), "'images', 'masks' are names of .*into a folder of its own"),
+        (("JPEGImages", "Annotations", "SegmentationClass"), "kinds of picture"),
+        (("Images/cat", "Images/dog", "labels"), "such as folder:.*/Images"),
+        (("images/cat", "images/dog"), "such as folder:.*/images"),
+        (("test/a", "test/b", "val/a", "val/b"), "names of splits.*such as folder:.*/test"),
+        (("train/images", "train/labels", "test/images", "test/labels"), "train: 'images', 'lab"),
+        (("north/a", "north/b", "south/a", "south/b"), "'north', 'south' holds the same folders"),
+    ],
+)
+def test_folders_that_are_no_classes_are_refused(
+    tmp_path: Path, folders: tuple[str, ...], words: str
+) -> None:
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in folders for n in range(4)))
+    with pytest.raises(BobError, match=words):
+        read_folder(tmp_path)
+
+
+def test_folders_inside_classes_are_theirs(tmp_path: Path) -> None:
+    touch(tmp_path / "tiny", *(f"{kind}/images/{n}.png" for kind in "abc" for n in range(4)))
+    assert read_folder(tmp_path / "tiny").remarks == ()
+    places = [f"{kind}/{time}/1.png" for kind in "abc" for time in ("day", "night")]
+    touch(tmp_path / "times", *places)
+    content = read_folder(tmp_path / "times")
+    assert content.class_names == ("a", "b", "c")
+    assert any("holds 'day', 'night', which belong to" in text for text in content.remarks)
+
+
 @pytest.mark.parametrize("test", ["val", "valid", "validation", "test", "Test"])
 def test_official_splits_are_kept(tmp_path: Path, test: str) -> None:
     touch(tmp_path, "train/a/1.png", "train/b/deep/er/2.JPG", f"{test}/a/3.png", f"{test}/b/4.tif")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bob.catalog import Catalog
 from bob.datasets import ClassificationData, ImageSplit
@@ -82,6 +83,32 @@ def test_leakage_in_tables_is_counted(
 ) -> None:
     (note,) = loaded(f"hf:{saved / 'disk'},train=validation,split=validation").notes
     assert note.startswith("leakage: 30 of 30 test images are exact copies")
+
+
+def table_of(path: Path, grey: int) -> None:
+    """A Parquet file of twelve images of one grey, of a time long ago."""
+    import datasets
+
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+    )
+    images = [Image.fromarray(np.full((8, 8, 3), grey, np.uint8)) for _ in range(12)]
+    columns = {"image": images, "label": [row % 2 for row in range(12)]}
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(str(path))
+    os.utime(path, (1e9, 1e9))
+
+
+@pytest.mark.parametrize("name", ["one.parquet", "many/train.parquet"])
+def test_a_file_rewritten_under_its_old_time_is_read_again(
+    saved: Path, loaded: Callable[[str], ClassificationData], name: str
+) -> None:
+    path = saved / "greys" / name
+    path.parent.mkdir(parents=True)
+    place = path if name == path.name else path.parent
+    for grey in (10, 200, 10):
+        table_of(path, grey)
+        data = loaded(f"hf:{place}")
+        assert np.asarray(data.train.pil(0)).max() == grey
 
 
 def test_tables_run_and_beat_chance(saved: Path, catalog: Catalog) -> None:

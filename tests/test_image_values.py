@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import resource
 import struct
 import zlib
@@ -20,6 +21,7 @@ from bob.catalog.dataset_spec import parse_dataset
 from bob.catalog.image_folder import read_folder
 from bob.catalog.load import load_catalog
 from bob.datasets.base import load_dataset
+from bob.datasets.decoding import mode_of, opened
 from bob.datasets.folder import load
 from bob.datasets.images import Files, ImageSplit, fit
 from bob.errors import BobError
@@ -82,11 +84,64 @@ def test_floats_are_scaled_by_what_the_dataset_holds(
     assert any(told in note for note in notes), notes
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".webp"])
+def test_the_head_of_a_file_is_believed_and_not_its_ending(tmp_path: Path, suffix: str) -> None:
+    image = np.array([[0, 1000, 4095]], dtype=np.uint16)
+    folder = folder_of(tmp_path, {"only": image}, ".png")
+    for path in folder.rglob("*.png"):
+        path.rename(path.with_suffix(suffix))
+    rows, notes = greys(folder)
+    assert rows == [[0, 62, 255]]
+    assert any("0 to 4095" in note for note in notes), notes
+
+
 def test_one_bright_image_does_not_darken_itself_alone(tmp_path: Path) -> None:
     same = np.array([[0.0, 0.25, 0.5]], dtype=np.float32)
     spoilt = np.array([[0.0, 0.25, 1000.0]], dtype=np.float32)
     rows, _ = greys(folder_of(tmp_path, {"a": same, "b": spoilt}, ".tif"))
     assert rows[0][1] == rows[1][1]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "suffix", "scale"),
+    [(65535, ".png", 4095), (65535, ".tif", 4095), (-9999.0, ".tif", 1.0), (1e30, ".tif", 1.0)],
+)
+def test_one_value_far_off_is_told_with_a_range_without_it(
+    tmp_path: Path, spoilt: float, suffix: str, scale: float
+) -> None:
+    kind = np.uint16 if scale > 1 else np.float32
+    sound = (np.random.default_rng(0).random((64, 64)) * scale).astype(kind)
+    flawed = sound.copy()
+    flawed[0, 0] = spoilt
+    images = {"a": flawed, **{f"b{number}": sound for number in range(3)}}
+    folder = folder_of(tmp_path, images, suffix)
+    rows, (note,) = greys(folder)
+    assert len(set(rows[1])) < 32
+    found = re.search(r"99 % of their values fall into (\d+) of the 256 levels; range=(\S+)", note)
+    assert found is not None, note
+    assert int(found[1]) < 32
+    better, (after,) = greys(folder, range=found[2])
+    assert len(set(better[1])) > 48  # of 64 random values
+    assert "of the 256 levels" not in after
+
+
+@pytest.mark.parametrize("mark", [-9999.0, 65535.0])
+def test_a_border_without_data_is_told_too(tmp_path: Path, mark: float) -> None:
+    image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    image[:8] = mark
+    _, (note,) = greys(folder_of(tmp_path, {"only": image}, ".tif"))
+    assert f"99 % of their values, but for {mark:g}, fall into 1 of the 256 levels" in note
+
+
+def test_a_range_that_values_fill_is_not_called_odd(tmp_path: Path) -> None:
+    two = np.zeros((64, 64), np.uint16)
+    two[:, 32:] = 65535
+    spread = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
+    for name, image in (("two", two), ("spread", spread)):
+        _, (note,) = greys(folder_of(tmp_path / name, {"only": image}, ".png"))
+        assert "of the 256 levels" not in note
+    _, (note,) = greys(tmp_path / "spread", range="5000:9000")
+    assert "into 1 of the 256 levels" in note
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("100", [0, 26, 255]), ("10:110", [0, 0, 255])])
@@ -135,7 +190,28 @@ def test_colour_of_16_bits_is_told(tmp_path: Path) -> None:
     for path in folder.rglob("*.png"):
         deep_png(path)
     _, notes = greys(folder)
-    assert any(note.startswith("4 images hold 16 bits a channel") for note in notes), notes
+    assert notes[0].startswith("4 images hold 16 bits a channel")
+    assert "No value is above 4095 of 65535, so 16 of the 256 levels are left" in notes[0]
+    _, notes = greys(folder, range="4095")
+    assert notes[1].startswith("range= changes nothing")
+
+
+def test_a_range_that_changes_nothing_is_told(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"only": np.zeros((2, 2), np.uint8)}, ".png")
+    assert greys(folder)[1] == ()
+    (note,) = greys(folder, range="5")[1]
+    assert note.startswith("range= changes nothing: ")
+
+
+def test_five_bits_a_channel_are_no_sixteen(tmp_path: Path) -> None:
+    """A bitmap of 5, 6 and 5 bits."""
+    head = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    body = head + masks + struct.pack("<4H", *[0xF800] * 4)
+    path = tmp_path / "a.bmp"
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 14 + len(body), 0, 0, 66) + body)
+    assert opened(path).getpixel((0, 0)) == (255, 0, 0)
+    assert mode_of(path) == "RGB"
 
 
 def test_every_format_that_pillow_decodes_is_read(tmp_path: Path) -> None:

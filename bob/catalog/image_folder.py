@@ -17,22 +17,16 @@ from bob.catalog.class_tree import (
     plain,
     printable,
     read_tree,
-    subfolders,
     told,
     tree_remarks,
 )
+from bob.catalog.folder_layout import LAYOUT, check_classes, split_folders, train_alone
 from bob.errors import BobError
 from bob.file_digests import digests_of_files
 
 TEST_SHARE = 0.2
 """Share of each class that is tested on where the folder has no test split of its own."""
 
-LAYOUT = (
-    "Expected are class folders, PATH/<class>/<image>, or PATH/train/<class>/<image> and "
-    "PATH/test/<class>/<image> (or val)"
-)
-
-_TEST_NAMES = ("test", "val", "valid", "validation")
 _EVERYWHERE = (".jpg", ".png", ".tif", ".bmp", ".webp")
 
 
@@ -93,38 +87,36 @@ def read_folder(
 ) -> FolderContent:
     """List the images of a folder and split them.
 
-    Known layouts: ``train/<class>/...`` beside ``test``, ``val``, ``valid`` or ``validation``, in
-    whatever case; or ``<class>/...`` alone, of which a fixed share is held back for the test.
+    Known layouts: ``train/<class>/...`` beside ``test``, ``val`` or another split, in whatever
+    case (see ``bob.catalog.folder_layout``); or ``<class>/...`` alone, of which a fixed share is
+    held back for the test.
     Folders within a class folder belong to the class. Hidden files and ``__MACOSX`` do not count.
 
     Args:
         folder: The dataset.
         test: Share of each class to test on; ``TEST_SHARE`` unless given.
         seed: Of that draw; 0 unless given.
-        split: Folder to score on; ``test`` before ``val`` unless given.
+        split: Folder to score on, of any name; ``test`` before ``val`` unless given.
 
     Raises:
         BobError: There is no such folder, it has another layout, or a class has nothing to learn
             from. The message says what to change.
     """
     _check_folder(folder)
-    top = {entry.name: entry for entry in subfolders(folder)}
-    lower = {name.lower(): name for name in sorted(top, reverse=True)}
-    scored = [lower[name] for name in _TEST_NAMES if name in lower]
-    if "train" in lower and scored:
+    splits = split_folders(folder, split)
+    if splits:
         if test is not None or seed is not None:
             raise BobError(
-                f"{folder} has test images of its own in {scored[0]}/; leave out "
+                f"{folder} has test images of its own in {splits.scored[0]}/; leave out "
                 f"{'test' if test is not None else 'seed'}=."
             )
-        chosen = _chosen(folder, scored, split)
-        return _from_two(folder, lower["train"], chosen, sorted(set(top) - {lower["train"]}))
+        chosen = _chosen(folder, splits.scored, split)
+        return _from_two(folder, splits.train, chosen, splits.siblings)
     if split:
         raise BobError(
             f"{folder} has no train/ and {split}/ to tell apart; leave out split={split}. {LAYOUT}."
         )
-    only = list(top) == [lower.get("train")]
-    root = folder / lower["train"] if only and subfolders(folder / lower["train"]) else folder
+    root = train_alone(folder) or folder
     return _from_one(root, folder, TEST_SHARE if test is None else test, seed or 0)
 
 
@@ -148,6 +140,7 @@ def _chosen(folder: Path, scored: Sequence[str], split: str) -> str:
 
 
 def _from_two(folder: Path, train: str, test: str, siblings: Sequence[str]) -> FolderContent:
+    inner = [remark for part in (train, test) if (remark := check_classes(folder / part))]
     learnt, scored = read_tree(folder / train, folder), read_tree(folder / test, folder)
     names = sorted({*learnt.classes, *scored.classes})
     _check_classes(learnt, names, folder)
@@ -166,6 +159,7 @@ def _from_two(folder: Path, train: str, test: str, siblings: Sequence[str]) -> F
     untested = [name for name in names if not scored.classes.get(name)]
     ignored = [name for name in siblings if name != test]
     remarks = [
+        *inner,
         *tree_remarks(learnt),
         *tree_remarks(scored),
         *([f"{told(untested)} has train images and no test image"] if untested else []),
@@ -179,6 +173,7 @@ def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderConten
         raise BobError(
             f"test={share:g}: expected a share of the images between 0 and 1, such as 0.2."
         )
+    inner = check_classes(root)
     tree = read_tree(root, folder)
     names = sorted(tree.classes)
     _check_classes(tree, names, root)
@@ -197,7 +192,7 @@ def _from_one(root: Path, folder: Path, share: float, seed: int) -> FolderConten
             f"No class in {root} has two images, so nothing is left to test on. Add images.",
             kind="dataset",
         )
-    remarks = tree_remarks(tree)
+    remarks = [*([inner] if inner else []), *tree_remarks(tree)]
     if single:
         remarks.append(f"{told(single)} has one image, which is learnt from and not tested on")
     return _content(folder, names, learnt, scored, remarks)

@@ -16,7 +16,7 @@ from PIL import Image
 from bob.catalog.class_tree import printable
 from bob.catalog.dataset_spec import HF_INSTALL, files_digest
 from bob.catalog.image_folder import TEST_SHARE
-from bob.catalog.value_range import parse_range
+from bob.catalog.value_range import ValueRange, parse_range
 from bob.datasets.base import ClassificationData
 from bob.datasets.decoding import mode_of, opened
 from bob.datasets.folder import leakage
@@ -96,7 +96,6 @@ class TableImages:
         return Path(cell["path"]).read_bytes()
 
 
-@lru_cache(maxsize=2)
 def load(
     *,
     path: str,
@@ -130,7 +129,28 @@ def load(
         BobError: The library is missing or the data are out of reach (``kind`` is
             ``unavailable``), or splits or columns are not told apart.
     """
-    splits = _read(path, config, revision)
+    content = _content(path)
+    return _load(
+        path, content, train, split, test, seed, image, label, config, revision, parse_range(range)
+    )
+
+
+@lru_cache(maxsize=2)
+def _load(
+    path: str,
+    content: str,
+    train: str,
+    split: str,
+    test: float | None,
+    seed: int | None,
+    image: str,
+    label: str,
+    config: str | None,
+    revision: str | None,
+    given: ValueRange | None,
+) -> ClassificationData:
+    """As of ``load``; ``content`` is the digest of local files."""
+    splits = _read(path, content, config, revision)
     if train not in splits:
         raise BobError(
             f"{path} has no split {train!r} to learn from; there is {named(splits)}. Name one "
@@ -154,13 +174,18 @@ def load(
         for name, rows in ((train, learnt), (scored or train, held))
     ]
     data = ClassificationData(
-        sha256=files_digest(Path(path)) if Path(path).exists() else _digest(parts),
+        sha256=content or _digest(parts),
         class_names=tuple(printable(str(name)) for name in names),
         train=parts[0],
         test=parts[1],
         notes=leakage(_copies(*parts), len(parts[1])),
     )
-    return with_ranges(data, parse_range(range))
+    return with_ranges(data, given)
+
+
+def _content(path: str) -> str:
+    """Digest of local files; empty for a name on the hub."""
+    return files_digest(Path(path)) if Path(path).exists() else ""
 
 
 def _scored(path: str, splits: Any, train: str, target: str, split: str, *, drawn: bool) -> str:
@@ -189,15 +214,15 @@ def _scored(path: str, splits: Any, train: str, target: str, split: str, *, draw
     return scored
 
 
-def _read(path: str, config: str | None, revision: str | None) -> Any:
-    splits = _attempt(path, config, revision)
+def _read(path: str, content: str, config: str | None, revision: str | None) -> Any:
+    splits = _attempt(path, content, config, revision)
     if isinstance(splits, BobError):
         raise splits
     return splits
 
 
 @lru_cache(maxsize=8)
-def _attempt(path: str, config: str | None, revision: str | None) -> Any:
+def _attempt(path: str, content: str, config: str | None, revision: str | None) -> Any:
     """Splits by name, or why there are none; asked once, because a hub out of reach takes long."""
     try:
         import datasets
@@ -215,9 +240,11 @@ def _attempt(path: str, config: str | None, revision: str | None) -> Any:
             return load_from_disk(path)
         if (place / "state.json").is_file():
             return {"train": load_from_disk(path)}
+        # the library knows a local file by its time alone, so each content has its own cache
+        cache = str(Path(datasets.config.HF_DATASETS_CACHE, f"bob-{content}")) if content else None
         if place.is_file():
-            return load_dataset(_builder(place), data_files={"train": path})
-        return load_dataset(path, config, revision=revision)
+            return load_dataset(_builder(place), data_files={"train": path}, cache_dir=cache)
+        return load_dataset(path, config, revision=revision, cache_dir=cache)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0].rstrip(".")
         if place.exists():

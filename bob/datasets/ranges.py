@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,35 +16,14 @@ from numpy.typing import NDArray
 
 from bob.catalog.value_range import ValueRange
 from bob.datasets.decoding import DEEP
-from bob.datasets.images import Files, ImageSource, ImageSplit
+from bob.datasets.images import ImageSource, ImageSplit
 from bob.datasets.pixel_values import BYTES, FLOATS, UNITS, WHOLE, WORDS, Ranges
+from bob.datasets.seen_values import Seen
 
 _BITS = (8, 10, 12, 14, 16)
 _BRIGHT = 127.0
-_EIGHT_BITS = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".avif")
 
 _Data = TypeVar("_Data")
-
-
-@dataclass
-class _Seen:
-    """What the wide images of one kind hold.
-
-    Attributes:
-        images: How many there are.
-        low: Lowest finite value.
-        high: Highest.
-    """
-
-    images: int = 0
-    low: float = np.inf
-    high: float = -np.inf
-
-    def add(self, finite: NDArray[Any]) -> None:
-        self.images += 1
-        if finite.size:
-            self.low = min(self.low, float(finite.min()))
-            self.high = max(self.high, float(finite.max()))
 
 
 def with_ranges(data: _Data, given: ValueRange | None = None) -> _Data:
@@ -76,27 +55,29 @@ def measured(
         sources: Images of all splits.
         given: What the user says; measured unless given.
     """
-    whole, floats = _Seen(), _Seen()
+    whole, floats = Seen(), Seen()
     infinite = damaged = 0
     modes: Counter[str] = Counter()
-    for values in _wide(sources, modes):
+    brightest = 0
+    for mode, values in _wide(sources, modes):
+        if mode == DEEP:
+            colours = values[..., :-1] if values.shape[-1] in (2, 4) else values
+            brightest = max(brightest, int(colours.max()))
+            continue
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         damaged += finite.size < values.size
         infinite += values.size - finite.size
         (floats if values.dtype.kind == "f" else whole).add(finite)
-    deep = (
-        (f"{modes[DEEP]} images hold 16 bits a channel; Pillow decodes the upper 8 of them",)
-        if modes[DEEP]
-        else ()
-    )
+    deep = [_deep_note(modes[DEEP], brightest)] if modes[DEEP] else []
     if not whole.images and not floats.images:
-        return Ranges(), deep
+        idle = "range= changes nothing: there is no grey image of more than 8 bits"
+        return Ranges(), (*deep, *([idle] if given else []))
     ranges = Ranges(
         whole=given or _whole(whole) or WORDS,
         floats=given or _float(floats) or UNITS,
         wide=True,
     )
-    notes = [*deep]
+    notes = deep
     for seen, kind, chosen in (
         (whole, "whole numbers of more than 8 bits", ranges.whole),
         (floats, "floating-point values", ranges.floats),
@@ -111,17 +92,31 @@ def measured(
     return ranges, tuple(notes)
 
 
-def _note(seen: _Seen, kind: str, chosen: ValueRange, given: bool) -> str:
+def _deep_note(images: int, brightest: int) -> str:
+    hold = "1 image holds" if images == 1 else f"{images} images hold"
+    text = f"{hold} 16 bits a channel; Pillow decodes the upper 8 of them"
+    if brightest >= 128:
+        return text
+    return (
+        f"{text}. No value is above {brightest * 256 + 255} of 65535, so {brightest + 1} of the "
+        "256 levels are left: scale the images to all 16 bits"
+    )
+
+
+def _note(seen: Seen, kind: str, chosen: ValueRange, given: bool) -> str:
     images = "1 image holds" if seen.images == 1 else f"{seen.images} images hold"
     found = f", {seen.low:g} to {seen.high:g}" if seen.low <= seen.high else ""
     text = f"{images} {kind}{found}: {chosen} are scaled to 8 bits"
-    if not given:
-        return f"{text}; range=LOW:HIGH chooses others"
-    clipped = seen.low < chosen.low or seen.high > chosen.high
-    return f"{text}, as range= says" + ("; what lies beyond is clipped" if clipped else "")
+    if given:
+        clipped = seen.low < chosen.low or seen.high > chosen.high
+        text += ", as range= says" + ("; what lies beyond is clipped" if clipped else "")
+    crowded = seen.crowded(chosen)
+    if crowded:
+        return f"{text}; {crowded}"
+    return text if given else f"{text}; range=LOW:HIGH chooses others"
 
 
-def _whole(seen: _Seen) -> ValueRange | None:
+def _whole(seen: Seen) -> ValueRange | None:
     if seen.low > seen.high:
         return None
     tops = [2.0**bits - 1 for bits in _BITS]
@@ -130,7 +125,7 @@ def _whole(seen: _Seen) -> ValueRange | None:
     return ValueRange(0, next(top for top in tops if top >= seen.high))
 
 
-def _float(seen: _Seen) -> ValueRange | None:
+def _float(seen: Seen) -> ValueRange | None:
     if seen.low > seen.high:
         return None
     if seen.low >= 0 and seen.high <= 1:
@@ -140,21 +135,21 @@ def _float(seen: _Seen) -> ValueRange | None:
     return ValueRange(min(0.0, seen.low), seen.high)
 
 
-def _wide(sources: Iterable[ImageSource], modes: Counter[str]) -> Iterator[NDArray[Any]]:
-    """The values of every image of more than 8 bits that can be read; counts modes."""
+def _wide(
+    sources: Iterable[ImageSource], modes: Counter[str]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Mode and values of every image of more than 8 bits that can be read; counts modes."""
     for source in sources:
         for index in range(len(source)):
-            if source.name(index).lower().endswith(_EIGHT_BITS) and isinstance(source, Files):
-                continue
             try:
                 mode = source.mode(index)
-                modes[mode] += 1
-                if mode not in (*WHOLE, *FLOATS):
+                if mode not in (*WHOLE, *FLOATS, DEEP):
                     continue
                 values = np.asarray(source.open(index))
             except Exception:  # whatever a decoder raises is told when the image is read
                 continue
-            yield values
+            modes[mode] += 1
+            yield mode, values
 
 
 def _splits(data: Any) -> list[ImageSplit]:
