@@ -632,3 +632,50 @@ class TestTimmsOldNames:
         )
         with pytest.raises(BobError, match="is the model with random weights, untrained"):
             build_backbone(parse_backbone(f"timm:{bare}", catalog), image_size=64)
+
+
+def scaled_by(names: str, *, dtype: torch.dtype, ones: bool = False) -> State:
+    """The first convolution divided by its greatest weight, which lies beside it."""
+    greatest = OURS["conv1.weight"].abs().max()
+    beside = {name: greatest.reshape((1,) if ones else ()).clone() for name in names.split()}
+    return {**OURS, "conv1.weight": (OURS["conv1.weight"] / greatest).to(dtype), **beside}
+
+
+@pytest.mark.parametrize("wrap", ["", "module.backbone."])
+@pytest.mark.parametrize(
+    ("names", "dtype"),
+    [
+        ("conv1.weight_scale", torch.float8_e4m3fn),
+        ("conv1.weight_scale", torch.float32),
+        ("conv1.weight_scale_inv", torch.bfloat16),
+        ("conv1.weight_zero_point conv1.weight_scale", torch.float32),
+        ("conv1.input_scale", torch.float32),
+        ("conv1.weight_scale", torch.int8),
+    ],
+)
+def test_quantised_weights_with_scales_are_refused(
+    tmp_path: Path, names: str, dtype: torch.dtype, wrap: str
+) -> None:
+    path = tmp_path / "saved.safetensors"
+    save_file(under(wrap, scaled_by(names, dtype=dtype)), path)
+    message = refusal(path)
+    assert "holds quantised weights with scales (" in message
+    assert all(name in message for name in names.split())
+    assert "save it dequantised" in message
+    saved = {"model": under(wrap, scaled_by(names, dtype=dtype, ones=True))}
+    assert "holds quantised weights with scales (" in refusal(written(tmp_path, saved))
+
+
+def test_weights_of_eight_bits_alone_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, scaled_by("", dtype=torch.float8_e5m2))
+    message = refusal(path)
+    assert "1 wrong type (conv1.weight is float8_e5m2, expected float32)" in message
+    assert "It holds quantised weights; save it dequantised." in message
+
+
+def test_scales_of_what_is_not_taken_do_not_matter(tmp_path: Path) -> None:
+    """Another dict that is quantised, the scale of logits, and that of a head."""
+    others = {"logit_scale": torch.ones(()), **HEAD, "fc.weight_scale": torch.ones(())}
+    quantised = scaled_by("conv1.weight_scale", dtype=torch.float32)
+    loaded, _ = load(written(tmp_path, {"model": quantised, "net": {**OURS, **others}}))
+    assert equal(loaded, OURS)

@@ -19,6 +19,7 @@ from bob.backbones.checkpoint_search import (
     places,
     spots,
 )
+from bob.backbones.checkpoint_signs import quantised, quantised_words, scales
 from bob.backbones.key_maps import KEY_MAPS, KeyMap
 from bob.backbones.released import weights_file
 from bob.catalog.schema import BackboneEntry
@@ -76,7 +77,12 @@ def load_checkpoint(
     fitting = default_first([candidate for candidate in candidates if candidate.complete])
     if not fitting:
         raise _no_fit(entry, path, candidates, classifier)
-    taken, *others = fitting
+    scaled = [scales(candidate, found[candidate.place].tensors) for candidate in fitting]
+    if all(scaled):
+        raise _error(entry, f"{path.name} {quantised_words(scaled[0])}")
+    taken, *others = (
+        candidate for candidate, keys in zip(fitting, scaled, strict=True) if not keys
+    )
     module.load_state_dict(
         {key: taken.state.get(key.removeprefix(stem), value) for key, value in own.items()}
     )
@@ -151,11 +157,13 @@ def _no_fit(
     if classifier:
         _check_head(entry, path, nearest)
     where = f"under {nearest.label!r}, the nearest, " if nearest.label else ""
+    advice = quantised(nearest)
+    advice = f"It {advice}" if advice else "Name the architecture the weights were saved from"
     return _error(
         entry,
         f"{path.name} does not fit {entry.source}: {where}{len(nearest.found)} of its "
         f"{len(nearest.wanted)} tensors are there with the right shape; {nearest.differences()}. "
-        "Name the architecture the weights were saved from",
+        f"{advice}",
     )
 
 

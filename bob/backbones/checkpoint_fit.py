@@ -113,7 +113,8 @@ class Candidate:
 def usable(value: torch.Tensor, target: torch.Tensor) -> bool:
     """Whether a tensor can be copied into another without becoming something else.
 
-    Whole numbers do not pass for real ones: quantised weights mean nothing without their scales.
+    Whole numbers and floats of 8 bits do not pass for real ones: quantised weights mean nothing
+    without their scales.
     """
     return (
         value.shape == target.shape
@@ -122,6 +123,11 @@ def usable(value: torch.Tensor, target: torch.Tensor) -> bool:
         and value.is_meta <= target.is_meta
         and value.is_complex() == target.is_complex()
         and value.is_floating_point() >= target.is_floating_point()
+        and (
+            value.dtype.itemsize > 1
+            or not target.is_floating_point()
+            or value.dtype == target.dtype
+        )
     )
 
 
