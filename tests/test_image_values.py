@@ -239,6 +239,18 @@ def test_every_format_that_pillow_decodes_is_read(tmp_path: Path) -> None:
             assert split.attempt(index)[1] is None
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".tif", ".webp"])
+def test_files_of_several_frames_are_counted(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.fromarray(np.full((16, 16), grey, np.uint8)) for grey in (0, 255)]
+    folder = folder_of(tmp_path, {"one": np.zeros((16, 16), np.uint8)}, suffix)
+    assert greys(folder)[1] == ()
+    path = folder / "train" / "c0" / f"one{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    rows, (note,) = greys(folder)
+    assert set(rows[0]) == {0}
+    assert note == "1 file holds several frames or pages, of which the first alone is used"
+
+
 def test_files_left_out_are_told_by_ending(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"a": np.zeros((2, 2), np.uint8)}, ".png")
     for name in ("x.heic", "y.heic", "z.npy", "Thumbs.db", ".DS_Store"):

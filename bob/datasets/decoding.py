@@ -18,6 +18,7 @@ DEEP = "RGB;16"
 
 _NOTE = "bob note"
 _JPEG = b"\xff\xd8\xff"
+_FRAMED = (b"GIF8", b"II", b"MM", b"RIFF")
 
 _Result = TypeVar("_Result")
 
@@ -98,3 +99,16 @@ def _mode(file: Path | BinaryIO) -> str:
         # "BGR;16" is five or six bits a channel
         deep = ";16" in stored and "BGR" not in stored and image.mode in ("RGB", "RGBA", "LA")
         return DEEP if deep else str(image.mode)
+
+
+def has_more_frames(file: Path) -> bool:
+    """Whether a TIFF, GIF or WebP file holds more pages or frames than the first."""
+    try:
+        with file.open("rb") as start:
+            if not start.read(4).startswith(_FRAMED):
+                return False
+        with Image.open(file) as image:
+            image.seek(1)
+            return True
+    except Exception:  # there is no second one, or none that can be found
+        return False
