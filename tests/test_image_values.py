@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 from torchvision.transforms import functional
 
 from bob.catalog.class_tree import image_endings
@@ -239,6 +239,18 @@ def test_every_format_that_pillow_decodes_is_read(tmp_path: Path) -> None:
             assert split.attempt(index)[1] is None
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".tif", ".webp"])
+def test_files_of_several_frames_are_counted(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.fromarray(np.full((16, 16), grey, np.uint8)) for grey in (0, 255)]
+    folder = folder_of(tmp_path, {"one": np.zeros((16, 16), np.uint8)}, suffix)
+    assert greys(folder)[1] == ()
+    path = folder / "train" / "c0" / f"one{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    rows, (note,) = greys(folder)
+    assert set(rows[0]) == {0}
+    assert note == "1 file holds several frames or pages, of which the first alone is used"
+
+
 def test_files_left_out_are_told_by_ending(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"a": np.zeros((2, 2), np.uint8)}, ".png")
     for name in ("x.heic", "y.heic", "z.npy", "Thumbs.db", ".DS_Store"):
@@ -270,6 +282,69 @@ def test_damaged_exif_leaves_sound_pixels_readable(tmp_path: Path) -> None:
     split.report(0, trouble)
     (remark,) = split.remarks
     assert remark.startswith("1 image is sound but for")
+
+
+def png_with_metadata(values: NDArray[np.generic]) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Comment", "hello", zip=True)
+    texts.add_itxt("XML:com.adobe.xmp", "<x/>")
+    texts.add_text("Author", "nobody")
+    texts.add(b"gAMA", struct.pack(">I", 45455))
+    buffer = io.BytesIO()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(values).save(
+        buffer, "PNG", exif=exif, icc_profile=profile, pnginfo=texts, dpi=(72, 72)
+    )
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", [b"eXIf", b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"pHYs", b"gAMA"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_chunk_of_png_that_is_no_pixels_may_be_damaged(
+    tmp_path: Path, kind: bytes, dtype: type[np.generic]
+) -> None:
+    values = np.arange(8 * 16).reshape(8, 16).astype(dtype)
+    content = bytearray(png_with_metadata(values))
+    content[content.index(kind) + 5] ^= 0x55
+    (tmp_path / "a.png").write_bytes(content)
+    split = ImageSplit(source=Files(tmp_path, ["a.png"]), targets=torch.zeros(1).long())
+    _, trouble = split.attempt(0)
+    assert trouble is not None
+    assert trouble.readable, trouble.text
+    assert f"damaged metadata were left out ({kind.decode()})" in trouble.text
+    stored = np.asarray(split.source.open(0))
+    turned = values if kind == b"eXIf" else np.rot90(values, 3)
+    assert np.array_equal(stored, turned)
+    assert split.source.mode(0) == ("L" if dtype is np.uint8 else "I;16")
+
+
+def test_damaged_pixels_stay_unreadable(tmp_path: Path) -> None:
+    content = bytearray(png_with_metadata(np.arange(64, dtype=np.uint8).reshape(8, 8)))
+    content[content.index(b"IDAT") + 12] ^= 0x55
+    (tmp_path / "a.png").write_bytes(content)
+    split = ImageSplit(source=Files(tmp_path, ["a.png"]), targets=torch.zeros(1).long())
+    _, trouble = split.attempt(0)
+    assert trouble is not None
+    assert not trouble.readable
+
+
+def test_damaged_exif_in_avif_leaves_sound_pixels_readable(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 40
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.full((16, 24, 3), 90, np.uint8))
+    image.save(buffer, "AVIF", exif=exif)
+    payload = exif.tobytes().removeprefix(b"Exif\0\0")
+    for position in range(8):
+        content = bytearray(buffer.getvalue())
+        content[content.index(payload) + position] ^= 0x55
+        (tmp_path / "a.avif").write_bytes(content)
+        split = ImageSplit(source=Files(tmp_path, ["a.avif"]), targets=torch.zeros(1).long())
+        shown, trouble = split.attempt(0)
+        assert trouble is None or trouble.readable, trouble.text
+        assert shown.size == image.size
 
 
 @pytest.mark.parametrize("shape", [(20_000, 2), (2, 20_000), (60_000, 1)])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from PIL import Image, ImageOps
 
+from bob.datasets.damaged_metadata import without_metadata
 from bob.errors import first_line
 
 DEEP = "RGB;16"
@@ -14,16 +18,48 @@ DEEP = "RGB;16"
 
 _NOTE = "bob note"
 _JPEG = b"\xff\xd8\xff"
+_FRAMED = (b"GIF8", b"II", b"MM", b"RIFF")
+
+_Result = TypeVar("_Result")
 
 
 def opened(file: Path | BinaryIO) -> Image.Image:
     """A decoded file, upright as its EXIF says.
 
-    Where EXIF or XMP cannot be understood, the image is left as it is stored; see ``noted``.
+    Where EXIF or XMP cannot be understood, the image is left as it is stored; where metadata of a
+    PNG or AVIF file keep it from being decoded, they are left out; see ``noted``.
     """
-    with Image.open(file) as image:
-        image.load()
-        return upright(image)
+
+    def decoded(source: Path | BinaryIO) -> Image.Image:
+        with Image.open(source) as image:
+            image.load()
+            return upright(image)
+
+    image, trouble = _in_spite_of_metadata(file, decoded)
+    if trouble:
+        image.info[_NOTE] = "; ".join(filter(None, (trouble, noted(image))))
+    return image
+
+
+def _in_spite_of_metadata(
+    file: Path | BinaryIO, read: Callable[[Path | BinaryIO], _Result]
+) -> tuple[_Result, str]:
+    """What ``read`` finds in a file, and which metadata had to be left out for it."""
+    try:
+        return read(file), ""
+    except Exception as error:  # decoders of damaged files raise whatever they like
+        if isinstance(file, Path):
+            content = file.read_bytes()
+        else:
+            file.seek(0)
+            content = file.read()
+        for mended, dropped in without_metadata(content):
+            with suppress(Exception):
+                return read(io.BytesIO(mended)), (
+                    f"damaged metadata were left out ({dropped}): {type(error).__name__}: "
+                    f"{first_line(error)}"
+                )
+        raise
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -54,8 +90,25 @@ def mode_of(file: Path | BinaryIO) -> str:
         with file.open("rb") as start:
             if start.read(len(_JPEG)) == _JPEG:
                 return "RGB"
+    return _in_spite_of_metadata(file, _mode)[0]
+
+
+def _mode(file: Path | BinaryIO) -> str:
     with Image.open(file) as image:
         stored = str(image.tile[0][3]) if image.tile else ""
         # "BGR;16" is five or six bits a channel
         deep = ";16" in stored and "BGR" not in stored and image.mode in ("RGB", "RGBA", "LA")
         return DEEP if deep else str(image.mode)
+
+
+def has_more_frames(file: Path) -> bool:
+    """Whether a TIFF, GIF or WebP file holds more pages or frames than the first."""
+    try:
+        with file.open("rb") as start:
+            if not start.read(4).startswith(_FRAMED):
+                return False
+        with Image.open(file) as image:
+            image.seek(1)
+            return True
+    except Exception:  # there is no second one, or none that can be found
+        return False

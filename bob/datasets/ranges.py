@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bob.catalog.value_range import ValueRange
-from bob.datasets.decoding import DEEP
-from bob.datasets.images import ImageSource, ImageSplit
+from bob.datasets.decoding import DEEP, has_more_frames
+from bob.datasets.images import Files, ImageSource, ImageSplit
 from bob.datasets.pixel_values import BYTES, FLOATS, UNITS, WHOLE, WORDS, Ranges
 from bob.datasets.seen_values import Seen
 
@@ -38,7 +38,8 @@ def with_ranges(data: _Data, given: ValueRange | None = None) -> _Data:
     if not splits:
         return data
     ranges, notes = measured([split.source for split in splits], given)
-    ranged: _Data = replace(_ranged(data, ranges), notes=(*getattr(data, "notes", ()), *notes))
+    told = (*getattr(data, "notes", ()), *notes, *_first_frames(splits))
+    ranged: _Data = replace(_ranged(data, ranges), notes=told)
     return ranged
 
 
@@ -90,6 +91,20 @@ def measured(
             "place"
         )
     return ranges, tuple(notes)
+
+
+def _first_frames(splits: Sequence[ImageSplit]) -> tuple[str, ...]:
+    """What to say of files that hold several pictures."""
+    count = sum(
+        has_more_frames(split.source.root / name)
+        for split in splits
+        if isinstance(split.source, Files)
+        for name in split.source.names
+    )
+    if not count:
+        return ()
+    hold = "1 file holds" if count == 1 else f"{count} files hold"
+    return (f"{hold} several frames or pages, of which the first alone is used",)
 
 
 def _deep_note(images: int, brightest: int) -> str:
