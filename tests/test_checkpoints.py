@@ -679,3 +679,39 @@ def test_scales_of_what_is_not_taken_do_not_matter(tmp_path: Path) -> None:
     quantised = scaled_by("conv1.weight_scale", dtype=torch.float32)
     loaded, _ = load(written(tmp_path, {"model": quantised, "net": {**OURS, **others}}))
     assert equal(loaded, OURS)
+
+
+NO_WEIGHTS = {
+    "grads": {"grads": OTHER},
+    "grad": {"grad": under("module.", OTHER)},
+    "optimizer.exp_avg": {"optimizer": {"exp_avg": OTHER, "exp_avg_sq": {}}},
+    "momentum_buffer": {"momentum_buffer": OTHER},
+    "init_state": {"init_state": OTHER},
+    "initial": under("initial.", OTHER),
+    "delta": {"model": under("delta.", OTHER)},
+    "last_optimizer_state": {"last_optimizer_state": {"model": OTHER}},
+}
+
+
+@pytest.mark.parametrize("name", NO_WEIGHTS)
+def test_what_is_no_weights_by_its_name_is_not_taken(tmp_path: Path, name: str) -> None:
+    """In the shapes of the weights, and taken only where `state` names it."""
+    beside: dict[str, Any] = NO_WEIGHTS[name]
+    message = refusal(written(tmp_path, beside))
+    assert "which by its name holds no trained weights" in message
+    (label,) = [word for word in message.split() if word.startswith("state=")]
+    assert name in label
+    path = written(tmp_path, {**beside, "weights": OURS})
+    loaded, remarks = load(path)
+    assert equal(loaded, OURS)
+    assert "by default" not in " ".join(remarks)
+    assert equal(load(path, state=label.removeprefix("state="))[0], OTHER)
+    assert equal(load(path, state=name)[0], OTHER)
+
+
+@pytest.mark.parametrize("usual", ["model", "state_dict", "module", "net", "backbone"])
+@pytest.mark.parametrize("unusual", ["base", "a", "swa_model", "ema"])
+def test_a_usual_name_goes_first(tmp_path: Path, usual: str, unusual: str) -> None:
+    loaded, remarks = load(written(tmp_path, {unusual: OTHER, usual: {"module": OURS}}))
+    assert equal(loaded, OURS)
+    assert f"state={unusual} chooses" in remarks[-1]

@@ -11,9 +11,11 @@ from bob.backbones.checkpoint_fit import HEADS, Candidate, State, in_words, same
 from bob.backbones.checkpoint_kind import UnreadableError
 from bob.backbones.checkpoint_search import (
     Place,
+    Spot,
     converted,
     default_first,
     direct,
+    holds_no_weights,
     named,
     own_conversion,
     places,
@@ -38,8 +40,9 @@ def load_checkpoint(
     are searched for the tensors that fit the module: every key of the module, of the right shape,
     and no further layer of the same encoder. Heads, projectors, second encoders and optimizers
     beside them are left out. Where several fit, raw weights go before averaged ones, a teacher
-    before its student, a query or online encoder before the key or target one; ``entry.state``
-    chooses another.
+    before its student, a query or online encoder before the key or target one, and a usual name
+    (``model``) before another; ``entry.state`` chooses another. Gradients, moments and what
+    training began with, known by name, are taken only where ``entry.state`` names them.
 
     A file that fits as it is needs no mapping, so that what was trained further on from a released
     checkpoint loads into the same entry.
@@ -137,6 +140,30 @@ def _candidates(
         hint = f"States are the names of dicts and prefixes in {path.name}"
         problem = unknown("state", entry.state, names[:_NAMES_OFFERED], hint=hint)
         raise _error(entry, str(problem))
+    weights = [spot for spot in chosen if not holds_no_weights(spot.label, entry.state)]
+    candidates = _of_spots(found, weights, wanted, module, key_map)
+    if not any(candidate.complete for candidate in candidates) and len(weights) < len(chosen):
+        beside = [spot for spot in chosen if holds_no_weights(spot.label, entry.state)]
+        for candidate in _of_spots(found, beside, wanted, module, key_map):
+            if candidate.complete:
+                raise _error(
+                    entry,
+                    f"only {candidate.label!r} in {path.name} fits {entry.source}, which by its "
+                    f"name holds no trained weights. If it does, state={candidate.label} chooses "
+                    "it",
+                )
+            candidates.append(candidate)
+    return candidates
+
+
+def _of_spots(
+    found: list[Place],
+    chosen: list[Spot],
+    wanted: State,
+    module: nn.Module,
+    key_map: KeyMap | None,
+) -> list[Candidate]:
+    """Each prefix as it is; where none fits, by timm's conversion; then by the mapping."""
     candidates = direct(found, chosen, wanted)
     conversions = [own_conversion(module)]
     if key_map is not None:

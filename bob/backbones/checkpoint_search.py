@@ -22,8 +22,23 @@ _MOST_SPOTS = 24
 _WRAPPED = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of keys that torch.compile, FSDP and activation checkpointing put in anywhere."""
 
-_SECOND = frozenset({"ema", "avg", "averaged", "student", "momentum", "target", "key", "k"})
+_SECOND = frozenset({
+    "ema", "swa", "shadow", "avg", "averaged", "student", "momentum", "target", "key", "k",
+})  # fmt: skip
 """Words of a name that is not the default where another fits as well."""
+
+_USUAL = frozenset({
+    "model", "model_state", "model_state_dict", "state_dict", "module", "net", "network",
+    "backbone",
+})  # fmt: skip
+"""Names of the weights themselves: before any other name that fits as well."""
+
+_NO_WEIGHTS = re.compile(
+    r"(?:^|[._])(?:grads?|gradients?|deltas?|optim|optimizers?|opt_state|init|initial)(?=[._]|$)"
+    r"|exp_avg|square_avg|momentum_buffer",
+    re.IGNORECASE,
+)
+"""In a name: gradients, moments or what training began with, in the shapes of the weights."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,11 @@ def named(label: str, name: str) -> bool:
     return f".{name.strip('.')}." in f".{label}."
 
 
+def holds_no_weights(label: str, state: str = "") -> bool:
+    """Whether a label names something other than trained weights, and ``state`` does not."""
+    return bool(_NO_WEIGHTS.search(label)) and not _NO_WEIGHTS.search(state)
+
+
 def direct(found: list[Place], chosen: list[Spot], wanted: State) -> list[Candidate]:
     """The tensors under each prefix as they are."""
     return [
@@ -194,12 +214,13 @@ def own_conversion(module: nn.Module) -> Convert | None:
 def default_first(candidates: list[Candidate]) -> list[Candidate]:
     """Raw weights before averaged, teacher before student, query and online before key and target.
 
-    Then the shorter name, then the order of the file.
+    Then a usual name, then the shorter one, then the order of the file.
     """
 
-    def rank(candidate: Candidate) -> tuple[int, int, int]:
+    def rank(candidate: Candidate) -> tuple[int, bool, int, int]:
         parts = candidate.label.lower().split(".") if candidate.label else []
         words = [word for part in parts for word in part.split("_")]
-        return sum(word in _SECOND for word in words), len(parts), candidate.place
+        unusual = any(part not in _USUAL for part in parts)
+        return sum(word in _SECOND for word in words), unusual, len(parts), candidate.place
 
     return sorted(candidates, key=rank)
