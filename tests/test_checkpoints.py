@@ -24,7 +24,7 @@ import timm
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
 from bob.backbones import build_backbone
@@ -715,3 +715,32 @@ def test_a_usual_name_goes_first(tmp_path: Path, usual: str, unusual: str) -> No
     loaded, remarks = load(written(tmp_path, {unusual: OTHER, usual: {"module": OURS}}))
     assert equal(loaded, OURS)
     assert f"state={unusual} chooses" in remarks[-1]
+
+
+class Tied(nn.Module):
+    """Two names of one layer, as of a decoder whose table is the encoder's."""
+
+    def __init__(self, tied: bool = True) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        self.table = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        if tied:
+            self.table = self.encoder
+
+
+def test_tied_weights_are_saved_once(tmp_path: Path) -> None:
+    saved = Tied()
+    save_model(saved, str(path := tmp_path / "tied.safetensors"))
+    kept = load_file(path).keys()
+    assert 0 < len(kept) < len(saved.state_dict())
+    loaded, remarks = load(path, Tied)
+    assert equal(loaded, saved.state_dict())
+    assert remarks == ()
+    missing = len(kept) - 1  # one counter is not asked for
+    assert f"{missing} missing keys (" in refusal(path, lambda: Tied(tied=False))
+
+
+def test_of_tied_weights_one_must_be_there(tmp_path: Path) -> None:
+    state = {key: value for key, value in Tied().state_dict().items() if "0.weight" not in key}
+    message = refusal(written(tmp_path, state), Tied)
+    assert "2 missing keys (encoder.0.weight, table.0.weight)" in message

@@ -188,7 +188,7 @@ def _no_fit(
     advice = f"It {advice}" if advice else "Name the architecture the weights were saved from"
     return _error(
         entry,
-        f"{path.name} does not fit {entry.source}: {where}{len(nearest.found)} of its "
+        f"{path.name} does not fit {entry.source}: {where}{nearest.filled} of its "
         f"{len(nearest.wanted)} tensors are there with the right shape; {nearest.differences()}. "
         f"{advice}",
     )
@@ -197,7 +197,7 @@ def _no_fit(
 def _check_head(entry: BackboneEntry, path: Path, nearest: Candidate) -> None:
     differ = [
         key for key in nearest.wanted
-        if key not in nearest.found and key not in nearest.uncounted
+        if key not in nearest.found | nearest.tied and key not in nearest.uncounted
     ]  # fmt: skip
     if differ and all(key.split(".", 1)[0] in HEADS for key in differ) and not nearest.unknown:
         key = differ[-1]
