@@ -744,3 +744,45 @@ def test_of_tied_weights_one_must_be_there(tmp_path: Path) -> None:
     state = {key: value for key, value in Tied().state_dict().items() if "0.weight" not in key}
     message = refusal(written(tmp_path, state), Tied)
     assert "2 missing keys (encoder.0.weight, table.0.weight)" in message
+
+
+@pytest.mark.parametrize("name", ["list", "tuple", "list in dict", "arrays", "arrays of Fortran"])
+def test_lists_of_state_dicts_and_arrays_load(tmp_path: Path, name: str) -> None:
+    arrays = {key: value.numpy() for key, value in OURS.items()}
+    saved = {
+        "list": [OURS],
+        "tuple": (OURS, {"epoch": 1, "optimizer": {"param_groups": [{"lr": 0.1}]}}),
+        "list in dict": {"models": [fresh(1, vit_micro), OURS]},
+        "arrays": {"model": {**arrays, "bn1.weight": arrays["bn1.weight"].astype(">f4")}},
+        "arrays of Fortran": {key: value.copy(order="F") for key, value in arrays.items()},
+    }[name]
+    loaded, remarks = load(written(tmp_path, saved))
+    assert equal(loaded, OURS)
+    assert "numpy" not in " ".join(remarks)
+
+
+def as_peft(state: State) -> State:
+    bare = {key.replace("conv1.weight", "conv1.base_layer.weight"): state[key] for key in state}
+    lora = {f"conv1.lora_{part}.default.weight": torch.ones(2, 3) for part in "AB"}
+    return under("base_model.model.", {**bare, **lora})
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        (as_peft(OURS), "It holds LoRA adapters ("),
+        ({k: v for k, v in as_peft(OURS).items() if "lora_" in k}, "It holds LoRA adapters ("),
+        ({**OURS, "layer1.0.conv1.lora_A": torch.ones(2, 3)}, "merge_and_unload()"),
+        ({"_fsdp_wrapped_module._flat_param": torch.ones(99)}, "flat parameters of FSDP"),
+        ({"layer1._flat_param": torch.ones(99), "bn1.weight": torch.ones(64)}, "FULL_STATE_DICT"),
+        (
+            {**OURS, "conv1.weight": torch.ones(9).byte(), "conv1.weight.absmax": torch.ones(9)},
+            "It holds quantised weights with scales ('conv1.weight.absmax'); save it dequantised",
+        ),
+        ({**OURS, "conv1.SCB": torch.ones(64), "conv1.weight": torch.ones(64, 147).char()}, "SCB"),
+    ],
+)  # fmt: skip
+def test_what_kind_of_file_does_not_fit_is_said(tmp_path: Path, saved: State, words: str) -> None:
+    message = refusal(written(tmp_path, saved))
+    assert words in message
+    assert "Name the architecture" not in message

@@ -21,7 +21,7 @@ from bob.backbones.checkpoint_search import (
     places,
     spots,
 )
-from bob.backbones.checkpoint_signs import quantised, quantised_words, scales
+from bob.backbones.checkpoint_signs import advice, quantised_words, scales
 from bob.backbones.key_maps import KEY_MAPS, KeyMap
 from bob.backbones.released import weights_file
 from bob.catalog.schema import BackboneEntry
@@ -184,13 +184,11 @@ def _no_fit(
     if classifier:
         _check_head(entry, path, nearest)
     where = f"under {nearest.label!r}, the nearest, " if nearest.label else ""
-    advice = quantised(nearest)
-    advice = f"It {advice}" if advice else "Name the architecture the weights were saved from"
     return _error(
         entry,
         f"{path.name} does not fit {entry.source}: {where}{nearest.filled} of its "
         f"{len(nearest.wanted)} tensors are there with the right shape; {nearest.differences()}. "
-        f"{advice}",
+        f"{advice(nearest)}",
     )
 
 

@@ -13,12 +13,15 @@ import torch
 from torch import nn
 
 from bob.backbones.checkpoint_fit import HEADS, Candidate, State, usable
-from bob.backbones.stand_in import StandIn
+from bob.backbones.stand_in import StandIn, as_tensor
 
 Convert = Callable[[State, nn.Module], State]
 
 _DEPTH = 5
 _MOST_SPOTS = 24
+_LONGEST = 64
+"""Lists of more items hold other things than state dicts."""
+
 _WRAPPED = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of keys that torch.compile, FSDP and activation checkpointing put in anywhere."""
 
@@ -65,7 +68,10 @@ class Spot:
 
 
 def places(tree: Any) -> list[Place]:
-    """Every dict of a file that holds tensors under names; pickled modules among them."""
+    """Every dict of a file that holds tensors under names; pickled modules among them.
+
+    Dicts in a list go by their number, and arrays of NumPy are tensors too.
+    """
     return [Place(name, _unwrapped(tensors)) for name, tensors in _walk(tree, "", _DEPTH, set())]
 
 
@@ -78,9 +84,11 @@ def _walk(tree: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[st
             yield name, dict(_module_tensors(tree, "", 40))
             return
         tree = {**(tree.state if isinstance(tree.state, dict) else {}), **tree.items}
+    elif isinstance(tree, (list, tuple)) and len(tree) <= _LONGEST:
+        tree = {str(n): value for n, value in enumerate(tree) if isinstance(value, (dict, StandIn))}
     if not isinstance(tree, dict):
         return
-    named = {key: value for key, value in tree.items() if isinstance(key, str)}
+    named = {key: as_tensor(value) for key, value in tree.items() if isinstance(key, str)}
     tensors = {key: value for key, value in named.items() if isinstance(value, torch.Tensor)}
     if tensors:
         yield name, tensors
