@@ -24,7 +24,7 @@ import timm
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
 from bob.backbones import build_backbone
@@ -679,3 +679,110 @@ def test_scales_of_what_is_not_taken_do_not_matter(tmp_path: Path) -> None:
     quantised = scaled_by("conv1.weight_scale", dtype=torch.float32)
     loaded, _ = load(written(tmp_path, {"model": quantised, "net": {**OURS, **others}}))
     assert equal(loaded, OURS)
+
+
+NO_WEIGHTS = {
+    "grads": {"grads": OTHER},
+    "grad": {"grad": under("module.", OTHER)},
+    "optimizer.exp_avg": {"optimizer": {"exp_avg": OTHER, "exp_avg_sq": {}}},
+    "momentum_buffer": {"momentum_buffer": OTHER},
+    "init_state": {"init_state": OTHER},
+    "initial": under("initial.", OTHER),
+    "delta": {"model": under("delta.", OTHER)},
+    "last_optimizer_state": {"last_optimizer_state": {"model": OTHER}},
+}
+
+
+@pytest.mark.parametrize("name", NO_WEIGHTS)
+def test_what_is_no_weights_by_its_name_is_not_taken(tmp_path: Path, name: str) -> None:
+    """In the shapes of the weights, and taken only where `state` names it."""
+    beside: dict[str, Any] = NO_WEIGHTS[name]
+    message = refusal(written(tmp_path, beside))
+    assert "which by its name holds no trained weights" in message
+    (label,) = [word for word in message.split() if word.startswith("state=")]
+    assert name in label
+    path = written(tmp_path, {**beside, "weights": OURS})
+    loaded, remarks = load(path)
+    assert equal(loaded, OURS)
+    assert "by default" not in " ".join(remarks)
+    assert equal(load(path, state=label.removeprefix("state="))[0], OTHER)
+    assert equal(load(path, state=name)[0], OTHER)
+
+
+@pytest.mark.parametrize("usual", ["model", "state_dict", "module", "net", "backbone"])
+@pytest.mark.parametrize("unusual", ["base", "a", "swa_model", "ema"])
+def test_a_usual_name_goes_first(tmp_path: Path, usual: str, unusual: str) -> None:
+    loaded, remarks = load(written(tmp_path, {unusual: OTHER, usual: {"module": OURS}}))
+    assert equal(loaded, OURS)
+    assert f"state={unusual} chooses" in remarks[-1]
+
+
+class Tied(nn.Module):
+    """Two names of one layer, as of a decoder whose table is the encoder's."""
+
+    def __init__(self, tied: bool = True) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        self.table = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        if tied:
+            self.table = self.encoder
+
+
+def test_tied_weights_are_saved_once(tmp_path: Path) -> None:
+    saved = Tied()
+    save_model(saved, str(path := tmp_path / "tied.safetensors"))
+    kept = load_file(path).keys()
+    assert 0 < len(kept) < len(saved.state_dict())
+    loaded, remarks = load(path, Tied)
+    assert equal(loaded, saved.state_dict())
+    assert remarks == ()
+    missing = len(kept) - 1  # one counter is not asked for
+    assert f"{missing} missing keys (" in refusal(path, lambda: Tied(tied=False))
+
+
+def test_of_tied_weights_one_must_be_there(tmp_path: Path) -> None:
+    state = {key: value for key, value in Tied().state_dict().items() if "0.weight" not in key}
+    message = refusal(written(tmp_path, state), Tied)
+    assert "2 missing keys (encoder.0.weight, table.0.weight)" in message
+
+
+@pytest.mark.parametrize("name", ["list", "tuple", "list in dict", "arrays", "arrays of Fortran"])
+def test_lists_of_state_dicts_and_arrays_load(tmp_path: Path, name: str) -> None:
+    arrays = {key: value.numpy() for key, value in OURS.items()}
+    saved = {
+        "list": [OURS],
+        "tuple": (OURS, {"epoch": 1, "optimizer": {"param_groups": [{"lr": 0.1}]}}),
+        "list in dict": {"models": [fresh(1, vit_micro), OURS]},
+        "arrays": {"model": {**arrays, "bn1.weight": arrays["bn1.weight"].astype(">f4")}},
+        "arrays of Fortran": {key: value.copy(order="F") for key, value in arrays.items()},
+    }[name]
+    loaded, remarks = load(written(tmp_path, saved))
+    assert equal(loaded, OURS)
+    assert "numpy" not in " ".join(remarks)
+
+
+def as_peft(state: State) -> State:
+    bare = {key.replace("conv1.weight", "conv1.base_layer.weight"): state[key] for key in state}
+    lora = {f"conv1.lora_{part}.default.weight": torch.ones(2, 3) for part in "AB"}
+    return under("base_model.model.", {**bare, **lora})
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        (as_peft(OURS), "It holds LoRA adapters ("),
+        ({k: v for k, v in as_peft(OURS).items() if "lora_" in k}, "It holds LoRA adapters ("),
+        ({**OURS, "layer1.0.conv1.lora_A": torch.ones(2, 3)}, "merge_and_unload()"),
+        ({"_fsdp_wrapped_module._flat_param": torch.ones(99)}, "flat parameters of FSDP"),
+        ({"layer1._flat_param": torch.ones(99), "bn1.weight": torch.ones(64)}, "FULL_STATE_DICT"),
+        (
+            {**OURS, "conv1.weight": torch.ones(9).byte(), "conv1.weight.absmax": torch.ones(9)},
+            "It holds quantised weights with scales ('conv1.weight.absmax'); save it dequantised",
+        ),
+        ({**OURS, "conv1.SCB": torch.ones(64), "conv1.weight": torch.ones(64, 147).char()}, "SCB"),
+    ],
+)  # fmt: skip
+def test_what_kind_of_file_does_not_fit_is_said(tmp_path: Path, saved: State, words: str) -> None:
+    message = refusal(written(tmp_path, saved))
+    assert words in message
+    assert "Name the architecture" not in message

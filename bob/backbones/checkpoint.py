@@ -11,15 +11,17 @@ from bob.backbones.checkpoint_fit import HEADS, Candidate, State, in_words, same
 from bob.backbones.checkpoint_kind import UnreadableError
 from bob.backbones.checkpoint_search import (
     Place,
+    Spot,
     converted,
     default_first,
     direct,
+    holds_no_weights,
     named,
     own_conversion,
     places,
     spots,
 )
-from bob.backbones.checkpoint_signs import quantised, quantised_words, scales
+from bob.backbones.checkpoint_signs import advice, quantised_words, scales
 from bob.backbones.key_maps import KEY_MAPS, KeyMap
 from bob.backbones.released import weights_file
 from bob.catalog.schema import BackboneEntry
@@ -38,8 +40,9 @@ def load_checkpoint(
     are searched for the tensors that fit the module: every key of the module, of the right shape,
     and no further layer of the same encoder. Heads, projectors, second encoders and optimizers
     beside them are left out. Where several fit, raw weights go before averaged ones, a teacher
-    before its student, a query or online encoder before the key or target one; ``entry.state``
-    chooses another.
+    before its student, a query or online encoder before the key or target one, and a usual name
+    (``model``) before another; ``entry.state`` chooses another. Gradients, moments and what
+    training began with, known by name, are taken only where ``entry.state`` names them.
 
     A file that fits as it is needs no mapping, so that what was trained further on from a released
     checkpoint loads into the same entry.
@@ -137,6 +140,30 @@ def _candidates(
         hint = f"States are the names of dicts and prefixes in {path.name}"
         problem = unknown("state", entry.state, names[:_NAMES_OFFERED], hint=hint)
         raise _error(entry, str(problem))
+    weights = [spot for spot in chosen if not holds_no_weights(spot.label, entry.state)]
+    candidates = _of_spots(found, weights, wanted, module, key_map)
+    if not any(candidate.complete for candidate in candidates) and len(weights) < len(chosen):
+        beside = [spot for spot in chosen if holds_no_weights(spot.label, entry.state)]
+        for candidate in _of_spots(found, beside, wanted, module, key_map):
+            if candidate.complete:
+                raise _error(
+                    entry,
+                    f"only {candidate.label!r} in {path.name} fits {entry.source}, which by its "
+                    f"name holds no trained weights. If it does, state={candidate.label} chooses "
+                    "it",
+                )
+            candidates.append(candidate)
+    return candidates
+
+
+def _of_spots(
+    found: list[Place],
+    chosen: list[Spot],
+    wanted: State,
+    module: nn.Module,
+    key_map: KeyMap | None,
+) -> list[Candidate]:
+    """Each prefix as it is; where none fits, by timm's conversion; then by the mapping."""
     candidates = direct(found, chosen, wanted)
     conversions = [own_conversion(module)]
     if key_map is not None:
@@ -157,20 +184,18 @@ def _no_fit(
     if classifier:
         _check_head(entry, path, nearest)
     where = f"under {nearest.label!r}, the nearest, " if nearest.label else ""
-    advice = quantised(nearest)
-    advice = f"It {advice}" if advice else "Name the architecture the weights were saved from"
     return _error(
         entry,
-        f"{path.name} does not fit {entry.source}: {where}{len(nearest.found)} of its "
+        f"{path.name} does not fit {entry.source}: {where}{nearest.filled} of its "
         f"{len(nearest.wanted)} tensors are there with the right shape; {nearest.differences()}. "
-        f"{advice}",
+        f"{advice(nearest)}",
     )
 
 
 def _check_head(entry: BackboneEntry, path: Path, nearest: Candidate) -> None:
     differ = [
         key for key in nearest.wanted
-        if key not in nearest.found and key not in nearest.uncounted
+        if key not in nearest.found | nearest.tied and key not in nearest.uncounted
     ]  # fmt: skip
     if differ and all(key.split(".", 1)[0] in HEADS for key in differ) and not nearest.unknown:
         key = differ[-1]

@@ -40,6 +40,9 @@ _PLAIN = frozenset({
 _TENSORS = re.compile(r"torch\.\w+|torch\..*Storage|torch\._(utils|tensor)\._rebuild_\w+")
 """With ``_PLAIN``: what tensors and containers are pickled as, which torch's unpickler makes."""
 
+_ARRAYS = re.compile(r"numpy\.(ndarray|dtype|_?core\.multiarray\._reconstruct)")
+"""What arrays of NumPy are pickled as: their stand-ins become tensors."""
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -106,7 +109,7 @@ def _read_pickled(path: Path, *, zipped: bool) -> Contents:
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnreadableError(_needs_code(path, set_aside, error)) from error
-    return Contents(tree, set_aside)
+    return Contents(tree, tuple(name for name in set_aside if not _ARRAYS.fullmatch(name)))
 
 
 def _runs_code(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,12 +55,30 @@ class Candidate:
         )  # fmt: skip
 
     @cached_property
+    def tied(self) -> frozenset[str]:
+        """Wanted keys that the file lacks and whose tensor in the module is that of one found.
+
+        ``safetensors.torch.save_model`` writes such a tensor once.
+        """
+        missing = self.wanted.keys() - self.state.keys()
+        if not missing:
+            return frozenset()
+        filled = {_memory(self.wanted[key]) for key in self.found} - {None}
+        return frozenset(key for key in missing if _memory(self.wanted[key]) in filled)
+
+    @cached_property
     def uncounted(self) -> tuple[str, ...]:
         """Counters of batch norms that the file lacks; no feature depends on them."""
         return tuple(
             key for key in self.wanted
-            if key.endswith("num_batches_tracked") and key not in self.state
+            if key.endswith("num_batches_tracked")
+            and key not in self.state and key not in self.tied
         )  # fmt: skip
+
+    @property
+    def filled(self) -> int:
+        """How many of the wanted tensors the file fills."""
+        return len(self.found) + len(self.tied)
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
@@ -74,7 +92,7 @@ class Candidate:
     @cached_property
     def complete(self) -> bool:
         """Whether the module can be loaded with them, all of it."""
-        return len(self.found) + len(self.uncounted) == len(self.wanted) and not self.unknown
+        return self.filled + len(self.uncounted) == len(self.wanted) and not self.unknown
 
     @property
     def nearness(self) -> tuple[int, int, int]:
@@ -84,8 +102,9 @@ class Candidate:
     def differences(self) -> str:
         """What keeps it from fitting, in words."""
         missing = [
-            key for key in self.wanted if key not in self.state and key not in self.uncounted
-        ]
+            key for key in self.wanted
+            if key not in self.state and key not in self.uncounted and key not in self.tied
+        ]  # fmt: skip
         left_over = [
             key for key in self.state
             if key not in self.wanted and key.split(".", 1)[0] not in HEADS
@@ -155,6 +174,13 @@ def _is_encoder(key: str, parts: set[str]) -> bool:
     if first in HEADS or _BESIDE.match(first) or key.rsplit(".", 1)[-1] in _CONSTANTS:
         return False
     return not rest or _family(key) in parts or "norm" in first
+
+
+def _memory(tensor: torch.Tensor) -> Hashable:
+    """What two tensors have in common that are one; None for one without values."""
+    if tensor.is_meta or tensor.layout != torch.strided or not tensor.numel():
+        return None
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _kind(tensor: torch.Tensor) -> str:

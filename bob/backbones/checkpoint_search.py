@@ -13,17 +13,35 @@ import torch
 from torch import nn
 
 from bob.backbones.checkpoint_fit import HEADS, Candidate, State, usable
-from bob.backbones.stand_in import StandIn
+from bob.backbones.stand_in import StandIn, as_tensor
 
 Convert = Callable[[State, nn.Module], State]
 
 _DEPTH = 5
 _MOST_SPOTS = 24
+_LONGEST = 64
+"""Lists of more items hold other things than state dicts."""
+
 _WRAPPED = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of keys that torch.compile, FSDP and activation checkpointing put in anywhere."""
 
-_SECOND = frozenset({"ema", "avg", "averaged", "student", "momentum", "target", "key", "k"})
+_SECOND = frozenset({
+    "ema", "swa", "shadow", "avg", "averaged", "student", "momentum", "target", "key", "k",
+})  # fmt: skip
 """Words of a name that is not the default where another fits as well."""
+
+_USUAL = frozenset({
+    "model", "model_state", "model_state_dict", "state_dict", "module", "net", "network",
+    "backbone",
+})  # fmt: skip
+"""Names of the weights themselves: before any other name that fits as well."""
+
+_NO_WEIGHTS = re.compile(
+    r"(?:^|[._])(?:grads?|gradients?|deltas?|optim|optimizers?|opt_state|init|initial)(?=[._]|$)"
+    r"|exp_avg|square_avg|momentum_buffer",
+    re.IGNORECASE,
+)
+"""In a name: gradients, moments or what training began with, in the shapes of the weights."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +68,10 @@ class Spot:
 
 
 def places(tree: Any) -> list[Place]:
-    """Every dict of a file that holds tensors under names; pickled modules among them."""
+    """Every dict of a file that holds tensors under names; pickled modules among them.
+
+    Dicts in a list go by their number, and arrays of NumPy are tensors too.
+    """
     return [Place(name, _unwrapped(tensors)) for name, tensors in _walk(tree, "", _DEPTH, set())]
 
 
@@ -63,9 +84,11 @@ def _walk(tree: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[st
             yield name, dict(_module_tensors(tree, "", 40))
             return
         tree = {**(tree.state if isinstance(tree.state, dict) else {}), **tree.items}
+    elif isinstance(tree, (list, tuple)) and len(tree) <= _LONGEST:
+        tree = {str(n): value for n, value in enumerate(tree) if isinstance(value, (dict, StandIn))}
     if not isinstance(tree, dict):
         return
-    named = {key: value for key, value in tree.items() if isinstance(key, str)}
+    named = {key: as_tensor(value) for key, value in tree.items() if isinstance(key, str)}
     tensors = {key: value for key, value in named.items() if isinstance(value, torch.Tensor)}
     if tensors:
         yield name, tensors
@@ -122,6 +145,11 @@ def spots(found: list[Place], wanted: State) -> list[Spot]:
 def named(label: str, name: str) -> bool:
     """Whether a label has a name among its parts: ``teacher`` in ``teacher.backbone``."""
     return f".{name.strip('.')}." in f".{label}."
+
+
+def holds_no_weights(label: str, state: str = "") -> bool:
+    """Whether a label names something other than trained weights, and ``state`` does not."""
+    return bool(_NO_WEIGHTS.search(label)) and not _NO_WEIGHTS.search(state)
 
 
 def direct(found: list[Place], chosen: list[Spot], wanted: State) -> list[Candidate]:
@@ -194,12 +222,13 @@ def own_conversion(module: nn.Module) -> Convert | None:
 def default_first(candidates: list[Candidate]) -> list[Candidate]:
     """Raw weights before averaged, teacher before student, query and online before key and target.
 
-    Then the shorter name, then the order of the file.
+    Then a usual name, then the shorter one, then the order of the file.
     """
 
-    def rank(candidate: Candidate) -> tuple[int, int, int]:
+    def rank(candidate: Candidate) -> tuple[int, bool, int, int]:
         parts = candidate.label.lower().split(".") if candidate.label else []
         words = [word for part in parts for word in part.split("_")]
-        return sum(word in _SECOND for word in words), len(parts), candidate.place
+        unusual = any(part not in _USUAL for part in parts)
+        return sum(word in _SECOND for word in words), unusual, len(parts), candidate.place
 
     return sorted(candidates, key=rank)

@@ -15,6 +15,9 @@ _QUANTISED = re.compile(
 )
 """Names that bitsandbytes, GPTQ, AWQ and quanto put beside quantised weights."""
 
+_ADAPTER = re.compile(r"(?:^|\.)(?:lora_\w+|base_layer)(?:\.|$)")
+_FLAT = re.compile(r"(?:^|\.)_?flat_param(?:_\d+)?$")
+
 
 def scales(candidate: Candidate, tensors: State) -> tuple[str, ...]:
     """Scales and zero points that belong to weights taken, and that the module has no place for.
@@ -61,6 +64,24 @@ def quantised_words(names: Iterable[str]) -> str:
     listed = in_words(names)
     with_scales = f" with scales ({listed})" if listed else ""
     return f"holds quantised weights{with_scales}; save it dequantised"
+
+
+def advice(candidate: Candidate) -> str:
+    """What the nearest candidate is, where its keys say so, and what to do about it."""
+    adapters = [key for key in candidate.state if _ADAPTER.search(key)]
+    if adapters:
+        return (
+            f"It holds LoRA adapters ({in_words(adapters)}): merge them into the weights "
+            "(peft: merge_and_unload()) and save the whole"
+        )
+    flat = [key for key in candidate.state if _FLAT.search(key)]
+    if flat:
+        return (
+            f"It holds the flat parameters of FSDP ({in_words(flat)}): save the full state dict "
+            "(StateDictType.FULL_STATE_DICT)"
+        )
+    kind = quantised(candidate)
+    return f"It {kind}" if kind else "Name the architecture the weights were saved from"
 
 
 def _is_quantised(tensor: torch.Tensor) -> bool:
