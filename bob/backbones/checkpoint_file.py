@@ -109,7 +109,9 @@ def _read_pickled(path: Path, *, zipped: bool) -> Contents:
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnreadableError(_needs_code(path, set_aside, error)) from error
-    return Contents(tree, tuple(name for name in set_aside if not _ARRAYS.fullmatch(name)))
+    if "numpy.ndarray" in set_aside:
+        set_aside = tuple(name for name in set_aside if not _ARRAYS.fullmatch(name))
+    return Contents(tree, set_aside)
 
 
 def _runs_code(name: str) -> bool:
