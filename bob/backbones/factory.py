@@ -58,7 +58,7 @@ def call_factory(entry: BackboneEntry, *, drop_path: float) -> nn.Module:
         module = _called(entry, factory, arguments)
     if name in _REFUSED:
         raise BobError(f"Backbone {entry.key!r}: {_REFUSED[name]}", kind="backbone")
-    return copy_module(module, what=f"Backbone {entry.key!r}") if _KEEPS[name] else module
+    return copy_module(module, what=f"Backbone {entry.key!r}") if _KEEPS.get(name) else module
 
 
 def _met(
@@ -68,6 +68,8 @@ def _met(
     start = _random_state()
     module = _called(entry, factory, arguments)
     end = _random_state()
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        return module  # shapes alone: there is nothing to keep
     _restore(start)
     again = _called(entry, factory, arguments)
     if _digest(_random_state()) != _digest(end) or state_digest(module) != state_digest(again):
