@@ -492,6 +492,32 @@ def test_exchanged_height_and_width_are_told_before_training(tmp_path: Path) -> 
     assert load_coco(path=str(tmp_path)).train.sample(0).image.shape == (3, 20, 16)
 
 
+@pytest.mark.parametrize(
+    ("orientation", "side", "told"),
+    [(1, 20, False), (2, 20, True), (3, 20, True), (4, 20, True), (6, 20, False), (6, 16, True),
+     (1, 16, False)],
+)  # fmt: skip
+def test_orientations_that_the_size_cannot_tell_are_told(
+    tmp_path: Path, orientation: int, side: int, told: bool
+) -> None:
+    data = content()
+    for image in data["images"]:
+        image["width"] = side
+    both(tmp_path, data, data)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("a.jpg", "b.png"):
+        Image.new("RGB", (side, 16)).save(tmp_path / "val" / name)
+        Image.new("RGB", (side, 16)).save(tmp_path / "train" / name)
+    Image.new("RGB", (side, 16)).save(tmp_path / "val" / "a.jpg", exif=exif)
+    loaded = load_coco(path=str(tmp_path))
+    assert loaded.train.remarks == ()
+    assert loaded.test.remarks == told * (
+        "instances_val.json: 1 of 2 images looked at have an EXIF orientation that their entries "
+        "cannot confirm; annotations are taken to be of the stored pixels",
+    )
+
+
 def test_masks_of_some_annotations_are_told(tmp_path: Path) -> None:
     data = content()
     del data["annotations"][0]["segmentation"]
