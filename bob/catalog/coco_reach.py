@@ -76,9 +76,9 @@ def _fills(placed: Sequence[Placed], form: str) -> bool:
     kept = [box for box in corners if _is_share(box)]
     if len(kept) < _NEARLY_ALL * len(placed):
         return False
-    edges = [sorted(edge) for edge in zip(*kept, strict=True)]
+    edges: list[list[float]] = [sorted(edge) for edge in zip(*kept, strict=True)]
     tail = len(kept) // 20
-    spread = min(edge[-1 - tail] - edge[tail] for edge in edges)
+    spread: float = min(edge[-1 - tail] - edge[tail] for edge in edges)
     return min(edges[2][-1], edges[3][-1]) >= _REACHED and spread >= _SPREAD
 
 
