@@ -150,6 +150,69 @@ def test_normalised_boxes_of_another_form_besides(form: str) -> None:
     assert f"They look like {form} " in text
 
 
+PERCENT = "They look like percent of the image, 0 to 100: multiply x and width by the image's width"
+
+
+def rescaled(data: dict[str, Any], across: float, down: float) -> dict[str, Any]:
+    """Boxes of which x and width, y and height are multiplied."""
+    rows = [
+        {**row, "bbox": [v * f for v, f in zip(row["bbox"], (across, down) * 2, strict=True)]}
+        for row in data["annotations"]
+    ]
+    return {**data, "annotations": rows}
+
+
+@pytest.mark.parametrize("form", ["", "corners", "centres"])
+@pytest.mark.parametrize("area", [False, True])
+def test_boxes_in_percent_are_refused(form: str, area: bool) -> None:
+    for seed in range(3):
+        sound = photographs(150, scale=0.3, area=area, seed=seed)
+        data = rescaled(of_form(sound, form) if form else sound, 100 / WIDTH, 100 / HEIGHT)
+        text = refusal(data)
+        assert "150 of 150 boxes lie within 0..100, such as annotation 1: bbox [" in text
+        assert PERCENT in text
+        assert (f"They look like {form} " in text) == bool(form)
+
+
+def test_boxes_of_a_smaller_picture_are_told() -> None:
+    for share in (0.5, 0.05):
+        data = rescaled(photographs(150, scale=0.3), share, share)
+        remark = check_boxes(data, Path("instances_val.json"))[0]
+        assert remark.startswith(
+            "instances_val.json: 150 of 150 boxes lie in the upper left quarter of their images, "
+            "as boxes in percent or of a smaller picture do, such as annotation "
+        )
+    for image in data["images"][:3]:
+        image |= {"height": 40, "width": 50}
+    remark = check_boxes(data, Path("instances_val.json"))[0]
+    assert "150 of 150 boxes reach less than half as far as most images, as" in remark
+
+
+def test_sound_boxes_in_the_upper_left_are_at_most_told() -> None:
+    """Marks in a corner, few boxes or images, whole numbers, run lengths, small images."""
+    percent = rescaled(photographs(150, scale=0.3), 100 / WIDTH, 100 / HEIGHT)
+    marks, whole, masked, crops = (copy.deepcopy(percent) for _ in range(4))
+    for place, row in enumerate(marks["annotations"]):
+        row["bbox"] = [5.5, 9.25, 85.5 + place % 3, 82.5 + place % 2]
+    for row in whole["annotations"]:
+        row["bbox"] = [float(max(1, round(value))) for value in row["bbox"]]
+    row = masked["annotations"][0]
+    plane = np.zeros((HEIGHT, WIDTH), bool)
+    row["bbox"] = [10.0, 20.0, 30.0, 40.0]
+    plane[20:60, 10:40] = True
+    row["segmentation"] = scenes.run_lengths(plane)
+    for image in crops["images"]:
+        image |= {"height": 100, "width": 100}
+    rows = percent["annotations"]
+    one = {**percent, "annotations": [{**row, "image_id": 1} for row in rows]}
+    few = {**percent, "annotations": rows[:19]}
+    for data in (marks, whole, one):
+        remarks = check_boxes(data, Path("a.json"))
+        assert "boxes lie in the upper left quarter" in remarks[0]
+    for data in (masked, crops, few):
+        assert not any("upper left" in remark for remark in check_boxes(data, Path("a.json")))
+
+
 def test_the_numbers_of_one_annotation_are_told() -> None:
     data = photographs(2)
     for row, box in zip(data["annotations"], ([300, 200, 500, 400], [400, 90, 620, 300]),
@@ -427,6 +490,32 @@ def test_exchanged_height_and_width_are_told_before_training(tmp_path: Path) -> 
     for name in ("a.jpg", "b.png"):
         Image.new("RGB", (20, 16)).save(tmp_path / "train" / name, exif=exif)
     assert load_coco(path=str(tmp_path)).train.sample(0).image.shape == (3, 20, 16)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "side", "told"),
+    [(1, 20, False), (2, 20, True), (3, 20, True), (4, 20, True), (6, 20, False), (6, 16, True),
+     (1, 16, False)],
+)  # fmt: skip
+def test_orientations_that_the_size_cannot_tell_are_told(
+    tmp_path: Path, orientation: int, side: int, told: bool
+) -> None:
+    data = content()
+    for image in data["images"]:
+        image["width"] = side
+    both(tmp_path, data, data)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("a.jpg", "b.png"):
+        Image.new("RGB", (side, 16)).save(tmp_path / "val" / name)
+        Image.new("RGB", (side, 16)).save(tmp_path / "train" / name)
+    Image.new("RGB", (side, 16)).save(tmp_path / "val" / "a.jpg", exif=exif)
+    loaded = load_coco(path=str(tmp_path))
+    assert loaded.train.remarks == ()
+    assert loaded.test.remarks == told * (
+        "instances_val.json: 1 of 2 images looked at have an EXIF orientation that their entries "
+        "cannot confirm; annotations are taken to be of the stored pixels",
+    )
 
 
 def test_masks_of_some_annotations_are_told(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from bob.catalog.coco_forms import (
     scale_remedy,
 )
 from bob.catalog.coco_outlines import outline
+from bob.catalog.coco_reach import in_percent, percent_remedy, upper_left, whole_numbers
 from bob.catalog.coco_values import error_of
 
 REFUSED = 0.1
@@ -98,6 +99,10 @@ def _doubts(placed: Sequence[Placed]) -> Iterator[_Doubt]:
     shares = [entry for entry in placed if normalised(entry)]
     if len(shares) > OUTSIDE * len(placed):
         yield _Doubt(shares, len(placed), "lie within 0..1", scale_remedy(shares), True)
+    percent = in_percent(placed)
+    if percent and not whole_numbers(placed):
+        what = "lie within 0..100"
+        yield _Doubt(placed, len(placed), what, percent_remedy(percent), True)
     yield _mask_doubt([entry for entry in placed if entry.outline is not None])
     by_area = [entry for entry in placed if entry.outline is None and entry.area is not None]
     corners = [entry for entry in by_area if has_area_of_corners(entry)]
@@ -117,6 +122,9 @@ def _doubts(placed: Sequence[Placed]) -> Iterator[_Doubt]:
         "or not at all: it is computed where it is missing",
         len(wrong) > REFUSED * len(measured),
     )
+    inner, where = upper_left(placed)
+    what = f"{where}, as boxes in percent or of a smaller picture do"
+    yield _Doubt(inner, len(placed), what, "", False)
     small = [entry for entry in placed if 0 < min(entry.box[2:]) < _PIXEL]
     what, refused = "are less than a pixel high or wide", len(small) > REFUSED * len(placed)
     yield _Doubt(small, len(placed), what, form_remedy(""), refused)
@@ -143,6 +151,8 @@ def _placed(content: Mapping[str, Any]) -> list[Placed]:
             height=sizes[entry["image_id"]][0],
             width=sizes[entry["image_id"]][1],
             area=entry.get("area"),
+            image=entry["image_id"],
+            encoded=isinstance(entry.get("segmentation"), dict),
             outline=None if at % step else outline(entry.get("segmentation")),
         )
         for at, entry in enumerate(counted)

@@ -24,6 +24,7 @@ _FEW_PIXELS = 4
 
 Quad = tuple[float, float, float, float]
 
+OWN = "x, y, width, height"
 CORNERS = "corners x0, y0, x1, y1"
 _CENTRES = "centres cx, cy, width, height"
 _ROWS_FIRST = "y, x, height, width"
@@ -55,6 +56,8 @@ class Placed:
         width: Likewise.
         area: As it is given.
         outline: Of its mask, where that is known.
+        image: Its id.
+        encoded: Whether its mask is run lengths, which are of the image's own pixels.
     """
 
     key: int
@@ -63,6 +66,8 @@ class Placed:
     width: int
     area: float | None
     outline: Outline | None
+    image: int
+    encoded: bool
 
     @property
     def margins(self) -> tuple[float, float]:
@@ -80,10 +85,19 @@ class Placed:
         x0, y0, x1, y1 = corners
         return max(0, x0), max(0, y0), min(self.width, x1), min(self.height, y1)
 
+    def corners_of(self, form: str) -> Quad:
+        """The corners of the box if it were of a form, ``OWN`` or another."""
+        return _own_corners(self) if form == OWN else _FORMS[form][0](*self.box)
+
     def fits(self, form: str) -> bool:
         """Whether the box would lie in its image, with an area, if it were of another form."""
-        x0, y0, x1, y1 = corners = _FORMS[form][0](*self.box)
+        x0, y0, x1, y1 = corners = self.corners_of(form)
         return x1 > x0 and y1 > y0 and self.within(corners)
+
+
+def form_words() -> Mapping[str, str]:
+    """How to convert boxes, by their form; the right one is first and needs no words."""
+    return {OWN: ""} | {form: words for form, (_, words) in _FORMS.items()}
 
 
 def normalised(entry: Placed) -> bool:

@@ -149,18 +149,19 @@ class CocoSplit:
         return int(self._images[index]["height"]), int(self._images[index]["width"])
 
     def check_sizes(self) -> None:
-        """Look at the heads of some images.
+        """Look at the heads of some images; ``remarks`` tell of orientations that are not applied.
 
         Raises:
             BobError: An image has another size than its entry.
         """
         places = range(len(self))
-        check_sizes(
+        found = check_sizes(
             [self.path(index) for index in places],
             self.image_ids,
             [self.size(index) for index in places],
             self.source,
         )
+        self.remarks = tuple(dict.fromkeys((*self.remarks, *found)))
 
     def sample(self, index: int) -> Sample:
         """An image with its instances; boxes that stick out are clipped.

@@ -14,11 +14,12 @@ LOOKED_AT = 256
 
 _ORIENTATION = 0x0112
 _ON_ITS_SIDE = (5, 6, 7, 8)
+_SAME_SIZE = (2, 3, 4)
 
 
 def check_sizes(
     paths: Sequence[Path], keys: Sequence[int], sizes: Sequence[tuple[int, int]], source: Path
-) -> None:
+) -> tuple[str, ...]:
     """Refuse entries whose height and width are not the image's.
 
     An image may be of its entry's size as it is stored, or turned as its EXIF says. What cannot be
@@ -30,17 +31,26 @@ def check_sizes(
         sizes: Height and width that their entries say.
         source: The annotation file.
 
+    Returns:
+        How many images EXIF would turn or mirror without the entry's size telling whether the
+        annotations are of the turned image.
+
     Raises:
         BobError: Names the first such image and how many there are.
     """
     places = range(0, len(paths), max(1, -(-len(paths) // LOOKED_AT)))
-    wrong = []
+    wrong, unsure = [], 0
     for place in places:
-        stored = _stored(paths[place])
-        if stored and sizes[place] not in stored:
-            wrong.append((place, stored[0]))
+        size, orientation = _stored(paths[place])
+        if size is None:
+            continue
+        square = size[0] == size[1]
+        turned = orientation in _ON_ITS_SIDE
+        if sizes[place] != size and not (turned and sizes[place] == size[::-1]):
+            wrong.append((place, size))
+        unsure += orientation in _SAME_SIZE or (turned and square)
     if not wrong:
-        return
+        return _unconfirmed(unsure, len(places), source)
     place, size = wrong[0]
     text = wrong_size(paths[place], keys[place], size, sizes[place])
     if len(places) > 1:
@@ -58,16 +68,24 @@ def wrong_size(path: Path, key: int, size: tuple[int, int], entry: tuple[int, in
     )
 
 
-def _stored(path: Path) -> tuple[tuple[int, int], ...]:
-    """Height and width as stored, and as turned; nothing where the head cannot be read."""
+def _unconfirmed(unsure: int, looked_at: int, source: Path) -> tuple[str, ...]:
+    if not unsure:
+        return ()
+    return (
+        f"{source.name}: {unsure} of {looked_at} images looked at have an EXIF orientation that "
+        "their entries cannot confirm; annotations are taken to be of the stored pixels",
+    )
+
+
+def _stored(path: Path) -> tuple[tuple[int, int] | None, int | None]:
+    """Height and width as stored, none where the head cannot be read; and EXIF's orientation."""
     try:
         with Image.open(path) as image:
             size = (image.height, image.width)
     except Exception:  # decoders of damaged files raise whatever they like
-        return ()
+        return None, None
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
+            return size, image.getexif().get(_ORIENTATION)
     except Exception:  # damaged metadata turn nothing
-        turned = False
-    return (size, size[::-1]) if turned else (size,)
+        return size, None
