@@ -204,9 +204,9 @@ def test_sound_boxes_in_the_upper_left_are_at_most_told() -> None:
     for image in crops["images"]:
         image |= {"height": 100, "width": 100}
     rows = percent["annotations"]
-    one = {**percent, "annotations": [{**row, "image_id": 1} for row in rows]}
+    of_one_image = {**percent, "annotations": [{**row, "image_id": 1} for row in rows]}
     few = {**percent, "annotations": rows[:19]}
-    for data in (marks, whole, one):
+    for data in (marks, whole, of_one_image):
         remarks = check_boxes(data, Path("a.json"))
         assert "boxes lie in the upper left quarter" in remarks[0]
     for data in (masked, crops, few):
