@@ -166,7 +166,10 @@ def test_installed_packages_bring_backbones(
     assert len([line for line in collected.outlines if "::" in line]) == 4
     assert "their_models" not in sys.modules
     result = project.runpytest("--backbone", "six_by_six", "--backbone", "absent")
-    result.assert_outcomes(passed=1, failed=1, warnings=1)
+    result.assert_outcomes(passed=1, failed=1, warnings=2)
+    result.stdout.fnmatch_lines(
+        ["*six_by_six-digits: the backbone has no parameters, so only the head was trained"]
+    )
     result.stdout.fnmatch_lines(["*Backbone 'absent': no module 'not_there'*", "six_by_six *"])
 
 
