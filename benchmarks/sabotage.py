@@ -34,7 +34,7 @@ from bob.protocols import PROTOCOLS
 @contextmanager
 def random_weights() -> Iterator[None]:
     """Loading a checkpoint does nothing, so pretrained backbones stay as initialised."""
-    with patch.object(bob.backbones.build, "load_checkpoint", lambda module, entry: None):
+    with patch.object(bob.backbones.build, "load_checkpoint", lambda module, entry: ()):
         yield
 
 
