@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -10,13 +10,9 @@ import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone, ReleasedClassifier
-from bob.case import Case, Context, Emit, Outcomes, QueryOutcomes, Trial
+from bob.case import Case, Content, Context, Emit, Outcomes, QueryOutcomes, Trial
 from bob.datasets import Data
 from bob.protocols import Recipe
-
-Content = bytes | Callable[[], bytes | None]
-"""An artifact, or a function that makes it, which is called behind the runner: what it raises costs
-the artifact and not the result. None where there is nothing to show."""
 
 RecipeT = TypeVar("RecipeT", bound=Recipe, covariant=True)
 DataT = TypeVar("DataT", bound=Data, covariant=True)

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bob.case import Outcomes
-from bob.job import Content
+from bob.case import Content, Outcomes
 from bob.tabular import csv_bytes
 
 NAME = "classes.csv"

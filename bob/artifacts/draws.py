@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from bob.artifacts.classes import NAME as CLASSES
 from bob.artifacts.classes import class_table
+from bob.case import Content
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import Draws, labels_digest
-from bob.job import Content
 from bob.metrics.draws import DrawScore, Scores, mean_class_accuracies
 from bob.tabular import csv_bytes
 

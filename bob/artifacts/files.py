@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from bob.artifacts.classes import worst_class
 from bob.artifacts.making import Made, make
-from bob.case import Outcomes, QueryOutcomes, Result, Verdict
-from bob.job import Content
+from bob.case import Content, Outcomes, QueryOutcomes, Result, Verdict
 from bob.tabular import csv_bytes
 
 

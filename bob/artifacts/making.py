@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bob.case import Content
 from bob.errors import BobError
-from bob.job import Content
 from bob.shown import line
 
 _NAME_BYTES = 200

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bob.artifacts.plots import regularisation_path
-from bob.case import Case
+from bob.case import Case, Content
 from bob.heads.probe import Probe
-from bob.job import Content
 from bob.tabular import csv_bytes
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from bob.artifacts.plots import shift_picture
-from bob.case import Case
-from bob.job import Content
+from bob.case import Case, Content
 from bob.metrics.shift import ShiftScore
 from bob.tabular import csv_bytes
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from bob.backbones.copying import copy_module
 from bob.catalog.schema import BackboneEntry
-from bob.errors import BobError, first_line
+from bob.errors import BobError
 from bob.objects import import_object
 
 _KEEPS: dict[str, bool] = {}
@@ -95,7 +95,7 @@ def _called(
     except Exception as error:
         raise BobError(
             f"Backbone {entry.key!r}: {entry.source}({_spell(arguments)}) raised "
-            f"{type(error).__name__}: {first_line(error)}",
+            f"{type(error).__name__}: {error}",
             kind="backbone",
         ) from error
     if not isinstance(module, nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,10 @@ from bob.case.planned import Case
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Content = bytes | Callable[[], bytes | None]
+"""An artifact, or a function that makes it, which is called behind the runner: what it raises costs
+the artifact and not the result. None where there is nothing to show."""
 
 
 @dataclass(frozen=True, kw_only=True)

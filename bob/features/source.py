@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from bob.backbones import Backbone
-from bob.case import Outcomes, Progress, QueryOutcomes
+from bob.case import Content, Outcomes, Progress, QueryOutcomes
 from bob.datasets import AnySplit, Data, Split
 from bob.errors import BobError
 from bob.features.extract import View, extract
 from bob.features.matrix import Features
 from bob.features.store import FeatureStore, Request, default_folder
-from bob.job import Content, Job, TaskOutput
+from bob.job import Job, TaskOutput
 from bob.metrics.feature_health import ROWS, FeatureHealth, feature_health, spread
 from bob.protocols import Recipe
 from bob.protocols.spec import EXTRACTION

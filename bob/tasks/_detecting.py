@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bob.artifacts.detections import detection_picture, per_class_csv, pr_picture
 from bob.backbones import Backbone
-from bob.case import Case, Emit, Trial
+from bob.case import Case, Content, Emit, Trial
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import DetectionData, DetectionShiftData
 from bob.detection.data import TrainBatches
@@ -20,7 +20,7 @@ from bob.detection.engine import build_detector
 from bob.detection.evaluate import DetectionScores, chance_bound, detections_json, evaluate
 from bob.detection.loop import DetectionLoop
 from bob.detection.records import Detections
-from bob.job import Content, Job, TaskOutput
+from bob.job import Job, TaskOutput
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.detection import DetectionRecipe
 from bob.protocols.grid import RateGrid

@@ -16,10 +16,10 @@ import torch
 from bob.artifacts.shift import shift_files
 from bob.backbones import ReleasedClassifier
 from bob.backbones.classifier import CLASSES
-from bob.case import Progress
+from bob.case import Content, Progress
 from bob.datasets import AnySplit, ClassificationData, ShiftData
 from bob.errors import BobError
-from bob.job import Content, Job, TaskOutput
+from bob.job import Job, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
 from bob.metrics.shift import group_metrics, score_shift, shift_metrics
 from bob.protocols.eval_released import ReleasedRecipe

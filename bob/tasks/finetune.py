@@ -14,8 +14,9 @@ import time
 import torch
 
 from bob.artifacts.shift import shift_files
+from bob.case import Content
 from bob.datasets import ShiftData
-from bob.job import Content, TaskOutput
+from bob.job import TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
 from bob.metrics.shift import ShiftScore, score_shift, shift_metrics
 from bob.tasks._classifying import FinetuneJob, make_loop, search

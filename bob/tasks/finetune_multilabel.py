@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import torch
 
 from bob.backbones import Backbone
+from bob.case import Content
 from bob.datasets import MultilabelData
-from bob.job import Content, Job, TaskOutput
+from bob.job import Job, TaskOutput
 from bob.metrics.multilabel import (
     KnownLabelsLoss,
     chance_bound,

@@ -9,10 +9,11 @@ import time
 from statistics import fmean
 
 from bob.backbones import Backbone
+from bob.case import Content
 from bob.datasets.detection import DetectionShiftData
 from bob.detection.evaluate import chance_bound
 from bob.hashing import file_name
-from bob.job import Content, Job, TaskOutput
+from bob.job import Job, TaskOutput
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.ood_detection import ShiftedDetectionRecipe
 from bob.tasks._detecting import (

@@ -13,11 +13,11 @@ import torch
 from bob.artifacts.lettering import label
 from bob.artifacts.panels import PanelRow, retrieval_panel
 from bob.backbones import Backbone
-from bob.case import Progress
+from bob.case import Content, Progress
 from bob.datasets import RetrievalData
 from bob.datasets.base import Setting
 from bob.features import FeatureSource
-from bob.job import Content, Job, TaskOutput
+from bob.job import Job, TaskOutput
 from bob.protocols.retrieval import RetrievalRecipe
 from bob.retrieval.metrics import (
     chance_bound,

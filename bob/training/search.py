@@ -13,10 +13,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from bob.case import Emit, Progress, Trial
+from bob.case import Content, Emit, Progress, Trial
 from bob.datasets.subsets import Indices, held_out
 from bob.errors import BobError, GridDiverged, TrainingDiverged
-from bob.job import Content
 from bob.protocols.grid import RateGrid, Searchable
 from bob.tabular import csv_bytes
 
