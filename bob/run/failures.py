@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from bob import exits, interrupts
 from bob.case import Case, Failure, Result
 from bob.errors import BobError, GridDiverged
 
-LONGEST_MESSAGE = 10_000
-LONGEST_TRACEBACK = 40_000
+LONGEST_MESSAGE = 40_000
+LONGEST_TRACEBACK = 80_000
 """Characters of a failure that are kept; a backbone's error may hold a whole tensor, or 20 MB."""
 
 _ADVICE = "Code of a case must return or raise an error."
@@ -21,6 +22,8 @@ def failed(case: Case, error: BaseException) -> Result:
 
     Raises:
         KeyboardInterrupt: It is an interrupt that may be a person's.
+        BaseException: A signal's handler raised it, as that of a plugin's time limit does: it is
+            not the case's own.
     """
     if isinstance(error, BobError):
         unforeseen = error.__cause__ is not None and error.kind not in ("unavailable", "weights")
@@ -28,6 +31,8 @@ def failed(case: Case, error: BaseException) -> Result:
         text = _traceback(error) if unforeseen else ""
         return Result(case=case, failure=_failure(error.kind, str(error), text), trials=trials)
     if isinstance(error, KeyboardInterrupt) and not interrupts.unsent():
+        raise error
+    if not isinstance(error, Exception) and _of_handler(error):
         raise error
     if isinstance(error, exits.ProcessExit):
         failure = exit_failure(str(error), place=_place(error))
@@ -41,6 +46,14 @@ def failed(case: Case, error: BaseException) -> Result:
         )
         failure = _failure("exit", message, _traceback(error))
     return Result(case=case, failure=failure)
+
+
+def _of_handler(error: BaseException) -> bool:
+    """Whether an error was raised while a handler of an alarm ran."""
+    handler = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
+    code = getattr(getattr(handler, "__wrapped__", handler), "__code__", None)
+    frames = traceback.walk_tb(error.__traceback__)
+    return code is not None and any(frame.f_code is code for frame, _ in frames)
 
 
 def exit_failure(call: str, *, place: str = "") -> Failure:
