@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ def test_scores_do_not_depend_on_the_order_of_cases(
 ) -> None:
     tasks = ("knn", "finetune", "low_shot")
     alone = {task: scores(run(factory, task, store=f"alone {task}")) for task in tasks}
-    for number, order in enumerate(permutations(tasks)):
+    for number, order in enumerate((tasks[::-1], ("finetune", "knn", "low_shot"))):
         together = {task: scores(run(factory, task, store=f"order {number}")) for task in order}
         assert together == alone, order
 
