@@ -37,7 +37,8 @@ class FeatureSource:
         extracted: Images the backbone ran on.
         reused: Images whose features were there.
         remarks: What was found wrong with the store.
-        health: What the plain features of each split look like, by the split's name.
+        health: Name of the first split whose plain features were asked for, and what they look
+            like; a look at every shifted target of a large dataset would cost minutes.
     """
 
     job: Job[Recipe, Data, Backbone]
@@ -45,7 +46,7 @@ class FeatureSource:
     extracted: int = 0
     reused: int = 0
     remarks: list[str] = field(default_factory=list)
-    health: dict[str, FeatureHealth] = field(default_factory=dict)
+    health: tuple[str, FeatureHealth] | None = None
     _store: FeatureStore = field(init=False)
     _started: float = field(default_factory=time.perf_counter, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
@@ -101,8 +102,8 @@ class FeatureSource:
             )
             found, new = Features([np.concatenate(list(batches()))]), True
             self.remarks += split.remarks
-        if view is None and name not in self.health:
-            self.health[name] = feature_health(_spread_rows(found))
+        if view is None and self.health is None:
+            self.health = name, feature_health(_spread_rows(found))
         self.extracted += len(split) if new else 0
         self.reused += 0 if new else len(split)
         self.seconds += time.perf_counter() - start
@@ -150,16 +151,15 @@ class FeatureSource:
 
     @property
     def _health_metrics(self) -> dict[str, float]:
-        return next((health.metrics for health in self.health.values()), {})
+        return self.health[1].metrics if self.health is not None else {}
 
     @property
     def _health_remarks(self) -> tuple[str, ...]:
-        poor = [(name, health) for name, health in self.health.items() if health.poor]
-        return tuple(
-            f"the score says little: of the {name} features at {self.job.backbone.image_size} "
-            f"pixels {health}"
-            for name, health in poor[:1]
-        )
+        if self.health is None or not self.health[1].poor:
+            return ()
+        name, health = self.health
+        size = self.job.backbone.image_size
+        return (f"the score says little: of the {name} features at {size} pixels {health}",)
 
     def _request(self, split: AnySplit, name: str, view: View | None) -> Request:
         backbone, entry = self.job.backbone, self.job.case.backbone
