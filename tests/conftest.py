@@ -16,7 +16,8 @@ from bob.catalog import Catalog, load_catalog, parse_dataset
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
 
-pytest.register_assert_rewrite("tests.checkpoint_parts")  # as pytest does for a test's own asserts
+# as pytest does for the asserts of test files
+pytest.register_assert_rewrite("tests.checkpoint_parts", "tests.coco_parts")
 
 collect_ignore = ["acme"]  # a repository of its own, which test_extension.py installs and runs
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image
 
 from bob.datasets import scenes
 from bob.datasets.photographs import NAMES, photographs
+from bob.errors import BobError
+from bob.hashing import digest_of_file
 
 
 def test_no_pixel_of_a_photograph_is_trained_and_tested_on() -> None:
@@ -49,3 +53,28 @@ def test_scenes_are_photographs_where_no_digit_is() -> None:
             assert label == 7
             (level,) = set(picture[mask].tolist())
             assert abs(level - ground[mask].mean()) >= scenes.CONTRAST[0] - 1
+
+
+def test_scenes_are_exact_and_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOB_SCENES", str(tmp_path))
+    scenes.load.cache_clear()
+    data = scenes.load(train=6, test=4)
+    assert (len(data.train), len(data.test)) == (6, 4)
+    for index in range(6):
+        sample = data.train.sample(index)
+        assert sample.target.masks is not None
+        assert 1 <= len(sample.target) <= scenes.MOST
+        for box, mask in zip(sample.target.boxes.int(), sample.target.masks, strict=True):
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            assert box.tolist() == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    pictures = sorted(tmp_path.rglob("*.png"))
+    before = [digest_of_file(path) for path in pictures]
+    assert len(pictures) == 10
+    scenes.load.cache_clear()
+    assert scenes.load(train=6, test=4).sha256 == data.sha256
+    assert [digest_of_file(path) for path in pictures] == before
+    scenes.load.cache_clear()
+    monkeypatch.setenv("BOB_SCENES", str(pictures[0]))
+    with pytest.raises(BobError, match="BOB_SCENES"):
+        scenes.load(train=6, test=4)
+    scenes.load.cache_clear()
