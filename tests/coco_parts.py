@@ -1,4 +1,4 @@
-"""COCO annotations: a small folder, whole or with one thing changed, and boxes as of photographs."""
+"""COCO annotations: a small folder, whole or with one thing changed; boxes as of photographs."""
 
 from __future__ import annotations
 

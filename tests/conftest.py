@@ -43,13 +43,16 @@ backbones:
      pretraining: none, scales: [tiny]}
 """
 
-SUITE = """
-import pytest
-
-@pytest.mark.finetune
-def test_finetune(case, battle):
+SUITE_OF_TASK = """
+@pytest.mark.{task}
+def test_{task}(case, battle):
     battle(case)
 """
+
+
+def suite_of(*tasks: str) -> str:
+    """A suite of one test for each task."""
+    return "import pytest\n" + "".join(SUITE_OF_TASK.format(task=task) for task in tasks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -156,7 +159,7 @@ def project(
             """
         )
     )
-    pytester.makepyfile(test_suite=SUITE)
+    pytester.makepyfile(test_suite=suite_of("finetune"))
     return pytester
 
 

@@ -27,14 +27,7 @@ from torch import nn
 from bob.backbones.checkpoint import load_checkpoint
 from bob.backbones.micro import resnet_micro
 from bob.errors import BobError
-from tests.checkpoint_parts import (
-    OURS,
-    entry_of,
-    equal,
-    load,
-    refusal,
-    written,
-)
+from tests.checkpoint_parts import OURS, entry_of, equal, load, refusal, written
 
 
 class Mode(enum.Enum):

@@ -14,16 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.checkpoint_parts import (
-    HEAD,
-    OURS,
-    State,
-    equal,
-    load,
-    refusal,
-    under,
-    written,
-)
+from tests.checkpoint_parts import HEAD, OURS, State, equal, load, refusal, under, written
 
 
 class TestRefusals:

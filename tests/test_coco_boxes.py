@@ -21,14 +21,7 @@ from bob.datasets import scenes
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import load_coco
 from bob.errors import BobError
-from tests.coco_parts import (
-    HEIGHT,
-    WIDTH,
-    Box,
-    content,
-    photographs,
-    write,
-)
+from tests.coco_parts import HEIGHT, WIDTH, Box, content, photographs, write
 
 FORMS: dict[str, tuple[Callable[[Box], Box], str]] = {
     "corners": (

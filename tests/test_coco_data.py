@@ -15,13 +15,7 @@ from faster_coco_eval.core import mask as coco_mask
 from bob.datasets import coco, scenes
 from bob.datasets.coco import CocoSplit
 from bob.errors import BobError
-from tests.coco_parts import (
-    SQUARE,
-    change,
-    content,
-    split,
-    write,
-)
+from tests.coco_parts import SQUARE, change, content, split, write
 
 
 def test_labels_follow_ids_with_gaps_and_images_their_ids(tmp_path: Path) -> None:

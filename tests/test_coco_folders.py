@@ -14,10 +14,7 @@ from bob.catalog.data_root import data_root
 from bob.datasets.detection import load_coco, load_official_coco
 from bob.datasets.driving import load_sim10k_cityscapes
 from bob.errors import BobError
-from tests.coco_parts import (
-    content,
-    write,
-)
+from tests.coco_parts import content, write
 
 LAYOUTS = [
     (("annotations/instances_train2017.json", "train2017"),

@@ -12,12 +12,7 @@ from bob.catalog.coco_folder import coco_facts
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import load_coco
 from bob.errors import BobError
-from tests.coco_parts import (
-    both,
-    content,
-    everywhere,
-    write,
-)
+from tests.coco_parts import both, content, everywhere, write
 
 
 def test_missing_images_are_counted_and_the_first_named(tmp_path: Path) -> None:

@@ -21,13 +21,7 @@ from bob.detection.evaluate import evaluate
 from bob.detection.masks import encode
 from bob.detection.records import Detections
 from bob.errors import BobError
-from tests.coco_parts import (
-    Edit,
-    both,
-    change,
-    content,
-    everywhere,
-)
+from tests.coco_parts import Edit, both, change, content, everywhere
 
 CASES: list[tuple[Edit, str]] = [
     (change("annotations", to=[]), "it has no annotation: there is nothing to {purpose}"),

@@ -14,6 +14,7 @@ from bob.cli import main
 from bob.errors import BobError
 from bob.tracking.destination import resolve_store, sqlite_uri
 from bob.tracking.moved import settle
+from tests.conftest import suite_of
 
 CATALOG = """
 scales:
@@ -26,14 +27,6 @@ backbones:
   pixels_coarse:
     {family: pixels, source: "bob.backbones.micro:pooled_pixels", arguments: {grid: 4},
      pretraining: none, scales: [odd]}
-"""
-
-SUITE = """
-import pytest
-
-@pytest.mark.knn
-def test_knn(case, battle):
-    battle(case)
 """
 
 NAMES = (
@@ -66,7 +59,7 @@ def odd(empty_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.
             "[pytest]\nbob_scale = odd\nbob_catalog = catalogs/odd?#%20.yaml\n"
             "bob_references = own references\nbob_features = own features\n",
         )
-        (folder / "test_suite.py").write_text(SUITE)
+        (folder / "test_suite.py").write_text(suite_of("knn"))
         monkeypatch.chdir(folder)
         return folder
 

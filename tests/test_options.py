@@ -22,6 +22,7 @@ from bob.options import OPTIONS, Option, Options, option_table
 from bob.options.pytest_config import read_options
 from bob.options.shell import repeated_words
 from bob.plan import Selection
+from tests.conftest import suite_of
 from tests.photos import write_photos
 
 README = Path(__file__).parents[1] / "README.md"
@@ -254,15 +255,7 @@ def test_a_scale_file_runs(project: pytest.Pytester) -> None:
     (project.path / "mine.yaml").write_text(
         "scales:\n  mine:\n    tasks:\n      knn: {datasets: [digits], recipe: {image_size: 32}}\n"
     )
-    project.makepyfile(
-        test_suite="""
-        import pytest
-
-        @pytest.mark.knn
-        def test_knn(case, battle):
-            battle(case)
-        """
-    )
+    project.makepyfile(test_suite=suite_of("knn"))
     result = project.runpytest("--scale", "mine.yaml", "--backbone", "resnet_micro_glyphs")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["bob: scale mine, 1 backbones"])
