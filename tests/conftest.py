@@ -15,6 +15,7 @@ from bob.case import Case, Result
 from bob.catalog import Catalog, load_catalog, parse_dataset
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
+from bob.tracking import Tracker, resolve_store
 
 # as pytest does for the asserts of test files
 pytest.register_assert_rewrite("tests.checkpoint_parts", "tests.coco_parts")
@@ -109,7 +110,6 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     import bob.detection.torchvision_engine  # noqa: F401
     from bob.objects import import_object
-    from bob.tracking import Tracker, resolve_store
 
     for task in PROTOCOLS.values():
         import_object(task.runner, what=task.name)
@@ -138,6 +138,14 @@ def empty_store(shared_store: str) -> Callable[[Path], str]:
         return f"sqlite:///{path}"
 
     return make
+
+
+@pytest.fixture
+def tracker(shared_store: str, tmp_path: Path) -> Tracker:
+    """A session in the shared store, open."""
+    made = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
+    made.start_session({})
+    return made
 
 
 @pytest.fixture

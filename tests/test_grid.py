@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,69 +11,22 @@ import pytest
 import torch
 
 from bob.backbones import build_backbone
-from bob.case import Case, Context, Progress, Status
-from bob.catalog import Catalog, load_catalog
-from bob.cost import Speeds, estimate
-from bob.cost.model import TRAIN
-from bob.cost.present import Shelf
+from bob.case import Case, Progress
+from bob.catalog import Catalog
 from bob.datasets import ClassificationData, Split, load_dataset
-from bob.errors import BobError, GridDiverged, TrainingDiverged
-from bob.evaluator import Evaluator
-from bob.executors import make_executor
+from bob.errors import BobError
 from bob.plan import Plan, Selection
 from bob.protocols.detection import DetectionRecipe
 from bob.protocols.finetune import FinetuneRecipe
 from bob.protocols.grid import Grid, RateGrid
 from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
-from bob.references.files import ReferenceStore
-from bob.report.text import repeat_command
 from bob.run import run_case
 from bob.tasks import finetune
 from bob.tasks._classifying import held_out_scores
-from bob.tracking import Tracker, resolve_store
 from bob.training.data import normalised
 from bob.training.search import choose, same_randomness, split_for_choice
+from tests.grid_parts import DIVERGES, QUIET, with_grid
 from tests.jobs import ignore, make_job
-
-QUIET = Context(accelerator="cpu")
-DIVERGES = 1e30
-
-
-def with_grid(case: Case, *, lr: tuple[float, ...], weight_decay: tuple[float, ...]) -> Case:
-    recipe = case.recipe.model_copy(update={"grid": Grid(lr=lr, weight_decay=weight_decay)})
-    return replace(case, recipe=recipe)
-
-
-def test_cases_without_a_grid_are_what_they_were(catalog: Catalog, tmp_path: Path) -> None:
-    """The measured references were recorded before there were grids."""
-    shelf = Shelf(tmp_path, tmp_path)
-    for case in Plan(catalog, Selection()).all_cases():
-        assert "grid" not in case.recipe.model_dump(mode="json")
-        assert shelf.look(case).reference == "yes", case.name
-
-
-def test_a_grid_changes_protocol_and_name(catalog: Catalog) -> None:
-    searched = {"finetune", "low_shot_finetune", "detection", "detection_frozen"}
-    plain, grid = (Plan(catalog, Selection(grid=on)).all_cases() for on in (False, True))
-    for fixed, chosen in zip(plain, grid, strict=True):
-        assert fixed.task == chosen.task
-        if fixed.task in searched:
-            assert fixed.protocol != chosen.protocol
-            assert fixed.id != chosen.id
-            assert chosen.name == f"{fixed.name}-grid"
-            assert chosen.setting.startswith(fixed.setting)
-            assert chosen.setting != fixed.setting
-            assert chosen.engine == fixed.engine
-        else:
-            assert fixed == chosen
-
-
-def test_settings_are_every_combination() -> None:
-    grid = Grid(lr=(1e-3, 1e-4), weight_decay=(0.0, 0.05))
-    assert [(setting["lr"], setting["weight_decay"]) for setting in grid.settings()] == [
-        (1e-3, 0.0), (1e-3, 0.05), (1e-4, 0.0), (1e-4, 0.05),
-    ]  # fmt: skip
-    assert RateGrid(lr=(8e-5, 3e-4)).settings() == ({"lr": 8e-5}, {"lr": 3e-4})
 
 
 def test_the_choice_is_made_on_a_part_of_train(catalog: Catalog) -> None:
@@ -203,84 +155,6 @@ def test_attempts_leave_the_random_generators_alone() -> None:
     assert draws() == expected
 
 
-@pytest.fixture
-def tracker(shared_store: str, tmp_path: Path) -> Tracker:
-    made = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
-    made.start_session({})
-    return made
-
-
-def children(tracker: Tracker, parent: str) -> list[Any]:
-    run = tracker.client.get_run(parent)
-    return list(
-        tracker.client.search_runs(
-            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
-        )
-    )
-
-
-def evaluator(tracker: Tracker, tmp_path: Path) -> Evaluator:
-    return Evaluator(
-        executor=make_executor("inline"),
-        context=QUIET,
-        store=ReferenceStore(tmp_path / "references"),
-        tracker=tracker,
-    )
-
-
-def test_every_setting_is_a_nested_run(tracker: Tracker, tiny_case: Case, tmp_path: Path) -> None:
-    case = with_grid(tiny_case, lr=(1e-6, 0.05, DIVERGES), weight_decay=(0.05,))
-    evaluation = evaluator(tracker, tmp_path).evaluate(case)
-    assert evaluation.failure is None
-    assert not tracker.problems
-    (parent,) = evaluation.run_ids
-    runs = {float(run.data.params["lr"]): run for run in children(tracker, parent)}
-    assert set(runs) == {1e-6, 0.05, DIVERGES}
-    for run in runs.values():
-        assert run.data.params["weight_decay"] == "0.05"
-        assert run.data.tags["bob.role"] == "trial"
-        assert run.data.tags["bob.case"] == case.id
-    assert runs[DIVERGES].info.status == "FAILED"
-    assert "became" in runs[DIVERGES].data.tags["bob.failure"]
-    assert "val_top1" not in runs[DIVERGES].data.metrics
-    assert {runs[lr].info.status for lr in (1e-6, 0.05)} == {"FINISHED"}
-    (result,) = evaluation.results
-    for trial in result.trials:
-        for name, value in trial.metrics.items():
-            assert runs[trial.params["lr"]].data.metrics[name] == value
-    assert {lr: run.data.tags["bob.chosen"] for lr, run in runs.items()} == {
-        1e-6: "false", 0.05: "true", DIVERGES: "false",
-    }  # fmt: skip
-    case_run = tracker.client.get_run(parent)
-    assert case_run.data.tags["bob.chosen"] == "lr 0.05, weight_decay 0.05"
-    assert case_run.data.metrics["grid_lr"] == 0.05
-    curve = tracker.client.get_metric_history(parent, "test_loss")
-    assert [point.step for point in curve] == [1, 2]  # no epoch of a tried setting among them
-    assert any("1 of 3 settings of the grid diverged" in text for text in result.remarks)
-
-
-def test_a_grid_that_diverges_whole_is_one_clear_error(
-    tracker: Tracker, tiny_case: Case, tmp_path: Path
-) -> None:
-    case = with_grid(tiny_case, lr=(DIVERGES, DIVERGES * 10), weight_decay=(0.05,))
-    evaluation = evaluator(tracker, tmp_path).evaluate(case)
-    assert evaluation.failure is not None
-    assert evaluation.failure.kind == "nan-loss"
-    assert evaluation.verdict.status is Status.FAIL
-    message = evaluation.failure.message
-    assert "Every setting of the grid diverged: lr 1e+30, weight_decay 0.05; lr 1e+31" in message
-    assert "Put lower learning rates into the grid." in message
-    (parent,) = evaluation.run_ids
-    assert tracker.client.get_run(parent).info.status == "FAILED"
-    assert [run.info.status for run in children(tracker, parent)] == ["FAILED", "FAILED"]
-
-
-def test_the_error_survives_pickling() -> None:
-    error = pickle.loads(pickle.dumps(GridDiverged("all of them")))
-    assert isinstance(error, TrainingDiverged)
-    assert (str(error), error.kind) == ("all of them", "nan-loss")
-
-
 def test_each_low_shot_draw_chooses_for_itself(tiny_case: Case) -> None:
     recipe = LowShotFinetuneRecipe.model_validate(
         {
@@ -344,81 +218,3 @@ def test_a_detection_split_is_parted_by_its_rarest_class(catalog: Catalog) -> No
         held_out, original = rest.sample(position), data.train.sample(index)
         assert torch.equal(held_out.image, original.image)
         assert torch.equal(held_out.target.boxes, original.target.boxes)
-
-
-def test_the_plan_counts_the_grid(tiny_case: Case) -> None:
-    case = with_grid(tiny_case, lr=(0.01, 0.1), weight_decay=(0.0, 0.05))
-    plain, grid = (
-        estimate(variant, Speeds()).own_hours
-        for variant in (replace(case, recipe=tiny_case.recipe), case)
-    )
-    assert plain
-    assert grid
-    epochs, train, test = 2, 1200, 597
-    without = TRAIN * epochs * train + epochs * test
-    added = 4 * (TRAIN * epochs * train * 0.9 + train * 0.1)
-    assert grid / plain == pytest.approx((without + added) / without)
-
-
-GRID_SCALE = """
-scales:
-  searched:
-    tasks:
-      {task}:
-        datasets: [{dataset}]
-        grid: {grid}
-"""
-
-
-@pytest.mark.parametrize(
-    ("task", "dataset", "grid", "message"),
-    [
-        (
-            "knn",
-            "digits",
-            "{lr: [0.1]}",
-            "only finetune, finetune_multilabel, low_shot_finetune",
-        ),
-        ("finetune", "digits", "{lr: [0.1]}", "weight_decay: Field required"),
-        ("finetune", "digits", "{lr: [0.1, 0.1], weight_decay: [0]}", "names a value twice"),
-        ("finetune", "digits", "{lr: [], weight_decay: [0]}", "at least 1 item"),
-        ("detection", "digit_scenes", "{lr: [0.1], weight_decay: [0]}", "weight_decay"),
-        ("finetune", "digits", "{lr: [-1], weight_decay: [0]}", "greater than 0"),
-    ],
-)
-def test_bad_grids_name_their_line(
-    tmp_path: Path, task: str, dataset: str, grid: str, message: str
-) -> None:
-    file = tmp_path / "scale.yaml"
-    file.write_text(GRID_SCALE.format(task=task, dataset=dataset, grid=grid))
-    with pytest.raises(BobError, match=message) as caught:
-        load_catalog([file])
-    assert f"{file}:" in str(caught.value)
-
-
-def test_a_grid_in_the_recipe_always_applies(tmp_path: Path) -> None:
-    file = tmp_path / "scale.yaml"
-    text = GRID_SCALE.format(task="finetune", dataset="digits", grid="null")
-    recipe = "        recipe: {grid: {lr: [0.1], weight_decay: [0.05]}}\n"
-    file.write_text(text + recipe)
-    catalog = load_catalog([file])
-    (case,) = Plan(catalog, Selection(scale="searched", backbones=("vit_micro_glyphs",))).cases(
-        "finetune"
-    )
-    assert case.name == "vit_micro_glyphs-digits-grid"
-
-
-def test_pytest_needs_a_scale_with_a_grid(project: pytest.Pytester) -> None:
-    done = project.runpytest_subprocess("--grid")
-    done.stderr.fnmatch_lines(["*--grid: no task of scale 'tiny' has a grid*"])
-    assert done.ret == pytest.ExitCode.USAGE_ERROR
-
-
-def test_pytest_collects_the_grid(project: pytest.Pytester) -> None:
-    done = project.runpytest_subprocess("--scale", "smoke", "--grid", "--collect-only", "-q")
-    done.stdout.fnmatch_lines(["*test_finetune[[]vit_micro_glyphs-digits-grid[]]"])
-
-
-def test_the_repeat_command_has_the_option() -> None:
-    command = repeat_command(["x.py"], ["--grid"], backbones=())
-    assert command == "pytest x.py --grid"

@@ -32,13 +32,6 @@ from bob.references.files import ReferenceStore
 from bob.tracking import Destination, Tracker, check_reachable, resolve_store
 
 
-@pytest.fixture
-def tracker(shared_store: str, tmp_path: Path) -> Tracker:
-    made = Tracker(resolve_store(tmp_path, shared_store), "tiny", tmp_path)
-    made.start_session({})
-    return made
-
-
 def evaluator_of(tracker: Tracker, tmp_path: Path, **options: Any) -> Evaluator:
     """An evaluator that keeps and records as a session does."""
     ledger = Ledger(tracker.store.ledger)
