@@ -171,6 +171,12 @@ def project(
     return pytester
 
 
+@pytest.fixture
+def own_store(project: pytest.Pytester, empty_store: Callable[[Path], str]) -> tuple[str, str]:
+    """The project's own store, of no runs, in the words that name it."""
+    return "--tracking-uri", empty_store(project.path / "mlflow.db")
+
+
 MakeResult = Callable[..., Result]
 
 
