@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,10 +16,15 @@ from bob.case import Case, Result
 from bob.catalog import Catalog, load_catalog, parse_dataset
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
-from bob.tracking import Tracker, resolve_store
+from bob.tracking import Destination, Tracker, resolve_store
+
+if TYPE_CHECKING:
+    from tests.replay_parts import Outcome, Undisturbed
 
 # as pytest does for the asserts of test files
-pytest.register_assert_rewrite("tests.checkpoint_parts", "tests.coco_parts")
+pytest.register_assert_rewrite(
+    "tests.checkpoint_parts", "tests.coco_parts", "tests.replay_parts", "tests.store_parts"
+)
 
 collect_ignore = ["acme"]  # a repository of its own, which test_extension.py installs and runs
 
@@ -138,6 +144,44 @@ def empty_store(shared_store: str) -> Callable[[Path], str]:
         return f"sqlite:///{path}"
 
     return make
+
+
+@pytest.fixture
+def local_store(tmp_path: Path, empty_store: Callable[[Path], str]) -> Destination:
+    """A store of the test's own, of no runs."""
+    return Destination(
+        empty_store(tmp_path / "local.db"), tmp_path / "artifacts", tmp_path / "ledger"
+    )
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address and the process of a real server."""
+    from tests.store_parts import running_server
+
+    with running_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def outcome(
+    shared_store: str, tiny_case: Case, tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    from tests.replay_parts import measured
+
+    return measured(tiny_case, tmp_path_factory.mktemp("outcome"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    shared_store: str, outcome: Outcome, tmp_path_factory: pytest.TempPathFactory
+) -> Undisturbed:
+    """What a store says that was never disturbed, by seeds of the session."""
+    from tests.replay_parts import Replay
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    store = Destination(shared_store, folder / "artifacts", folder / "ledger")
+    return {seeds: Replay(store, outcome, seeds=seeds).whole().facts() for seeds in (1, 2)}
 
 
 @pytest.fixture

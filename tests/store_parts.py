@@ -1,12 +1,29 @@
-"""What a store and a project's ledger hold, and a real server."""
+"""What a store and a ledger hold, a real server, and a session that is met while it trains."""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bob.ledger import Ledger
+from bob.tracking.writer import Writer
+
+WRITER = ("bob.pid", "bob.pid_started")  # bob sync is another process than the session was
+TIMES = re.compile(r"^(seconds_|peak_memory|system/|images_per_second)")
+EmptyStore = Callable[[Path], str]
 
 
 def runs_of(uri: str) -> list[Any]:
@@ -22,3 +39,140 @@ def runs_of(uri: str) -> list[Any]:
 
 def ledger_of(project: pytest.Pytester) -> Ledger:
     return Ledger(project.path / "mlruns" / "ledger")
+
+
+def facts_of(writer: Writer, session: str = "") -> dict[str, dict[str, Any]]:
+    """Everything a store says of every run, less ids and times, by what the run is of.
+
+    Args:
+        writer: The store.
+        session: Only this one's runs, and without its name; of all by default.
+    """
+    client = writer.client
+    found: dict[str, dict[str, Any]] = {}
+    names: dict[str, str] = {}
+    runs = []
+    for experiment in client.search_experiments(filter_string="name LIKE 'bob/%'"):
+        query = f"tags.`bob.session` = '{session}'" if session else ""
+        for run in writer.search([experiment.experiment_id], query):
+            names[run.info.run_id] = f"{experiment.name} {run.info.run_name}"
+            runs.append((experiment.name, run))
+    for experiment_name, run in runs:
+        key = f"{experiment_name} {run.info.run_name}"
+        assert key not in found, f"{key} is there twice"
+        tags = dict(run.data.tags)
+        parent = tags.pop("mlflow.parentRunId", None)
+        points = {
+            name: [
+                (point.step, str(point.value))
+                for point in client.get_metric_history(run.info.run_id, name)
+            ]
+            for name in run.data.metrics
+            if not TIMES.match(name)
+        }
+        found[key] = {
+            "status": run.info.status,
+            "tags": {k: v for k, v in tags.items() if "artifact" not in k and k not in WRITER},
+            "params": dict(run.data.params),
+            "metrics": points,
+            "timed": sorted(name for name in run.data.metrics if TIMES.match(name)),
+            "parent": names.get(parent) if parent else None,
+            "files": sorted(item.path for item in client.list_artifacts(run.info.run_id)),
+            "data": [str(given.dataset.to_dictionary()) for given in run.inputs.dataset_inputs],
+        }
+    if not session:
+        return found
+    anonymous: dict[str, dict[str, Any]] = eval(repr(found).replace(session, "S"))
+    return anonymous
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real server whose database and artifacts are in a folder."""
+    port = free_port()
+    log = (folder / "server.log").open("wb")
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+            "--backend-store-uri", f"sqlite:///{folder}/server.db",
+            "--artifacts-destination", str(folder / "artifacts"), "--workers", "1",
+        ],
+        stdout=log, stderr=log, start_new_session=True,
+        # its job runners take longer to start than all the rest
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )  # fmt: skip
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=1)
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "server.log").read_text()
+                time.sleep(0.5)
+        yield uri, process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+
+
+SLOW_NET = """
+import time
+from torch import nn
+
+class Slow(nn.Sequential):
+    def forward(self, images):
+        time.sleep(0.5)
+        return super().forward(images)
+
+def make():
+    return Slow(nn.AdaptiveAvgPool2d(4), nn.Flatten())
+"""
+
+
+def start_slow_session(
+    project: pytest.Pytester, database: Path, **options: Any
+) -> subprocess.Popen[Any]:
+    """A session in a process of its own: one case is finished, and a slow one trains.
+
+    It is slow enough to be met while it trains, however busy the machine.
+
+    Args:
+        project: Where it runs.
+        database: The SQLite file of its store.
+        options: What else ``subprocess.Popen`` takes.
+    """
+    project.makepyfile(slow_net=SLOW_NET)
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "pytest", "--backbone", "pixels_coarse", "--backbone",
+            "slow_net:make,name=slow", "--tracking-uri", f"sqlite:///{database}", "--seeds", "1",
+        ],
+        cwd=project.path, **options,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(sqlite3.OperationalError):
+            if statuses(database).get("slow") == "RUNNING":
+                break
+        time.sleep(0.1)
+    return process
+
+
+def statuses(database: Path) -> dict[str, str]:
+    """The status of each backbone's run.
+
+    It is read past MLflow, which would create a schema that is still being created.
+    """
+    query = "select value, status from runs join tags using (run_uuid) where key = ?"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return dict(connection.execute(query, ("bob.backbone",)).fetchall())

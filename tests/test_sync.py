@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,64 +23,11 @@ from bob.tracking import resolve_store
 from bob.tracking.read import scores_of_store
 from bob.tracking.sync import sync
 from bob.tracking.writer import Writer
-from tests.test_tracking import server
-
-__all__ = ["server"]
-
-WRITER = ("bob.pid", "bob.pid_started")  # bob sync is another process than the session was
-TIMES = re.compile(r"^(seconds_|peak_memory|system/|images_per_second)")
-
-
-EmptyStore = Callable[[Path], str]
+from tests.store_parts import EmptyStore, facts_of
 
 
 def writer_of(folder: Path, name: str) -> Writer:
     return Writer(resolve_store(folder, f"sqlite:///{folder / name}"))
-
-
-def facts_of(writer: Writer, session: str = "") -> dict[str, dict[str, Any]]:
-    """Everything a store says of every run, less ids and times, by what the run is of.
-
-    Args:
-        writer: The store.
-        session: Only this one's runs, and without its name; of all by default.
-    """
-    client = writer.client
-    found: dict[str, dict[str, Any]] = {}
-    names: dict[str, str] = {}
-    runs = []
-    for experiment in client.search_experiments(filter_string="name LIKE 'bob/%'"):
-        query = f"tags.`bob.session` = '{session}'" if session else ""
-        for run in writer.search([experiment.experiment_id], query):
-            names[run.info.run_id] = f"{experiment.name} {run.info.run_name}"
-            runs.append((experiment.name, run))
-    for experiment_name, run in runs:
-        key = f"{experiment_name} {run.info.run_name}"
-        assert key not in found, f"{key} is there twice"
-        tags = dict(run.data.tags)
-        parent = tags.pop("mlflow.parentRunId", None)
-        points = {
-            name: [
-                (point.step, str(point.value))
-                for point in client.get_metric_history(run.info.run_id, name)
-            ]
-            for name in run.data.metrics
-            if not TIMES.match(name)
-        }
-        found[key] = {
-            "status": run.info.status,
-            "tags": {k: v for k, v in tags.items() if "artifact" not in k and k not in WRITER},
-            "params": dict(run.data.params),
-            "metrics": points,
-            "timed": sorted(name for name in run.data.metrics if TIMES.match(name)),
-            "parent": names.get(parent) if parent else None,
-            "files": sorted(item.path for item in client.list_artifacts(run.info.run_id)),
-            "data": [str(given.dataset.to_dictionary()) for given in run.inputs.dataset_inputs],
-        }
-    if not session:
-        return found
-    anonymous: dict[str, dict[str, Any]] = eval(repr(found).replace(session, "S"))
-    return anonymous
 
 
 class Watcher:
@@ -185,12 +131,12 @@ def test_the_three_readers_give_the_same_rows(session: Path, watcher: Watcher) -
 @pytest.mark.slow
 def test_a_server_that_was_away_gets_every_case_once(
     project: pytest.Pytester,
-    server: tuple[str, subprocess.Popen[bytes]],
+    mlflow_server: tuple[str, subprocess.Popen[bytes]],
     monkeypatch: pytest.MonkeyPatch,
     empty_store: EmptyStore,
 ) -> None:
     """The server dies under the session's first case; the rest is sent to another store."""
-    uri, process = server
+    uri, process = mlflow_server
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     project.makeconftest(
         f"""

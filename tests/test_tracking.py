@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -30,6 +24,7 @@ from bob.executors import make_executor
 from bob.ledger import Ledger
 from bob.references.files import ReferenceStore
 from bob.tracking import Destination, Tracker, check_reachable, resolve_store
+from tests.store_parts import start_slow_session, statuses
 
 
 def evaluator_of(tracker: Tracker, tmp_path: Path, **options: Any) -> Evaluator:
@@ -212,62 +207,17 @@ def test_read_only_mlruns() -> None:
     assert "--tracking-uri sqlite:////path/mlflow.db" in done.stderr
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def running_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real server whose database and artifacts are in a folder."""
-    port = free_port()
-    log = (folder / "server.log").open("wb")
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-            "--backend-store-uri", f"sqlite:///{folder}/server.db",
-            "--artifacts-destination", str(folder / "artifacts"), "--workers", "1",
-        ],
-        stdout=log, stderr=log, start_new_session=True,
-        # its job runners take longer to start than all the rest
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )  # fmt: skip
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=1)
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "server.log").read_text()
-                time.sleep(0.5)
-        yield uri, process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        log.close()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with running_server(tmp_path) as running:
-        yield running
-
-
 @pytest.mark.slow
 def test_a_real_server_over_http(
     project: pytest.Pytester,
-    server: tuple[str, subprocess.Popen[bytes]],
+    mlflow_server: tuple[str, subprocess.Popen[bytes]],
     monkeypatch: pytest.MonkeyPatch,
     tiny_case: Case,
     tmp_path: Path,
 ) -> None:
     from mlflow import MlflowClient
 
-    uri, process = server
+    uri, process = mlflow_server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     result = project.runpytest("-o", "bob_tracking_uri=", "-k", "fine-digits")
     result.assert_outcomes(passed=1, warnings=1)
@@ -338,52 +288,18 @@ def test_a_run_whose_id_nobody_learnt_is_ended_too(
 def test_an_interrupt_keeps_what_is_finished(project: pytest.Pytester, how: signal.Signals) -> None:
     from mlflow import MlflowClient
 
-    # slow enough to be met while it trains, however busy the machine
-    project.makepyfile(
-        slow_net="""
-        import time
-        from torch import nn
-
-        class Slow(nn.Sequential):
-            def forward(self, images):
-                time.sleep(0.5)
-                return super().forward(images)
-
-        def make():
-            return Slow(nn.AdaptiveAvgPool2d(4), nn.Flatten())
-        """
-    )
-    uri = f"sqlite:///{project.path}/interrupt.db"
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "pytest", "--backbone", "pixels_coarse",
-            "--backbone", "slow_net:make,name=slow", "--tracking-uri", uri, "--seeds", "1",
-        ],
-        cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    database = project.path / "interrupt.db"
+    process = start_slow_session(
+        project, database, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         # jobs that a shell runs in the background inherit that SIGINT is ignored
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-
-    database = project.path / "interrupt.db"
-
-    def statuses() -> dict[str, str]:
-        """Read past MLflow, which would create a schema that is still being created."""
-        query = "select value, status from runs join tags using (run_uuid) where key = ?"
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            return dict(connection.execute(query, ("bob.backbone",)).fetchall())
-
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(sqlite3.OperationalError):
-            if statuses().get("slow") == "RUNNING":
-                break
-        time.sleep(0.2)
     process.send_signal(how)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
-    assert statuses() == {"pixels_coarse": "FINISHED", "slow": "KILLED"}
+    assert statuses(database) == {"pixels_coarse": "FINISHED", "slow": "KILLED"}
     assert "pixels_coarse" in output
-    client = MlflowClient(uri)
+    client = MlflowClient(f"sqlite:///{database}")
     experiment = client.get_experiment_by_name("bob/tiny/sessions")
     assert experiment is not None
     (session,) = client.search_runs([experiment.experiment_id])
