@@ -191,7 +191,7 @@ class BobSession:
         ]
         if verdict.mean is not None:
             pairs.append((f"bob.{case.metric}", round(verdict.mean, 6)))
-        for comparison in verdict.comparisons:
+        for comparison in verdict.deciding:
             band = f"[{comparison.low:.6f}, {comparison.high:.6f}]"
             pairs.append((f"bob.{comparison.metric}.band", band))
             pairs.append((f"bob.{comparison.metric}.z", round(comparison.z, 3)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +80,8 @@ def feature_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("BOB_FEATURES", str(folder))
         patch.setenv("BOB_SCENES", str(tmp_path_factory.mktemp("scenes")))
         patch.setenv("BOB_CALIBRATION", str(tmp_path_factory.mktemp("calibration")))
+        # commands that messages print say ``python`` and ``bob``
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         yield folder
 
 

@@ -55,12 +55,41 @@ def test_own_spread_is_drawn_towards_the_pool() -> None:
     assert spread.deviation == pytest.approx(math.sqrt(POOL_SEEDS * 0.01 / (3 + POOL_SEEDS)))
 
 
-def test_floor_comes_from_the_test_set() -> None:
-    same = [0.9, 0.9, 0.9]
-    spread = case_spread(PROPORTION, same, pool(PROPORTION, [same]), test_size=597)
-    assert spread.deviation == floor(PROPORTION, 597) == math.sqrt(1 / (8 * 597))
-    band = predict(PROPORTION, same, spread, seeds=1, alpha=0.02, margin=0)
+def test_floor_stands_in_for_what_the_pool_lacks() -> None:
+    single = [0.9]
+    spread = case_spread(PROPORTION, single, pool(PROPORTION, [single]), test_size=597)
+    assert spread.deviation == pytest.approx(floor(PROPORTION, 597))
+    assert spread.deviation == pytest.approx(math.sqrt(1 / (8 * 597)))
+    assert spread.freedom == POOL_SEEDS
+    band = predict(PROPORTION, single, spread, seeds=1, alpha=0.02, margin=0)
     assert band.low < 0.89 < 0.91 < band.high
+    same = [0.9] * 5
+    calm = case_spread(PROPORTION, same, pool(PROPORTION, [same]), test_size=597)
+    assert calm.deviation == 0.0, "seeds that were measured say more than the test set's size"
+
+
+def test_a_small_reference_in_the_pool_costs_no_freedom() -> None:
+    """A single seed beside a pool of two seeds is known no worse than without that pool."""
+    alone = case_spread(PROPORTION, [0.86], Spread(0.0, 0), test_size=597)
+    groups = [[0.86], [0.71, 0.72]]
+    beside = case_spread(PROPORTION, [0.86], pool(PROPORTION, groups), test_size=597)
+    assert beside.freedom == alone.freedom == POOL_SEEDS
+    wide, narrow = (
+        predict(PROPORTION, [0.86], spread, seeds=1, alpha=0.01, margin=0.0)
+        for spread in (beside, alone)
+    )
+    assert wide.low > narrow.low - 0.05
+
+
+def test_new_seeds_tell_the_spread_too() -> None:
+    """The restless case among calm ones: its own seeds, old and new, say so without the pool."""
+    calm = Spread(0.01, 80)
+    reference, fresh = [0.5, 0.52, 0.48], [0.3, 0.7, 0.5, 0.4, 0.6, 0.45, 0.55, 0.35, 0.65]
+    own = case_spread(REAL, reference, calm, 0, fresh=fresh)
+    squares = 2 * np.var(reference, ddof=1) + 8 * np.var(fresh, ddof=1)
+    assert own == Spread(pytest.approx(math.sqrt(squares / 10)), 10)  # type: ignore[arg-type]
+    few = case_spread(REAL, reference, calm, 0, fresh=fresh[:1])
+    assert few.freedom == 2 + POOL_SEEDS
 
 
 @given(

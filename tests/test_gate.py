@@ -11,16 +11,16 @@ from bob.case import Case, Result, Status
 from bob.references.bands import Spread, predict
 from bob.references.files import ReferenceStore
 from bob.references.gate import (
-    ALPHA_FIRST,
     ALPHA_SECOND,
-    EXTRA_SEEDS,
     REFERENCE_SEED,
+    SCORE_SHARE,
     check_cases,
     extra_cases,
     levels,
     margin,
     needs_second_stage,
     reference_cases,
+    stages,
 )
 from bob.references.judge import Gate
 from tests.conftest import MakeResult
@@ -31,19 +31,33 @@ def store(tmp_path: Path) -> ReferenceStore:
     return ReferenceStore(tmp_path / "references", builtin=tmp_path / "none")
 
 
-def test_metrics_share_the_levels_equally(cases: dict[str, Case], tiny_case: Case) -> None:
+def test_metrics_and_their_average_share_the_levels(
+    cases: dict[str, Case], tiny_case: Case
+) -> None:
     assert [judged.name for judged in tiny_case.judged] == ["top1", "test_loss", "train_loss"]
-    assert levels(tiny_case).first == ALPHA_FIRST / 3
-    assert levels(tiny_case).second == ALPHA_SECOND / 3
+    shares = [levels(tiny_case, 8, judged) for judged in (*tiny_case.judged, None)]
+    assert sum(share.second for share in shares) == pytest.approx(ALPHA_SECOND)
+    assert sum(share.first for share in shares) == pytest.approx(stages(8).first)
+    assert shares[0] == shares[-1]
+    assert shares[0].second == SCORE_SHARE * ALPHA_SECOND
     low_shot = cases["low_shot vit_micro_random"]
-    assert (levels(low_shot).first, levels(low_shot).second) == (ALPHA_FIRST, ALPHA_SECOND)
+    (top1,) = low_shot.judged
+    assert (levels(low_shot, 8, top1).first, levels(low_shot, 8, top1).second) == (
+        stages(8).first,
+        ALPHA_SECOND,
+    )
+
+
+def test_a_small_reference_takes_more_seeds_more_often() -> None:
+    assert stages(3).first > stages(8).first
+    assert stages(3).extra > stages(8).extra
 
 
 def test_a_check_repeats_no_run_of_its_reference(tiny_case: Case) -> None:
     case = tiny_case.with_seed(5)
     checked = check_cases(case, 3)
-    extra = extra_cases(case, checked)
-    assert [run.seed for run in (*checked, *extra)] == list(range(5, 5 + 3 + EXTRA_SEEDS))
+    extra = extra_cases(case, checked, reference_seeds=8)
+    assert [run.seed for run in (*checked, *extra)] == list(range(5, 5 + 3 + stages(8).extra))
     measured = [run.seed for run in reference_cases(case)]
     assert measured == [REFERENCE_SEED + 5 + n for n in range(case.reference_seeds)]
     assert len(reference_cases(case, 2)) == 2
@@ -129,9 +143,8 @@ def test_a_comparison_is_the_band_of_the_case_s_rules(
     top1, test_loss, train_loss = verdict.comparisons
     assert (top1.low, top1.high) == (pytest.approx(0.3), pytest.approx(0.9))
     assert (test_loss.low, test_loss.high) == (pytest.approx(0.15), pytest.approx(0.45))
-    same = predict(
-        case.judged[2], [0.5] * 4, Spread(0.0, 6), seeds=1, alpha=levels(case).first, margin=0.0
-    )
+    alpha = levels(case, 4, case.judged[2]).first
+    same = predict(case.judged[2], [0.5] * 4, Spread(0.0, 6), seeds=1, alpha=alpha, margin=0.0)
     assert (train_loss.low, train_loss.high) == (same.low, same.high)
 
 

@@ -79,7 +79,7 @@ def test_a_repository_s_own_references_come_first(
     stored = store.find(tiny_case)
     assert stored is not None
     assert stored[0].metric("top1")[0] == 0.9
-    assert len(list(store.groups(tiny_case, stored[0], "top1"))) == 1
+    assert len(list(store.alike(tiny_case, stored[0]))) == 1
 
 
 def test_spread_is_pooled_over_like_references(
@@ -97,11 +97,11 @@ def test_spread_is_pooled_over_like_references(
     )
     stored = store.find(fine)
     assert stored is not None
-    assert sorted(group[0] for group in store.groups(fine, stored[0], "top1")) == [0.5, 0.9]
+    assert sorted(other.metric("top1")[0] for other in store.alike(fine, stored[0])) == [0.5, 0.9]
     stored = store.find(random)
     assert stored is not None
     assert stored[0].weights == ""
-    assert [group[0] for group in store.groups(random, stored[0], "top1")] == [0.3]
+    assert [other.metric("top1")[0] for other in store.alike(random, stored[0])] == [0.3]
 
 
 def test_two_sessions_keep_each_others_entries(

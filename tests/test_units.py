@@ -18,7 +18,7 @@ from bob.ledger import Recorded, Score, best_scores, score_rows
 from bob.plan import Plan, Selection
 from bob.protocols import Judged
 from bob.protocols.spec import UNITS
-from bob.references.bands import case_spread, floor, from_scale, pool, predict, to_scale
+from bob.references.bands import POOL_SEEDS, case_spread, floor, from_scale, pool, predict, to_scale
 from bob.references.files import ReferenceStore
 from bob.report.cells import cell
 from bob.report.ranking import rank_cells
@@ -76,8 +76,11 @@ def test_the_spread_of_a_bounded_score_is_that_of_its_seeds(values: list[float],
     assert pooled == pool(proportion, [values])
     spread = case_spread(bounded, values, pooled, n)
     assert spread == case_spread(bounded, values, pooled, 0)
-    floored = case_spread(proportion, values, pooled, n)
-    assert floored.deviation == max(spread.deviation, math.sqrt(1 / (8 * n)))
+    steadied = case_spread(proportion, values, pooled, n)
+    lacking = POOL_SEEDS - min(POOL_SEEDS, pooled.freedom)
+    squares = spread.freedom * spread.deviation**2 + lacking / (8 * n)
+    assert steadied.freedom == spread.freedom + lacking
+    assert steadied.deviation == pytest.approx(math.sqrt(squares / steadied.freedom))
 
 
 @settings(deadline=None)  # scipy is imported on the way

@@ -14,7 +14,7 @@ from bob.errors import BobError
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
 from bob.references.files import BUILTIN, ReferenceStore
-from bob.references.gate import EXTRA_SEEDS
+from bob.references.gate import extra_cases, needs_second_stage
 from bob.references.judge import Gate
 from bob.run import run_case
 
@@ -91,13 +91,14 @@ def _evaluate(part: Part, case: Case, context: Context) -> None:
     verdict = gate.judge(case, results)
     taken = time.perf_counter() - start
     note = ""
-    if verdict.status is Status.FAIL and verdict.comparisons and case.seeded:
-        if part.late(EXTRA_SEEDS * taken):
+    if needs_second_stage(case, verdict):
+        extra = extra_cases(case, [case], reference_seeds=len(verdict.reference_seeds))
+        if part.late(len(extra) * taken):
             note = "no time for further seeds"
         else:
-            for extra in range(1, EXTRA_SEEDS + 1):
+            for further in extra:
                 release()
-                results.append(_result(case.with_seed(case.seed + extra), context))
+                results.append(_result(further, context))
             verdict = gate.judge(case, results, stage=2)
     part.rows.append(_row(case, results, verdict, time.perf_counter() - start, note))
     if verdict.status is Status.FAIL:

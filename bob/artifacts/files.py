@@ -76,7 +76,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
                 "z": None if comparison.exact else comparison.z,
                 "status": comparison.status.value,
             }
-            for comparison in verdict.comparisons
+            for comparison in verdict.deciding
         },
         "reference_seeds": list(verdict.reference_seeds),
         "origin": verdict.origin,

@@ -83,11 +83,13 @@ class Verdict:
     """What the scores of a case mean.
 
     Attributes:
-        status: The decision: the worst of the comparisons.
+        status: The decision: the worst of the comparisons and of ``together``.
         reason: One sentence with the numbers behind it.
         scores: Score by seed.
         comparisons: Each judged metric next to its band, the score first; empty without a
             comparable reference.
+        together: All judged metrics as one, in deviations of the case; none where there is a single
+            one or no spread to reckon with.
         reference_seeds: Seeds of the reference.
         origin: Where the reference comes from: file and day.
         stage: 1, or 2 after extra seeds were run.
@@ -100,12 +102,18 @@ class Verdict:
     reason: str
     scores: Mapping[int, float] = field(default_factory=dict)
     comparisons: tuple[Comparison, ...] = ()
+    together: Comparison | None = None
     reference_seeds: tuple[int, ...] = ()
     origin: str = ""
     stage: int = 1
     stale: bool = False
     warnings: tuple[str, ...] = ()
     published: tuple[PublishedComparison, ...] = ()
+
+    @property
+    def deciding(self) -> tuple[Comparison, ...]:
+        """Everything that decides: the comparisons, and that of all metrics together."""
+        return (*self.comparisons, *([self.together] if self.together else []))
 
     @property
     def score(self) -> Comparison | None:

@@ -207,8 +207,13 @@ class Evaluator:
         if group.role == "reference" or group.further or any(run.open for run in group.first):
             return
         case = group.case
-        if needs_second_stage(case, Gate(self.store).judge(case, group.results)):
-            extra = extra_cases(case, [run.case for run in group.first])
+        verdict = Gate(self.store).judge(case, group.results)
+        if needs_second_stage(case, verdict):
+            extra = extra_cases(
+                case,
+                [run.case for run in group.first],
+                reference_seeds=len(verdict.reference_seeds),
+            )
             group.further = [self._run(seed, group.role) for seed in extra]
             for run in group.further:
                 self._submit(run, group)

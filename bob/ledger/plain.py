@@ -153,15 +153,14 @@ def verdict_to_plain(verdict: Verdict) -> dict[str, Any]:
 
 def verdict_from_plain(plain: Mapping[str, Any]) -> Verdict:
     """The verdict of ``verdict_to_plain``."""
-    comparisons = tuple(
-        Comparison(**{**_floats(entry), "status": Status(entry["status"])})
-        for entry in plain["comparisons"]
-    )
+    comparisons = tuple(_comparison(entry) for entry in plain["comparisons"])
+    together = plain.get("together")  # verdicts of earlier versions have none
     return Verdict(
         status=Status(plain["status"]),
         reason=plain["reason"],
         scores={int(seed): float(score) for seed, score in plain["scores"].items()},
         comparisons=comparisons,
+        together=_comparison(together) if together else None,
         reference_seeds=tuple(plain["reference_seeds"]),
         origin=plain["origin"],
         stage=plain["stage"],
@@ -169,6 +168,10 @@ def verdict_from_plain(plain: Mapping[str, Any]) -> Verdict:
         warnings=tuple(plain["warnings"]),
         published=tuple(PublishedComparison(**_floats(entry)) for entry in plain["published"]),
     )
+
+
+def _comparison(entry: Mapping[str, Any]) -> Comparison:
+    return Comparison(**{**_floats(entry), "status": Status(entry["status"])})
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -55,6 +55,11 @@ class Judged:
         """
         return _SCALES[self.unit]
 
+    @property
+    def sign(self) -> int:
+        """1 where a higher value is better, -1 where a lower one is."""
+        return 1 if self.higher_is_better else -1
+
 
 @dataclass(frozen=True)
 class Extraction:

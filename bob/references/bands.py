@@ -2,7 +2,8 @@
 
 A reference holds a few seeds, so a band of so many standard deviations around its mean fails far
 too often: the mean and the deviation are themselves uncertain. The band here is a prediction
-interval for the mean of the new seeds, with a deviation pooled over every reference of the task.
+interval for the mean of the new seeds. Its deviation is that of the reference's seeds and of the
+new ones, steadied by every reference of the task where these are few.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from bob.protocols import Judged
 POOL_SEEDS = 4
 """The pooled spread weighs as much as this many further seeds of the case itself: enough to steady
 eight seeds, little enough that a calm backbone among restless ones keeps a narrow band."""
+
+ENOUGH_FREEDOM = 8
+"""Degrees of freedom of a case's own seeds from which they alone say how much it spreads: with
+every second stage."""
 
 
 def _angle(value: float) -> float:
@@ -89,21 +94,41 @@ def floor(metric: Judged, test_size: int) -> float:
     return math.sqrt(1 / (8 * test_size)) if metric.unit == "proportion" and test_size else 0.0
 
 
-def case_spread(metric: Judged, values: Sequence[float], pooled: Spread, test_size: int) -> Spread:
-    """Spread of one case: its own seeds and the pool, which counts as ``POOL_SEEDS`` more.
+def case_spread(
+    metric: Judged,
+    values: Sequence[float],
+    pooled: Spread,
+    test_size: int,
+    *,
+    fresh: Sequence[float] = (),
+) -> Spread:
+    """Spread of one case from its reference and the new seeds, and from a pool where these are few.
 
-    A single seed without a pool says nothing of the spread: the floor stands in for it with the
-    weight of a pool, and where there is none the spread, and with it the band, is unbounded.
+    An unchanged case's new seeds spread as its reference's do, so that both say how much: the
+    restless case beside calm ones is known by its own seeds. Below ``ENOUGH_FREEDOM`` degrees of
+    freedom the pool counts as ``POOL_SEEDS`` further seeds. What the pool lacks of them the floor
+    stands in for, so that a pool of one small reference is worth no less than none. Where there is
+    neither, the spread of a single seed, and with it the band, is unbounded.
+
+    Args:
+        metric: Decides the scale.
+        values: The reference's, by seed.
+        pooled: Spread of the references of its kind.
+        test_size: Test images behind each value; 0 where not known.
+        fresh: Values of the new seeds.
     """
-    own = len(values) - 1
-    prior = min(POOL_SEEDS, pooled.freedom)
-    freedom = own + prior
-    least = floor(metric, test_size)
-    if not freedom:
-        return Spread(least, POOL_SEEDS) if least else Spread(math.inf, 0)
-    scaled = [to_scale(metric, value) for value in values]
-    squares = prior * pooled.deviation**2 + (own * variance(scaled) if own else 0.0)
-    return Spread(max(math.sqrt(squares / freedom), least), freedom)
+    squares, freedom = 0.0, 0
+    for group in (values, fresh):
+        if len(group) > 1:
+            squares += (len(group) - 1) * variance([to_scale(metric, value) for value in group])
+            freedom += len(group) - 1
+    if freedom < ENOUGH_FREEDOM:
+        least = floor(metric, test_size)
+        prior = min(POOL_SEEDS, pooled.freedom)
+        lacking = POOL_SEEDS - prior if least else 0
+        squares += prior * pooled.deviation**2 + lacking * least**2
+        freedom += prior + lacking
+    return Spread(math.sqrt(squares / freedom), freedom) if freedom else Spread(math.inf, 0)
 
 
 @lru_cache(maxsize=256)

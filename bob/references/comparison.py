@@ -1,4 +1,4 @@
-"""One judged metric of some results next to its band."""
+"""One judged metric of some results next to its band, and all of them together."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status
 from bob.protocols import PROTOCOLS, Judged
-from bob.references.bands import Band, Spread, case_spread, distance, pool, predict
+from bob.references import wording
+from bob.references.bands import Band, Spread, case_spread, distance, pool, predict, to_scale
 from bob.references.files import Reference, ReferenceStore
-from bob.references.gate import levels, margin
+from bob.references.gate import Levels, levels, margin
+
+TOGETHER = Judged(wording.TOGETHER, "real")
+"""All judged metrics as one: the mean of their distances from the reference in its deviations."""
 
 
 def compare(
@@ -21,7 +25,7 @@ def compare(
     store: ReferenceStore,
     stage: int,
 ) -> Comparison:
-    """Hold the mean of a metric against its bands at both levels of the gate.
+    """Hold the mean of a metric against its bands at the levels of the gate.
 
     Args:
         case: The case.
@@ -31,21 +35,117 @@ def compare(
         store: Where references of its kind are pooled from.
         stage: 1, or 2 when the results include the extra seeds.
     """
-    values, shared = reference.metric(judged.name), levels(case)
-    spread = spread_of(case, judged, values, reference=reference, store=store)
-    first, second = (
-        predict(
-            judged,
-            values,
-            spread,
-            seeds=len(results),
-            alpha=alpha,
-            margin=margin(case, judged),
-        )
-        for alpha in (shared.first, shared.second)
+    values = reference.metric(judged.name)
+    fresh = [result.metrics[judged.name] for result in results]
+    return _comparison(
+        judged,
+        values,
+        fresh,
+        spread_of(case, judged, values, reference=reference, store=store, fresh=fresh),
+        levels=levels(case, len(reference.values), judged),
+        margin=margin(case, judged),
+        stage=stage,
+        exact=is_exact(case, reference),
     )
-    value = fmean(result.metrics[judged.name] for result in results)
+
+
+def compare_together(
+    case: Case,
+    results: Sequence[Result],
+    *,
+    reference: Reference,
+    store: ReferenceStore,
+    stage: int,
+) -> Comparison | None:
+    """Hold the average of all judged metrics against its band.
+
+    Metrics that move together by less than each one's band are seen here. Each is taken on its
+    scale, as its distance from the reference's mean in deviations of the case, positive where it is
+    better; the average over metrics is then judged like a metric of its own, whose spread its own
+    seeds tell.
+
+    Args:
+        case: The case.
+        results: One result a seed, all with every judged metric.
+        reference: The case's reference, with every judged metric.
+        store: Where references of its kind are pooled from.
+        stage: 1, or 2 when the results include the extra seeds.
+
+    Returns:
+        None where a single metric is judged, where nothing is random, and where the spread of a
+        metric is not known.
+    """
+    if len(case.judged) < 2 or is_exact(case, reference):
+        return None
+    units = {
+        judged: spread_of(
+            case, judged, reference.metric(judged.name), reference=reference, store=store
+        ).deviation
+        for judged in case.judged
+    }
+    if not all(0 < unit < float("inf") for unit in units.values()):
+        return None
+    means = {judged: _centre(judged, reference.metric(judged.name)) for judged in case.judged}
+
+    def average(values: dict[str, float], around: dict[Judged, float]) -> float:
+        return fmean(
+            judged.sign * (to_scale(judged, values[judged.name]) - around[judged]) / unit
+            for judged, unit in units.items()
+        )
+
+    def averages(other: Reference) -> list[float]:
+        names = {judged.name for judged in case.judged}
+        whole = [values for _, values in sorted(other.values.items()) if names <= values.keys()]
+        if not whole:
+            return []
+        around = {
+            judged: _centre(judged, [values[judged.name] for values in whole])
+            for judged in case.judged
+        }
+        return [average(values, around) for values in whole]
+
+    known = averages(reference)
+    fresh = [average(dict(result.metrics), means) for result in results]
+    pooled = pool(TOGETHER, [averages(other) for other in store.alike(case, reference)])
+    least = fmean(
+        _on_scale(judged, reference.metric(judged.name), margin(case, judged)) / unit
+        for judged, unit in units.items()
+    )
+    return _comparison(
+        TOGETHER,
+        known,
+        fresh,
+        case_spread(TOGETHER, known, pooled, 0, fresh=fresh),
+        levels=levels(case, len(reference.values)),
+        margin=least,
+        stage=stage,
+        exact=False,
+    )
+
+
+def _comparison(
+    judged: Judged,
+    values: Sequence[float],
+    fresh: Sequence[float],
+    spread: Spread,
+    *,
+    levels: Levels,
+    margin: float,
+    stage: int,
+    exact: bool,
+) -> Comparison:
+    first, doubt, second = (
+        predict(judged, values, spread, seeds=len(fresh), alpha=alpha, margin=margin)
+        for alpha in (levels.first, levels.doubt, levels.second)
+    )
+    value = fmean(fresh)
     edges = first if stage == 1 else second
+    if stage == 1:
+        status = Status.FAIL if is_worse(judged, value, first) else Status.PASS
+    elif is_worse(judged, value, second):
+        status = Status.FAIL
+    else:
+        status = Status.INCONCLUSIVE if is_worse(judged, value, doubt) else Status.PASS
     return Comparison(
         metric=judged.name,
         value=value,
@@ -53,13 +153,9 @@ def compare(
         high=edges.high,
         reference=edges.mean,
         z=distance(judged, value, values, edges),
-        status=_status(
-            stage,
-            outside_first=is_worse(judged, value, first),
-            outside_second=is_worse(judged, value, second),
-        ),
+        status=status,
         improved=value > second.high if judged.higher_is_better else value < second.low,
-        exact=is_exact(case, reference),
+        exact=exact,
     )
 
 
@@ -70,12 +166,13 @@ def spread_of(
     *,
     reference: Reference,
     store: ReferenceStore,
+    fresh: Sequence[float] = (),
 ) -> Spread:
-    """Spread between seeds of some values of a reference, on the metric's scale."""
+    """Spread between seeds of some values of a reference and new ones, on the metric's scale."""
     if is_exact(case, reference):
         return Spread(0.0, 1)
-    pooled = pool(judged, store.groups(case, reference, judged.name))
-    return case_spread(judged, values, pooled, reference.test_size)
+    groups = [other.metric(judged.name) for other in store.alike(case, reference)]
+    return case_spread(judged, values, pool(judged, groups), reference.test_size, fresh=fresh)
 
 
 def is_exact(case: Case, reference: Reference) -> bool:
@@ -88,9 +185,12 @@ def is_worse(judged: Judged, value: float, band: Band) -> bool:
     return value < band.low if judged.higher_is_better else value > band.high
 
 
-def _status(stage: int, *, outside_first: bool, outside_second: bool) -> Status:
-    if stage == 1:
-        return Status.FAIL if outside_first else Status.PASS
-    if outside_second:
-        return Status.FAIL
-    return Status.INCONCLUSIVE if outside_first else Status.PASS
+def _centre(judged: Judged, values: Sequence[float]) -> float:
+    return fmean(to_scale(judged, value) for value in values)
+
+
+def _on_scale(judged: Judged, values: Sequence[float], margin: float) -> float:
+    """A margin for the worse as a distance on the metric's scale."""
+    mean = fmean(values)
+    step = margin * mean if judged.scale == "log" else margin
+    return abs(to_scale(judged, mean - judged.sign * step) - to_scale(judged, mean))

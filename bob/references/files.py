@@ -114,15 +114,15 @@ class ReferenceStore:
                         seen.add((file.backbone, setting))
                         yield file, setting, reference
 
-    def groups(self, case: Case, like: Reference, metric: str) -> Iterator[list[float]]:
-        """Values of every reference in the case's setting and scale that varies as ``like`` does.
+    def alike(self, case: Case, like: Reference) -> Iterator[Reference]:
+        """Every reference in the case's setting and scale that varies as ``like`` does.
 
         Where the backbone itself is initialised anew for each seed, scores vary for one more
         reason than where its weights are given; the two kinds are not mixed.
         """
         for _, setting, reference in self.all(case.scale):
             if setting == case.setting and bool(reference.weights) == bool(like.weights):
-                yield reference.metric(metric)
+                yield reference
 
     def write(self, case: Case, results: Iterable[Result]) -> tuple[Reference | None, Reference]:
         """Make these results the case's reference; the file is replaced in one step.

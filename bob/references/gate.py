@@ -1,8 +1,11 @@
 """The gate's rules: its levels and how metrics share them, margins, stages, and which seeds run.
 
-Stage 1 asks whether the seeds that ran lie below the band at ``ALPHA_FIRST``. If so the extra seeds
-run, and stage 2 fails the mean over all of them below the band at ``ALPHA_SECOND``; between the two
-bounds it is inconclusive.
+Stage 1 asks whether the seeds that ran lie below the band at a generous level. If so the extra
+seeds run, and stage 2 fails the mean over all of them below the band at ``ALPHA_SECOND``; near the
+bound it is inconclusive. A case can only fail through stage 2, so that its false alarms are fewer
+than ``ALPHA_SECOND`` however often stage 1 asks for more seeds.
+
+``python -m benchmarks.gate_power`` simulates what the numbers below give.
 """
 
 from __future__ import annotations
@@ -13,36 +16,80 @@ from dataclasses import dataclass
 from bob.case import Case, Status, Verdict
 from bob.protocols import Judged
 
-ALPHA_FIRST = 0.05
-"""Chance that an unchanged case runs extra seeds: the price of noticing drops in restless cases."""
-
 ALPHA_SECOND = 0.01
-"""Chance that the mean over all seeds of an unchanged case lies below its bound."""
+"""Chance that the mean over all seeds of an unchanged case lies below a bound of its own."""
 
-EXTRA_SEEDS = 2
-"""Seeds that the second stage adds."""
+ALPHA_DOUBT = 0.05
+"""Level at which the mean of stage 2 is called inconclusive."""
+
+LARGE_REFERENCE = 6
+"""Seeds of a reference from which its spread is known well enough for fewer extra seeds."""
 
 REFERENCE_SEED = 1000
 """References are measured on seeds from here, so that no check repeats one of their runs."""
 
+SCORE_SHARE = 0.45
+"""Share of a level that the score has, and the average of all judged metrics as much again."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the two stages take, by the size of a reference.
+
+    Attributes:
+        first: Chance that an unchanged case runs extra seeds: the price of noticing small drops.
+        extra: Seeds that the second stage adds.
+    """
+
+    first: float
+    extra: int
+
+
+def stages(reference_seeds: int) -> Stages:
+    """Stages of a case whose reference has so many seeds.
+
+    A small reference knows neither its mean nor its spread well: to notice the same drop it takes
+    more extra seeds, and they have to run more often.
+    """
+    return Stages(0.10, 5) if reference_seeds >= LARGE_REFERENCE else Stages(0.25, 8)
+
 
 @dataclass(frozen=True)
 class Levels:
-    """Chances that one metric of an unchanged case falls off its worse side.
+    """Chances that one statistic of an unchanged case falls off its worse side.
 
     Attributes:
         first: At stage 1.
+        doubt: At stage 2, where beyond it the case is inconclusive.
         second: At stage 2, and beyond the better side at either.
     """
 
     first: float
+    doubt: float
     second: float
 
 
-def levels(case: Case) -> Levels:
-    """Levels of each judged metric: they share those of the case equally (Bonferroni)."""
-    share = len(case.judged)
-    return Levels(ALPHA_FIRST / share, ALPHA_SECOND / share)
+def levels(case: Case, reference_seeds: int, judged: Judged | None = None) -> Levels:
+    """Levels of one judged metric, or of the average of all.
+
+    The score and the average of all judged metrics have most of the case's levels; the other
+    metrics share the rest, so that a large change of one of them alone is caught as well. A single
+    judged metric has them whole.
+
+    Args:
+        case: The case.
+        reference_seeds: Seeds of its reference.
+        judged: One of its judged metrics; the average of all by default.
+    """
+    guards = len(case.judged) - 1
+    if not guards:
+        share = 1.0
+    elif judged is None or judged.name == case.metric:
+        share = SCORE_SHARE
+    else:
+        share = (1 - 2 * SCORE_SHARE) / guards
+    first = stages(reference_seeds).first
+    return Levels(first * share, ALPHA_DOUBT * share, ALPHA_SECOND * share)
 
 
 def margin(case: Case, judged: Judged) -> float:
@@ -70,9 +117,16 @@ def check_cases(case: Case, count: int) -> list[Case]:
     return _seeds(case, case.seed, count)
 
 
-def extra_cases(case: Case, runs: Sequence[Case]) -> list[Case]:
-    """The case with the seeds that the second stage adds to those of ``runs``."""
-    return [case.with_seed(case.seed + len(runs) + index) for index in range(EXTRA_SEEDS)]
+def extra_cases(case: Case, runs: Sequence[Case], *, reference_seeds: int) -> list[Case]:
+    """The case with the seeds that the second stage adds to those of ``runs``.
+
+    Args:
+        case: The case; its seed is the first.
+        runs: Those of the first stage.
+        reference_seeds: Seeds of its reference.
+    """
+    extra = stages(reference_seeds).extra
+    return [case.with_seed(case.seed + len(runs) + index) for index in range(extra)]
 
 
 def reference_cases(case: Case, count: int | None = None) -> list[Case]:

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status, Verdict
 from bob.references.bands import predict
-from bob.references.comparison import compare, is_worse, spread_of
+from bob.references.comparison import compare, compare_together, is_worse, spread_of
 from bob.references.files import Reference, ReferenceStore
 from bob.references.gate import ALPHA_SECOND, margin
 from bob.references.no_reference import origin_of, stale, without_reference
@@ -51,11 +51,16 @@ class Gate:
             compare(case, judged, results, reference=reference, store=self.store, stage=stage)
             for judged in case.judged
         )
+        together = compare_together(
+            case, results, reference=reference, store=self.store, stage=stage
+        )
+        deciding = (*comparisons, *([together] if together else []))
         return Verdict(
-            status=worst([comparison.status for comparison in comparisons]),
-            reason=reason(comparisons),
+            status=worst([comparison.status for comparison in deciding]),
+            reason=reason(deciding),
             scores=known,
             comparisons=comparisons,
+            together=together,
             reference_seeds=tuple(sorted(reference.values)),
             origin=origin_of(path, reference),
             stage=stage,

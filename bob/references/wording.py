@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from bob.case import Comparison, Status
 
+TOGETHER = "together"
+"""Name of the comparison of all judged metrics as one."""
+
 
 def worst(statuses: Sequence[Status]) -> Status:
     """The worst of some statuses of comparisons."""
@@ -20,17 +23,24 @@ def reason(comparisons: Sequence[Comparison]) -> str:
     if decided is Status.PASS:
         return f"{named[0].metric} {named[0].value:.4f} is in its band {_edges(named[0])}"
     if decided is Status.INCONCLUSIVE:
+        which = named[0].metric
+        if which == TOGETHER:
+            which = f"all judged metrics {TOGETHER},"
         return (
-            f"{named[0].metric} {named[0].value:.4f} is inside {_edges(named[0])} at the level of "
-            "stage 2 but outside the narrower band of stage 1: neither unchanged nor worse. Run "
-            "more seeds."
+            f"{which} {named[0].value:.4f} is inside {_edges(named[0])} at the level of 1 % but "
+            "outside the narrower band at 5 %: neither unchanged nor worse. Run more seeds."
         )
-    return "; ".join(
-        f"{comparison.metric} {comparison.value:.4f} is "
-        f"{'above' if comparison.value > comparison.reference else 'below'} its band "
-        f"{_edges(comparison)}"
-        for comparison in named
-    )
+    return "; ".join(_outside(comparison) for comparison in named)
+
+
+def _outside(comparison: Comparison) -> str:
+    if comparison.metric == TOGETHER:
+        return (
+            f"all judged metrics {TOGETHER} are {-comparison.value:.2f} deviations worse on "
+            f"average, of which {-comparison.low:.2f} are expected"
+        )
+    side = "above" if comparison.value > comparison.reference else "below"
+    return f"{comparison.metric} {comparison.value:.4f} is {side} its band {_edges(comparison)}"
 
 
 def _edges(comparison: Comparison) -> str:

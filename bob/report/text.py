@@ -25,12 +25,15 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
     case, verdict = evaluation.case, evaluation.verdict
     lines = [f"{case.setting} of {case.backbone.key} at scale {case.scale}: {verdict.reason}"]
     lines += [_comparison_line(comparison) for comparison in verdict.comparisons]
+    if verdict.together:
+        lines.append(_together_line(verdict.together))
     if verdict.comparisons or verdict.stale:
         seeds = _seeds(verdict.reference_seeds)
         lines.append(f"  reference   {seeds}; {verdict.origin}")
     lines += [_published_line(published) for published in verdict.published]
     if verdict.scores:
-        stage = ", two of them extra because the first fell outside" if verdict.stage == 2 else ""
+        stage = ", the later ones extra because the first fell outside"
+        stage = stage if verdict.stage == 2 else ""
         scores = ", ".join(f"{seed}: {score:.4f}" for seed, score in verdict.scores.items())
         lines.append(f"  {case.metric} by seed  {scores}{stage}")
     lines += [f"  note        {text}" for text in verdict.warnings]
@@ -48,6 +51,13 @@ def _comparison_line(comparison: Comparison) -> str:
         f"Δ {comparison.delta:+.4f} from {comparison.reference:.4f}  "
         f"{'nothing is random' if comparison.exact else f'z {comparison.z:+.1f}'}  "
         f"{comparison.status.value}"
+    )
+
+
+def _together_line(comparison: Comparison) -> str:
+    return (
+        f"  {comparison.metric:<10}  {comparison.value:+.2f} deviations for the better on average, "
+        f"down to {comparison.low:+.2f} expected  z {comparison.z:+.1f}  {comparison.status.value}"
     )
 
 
@@ -161,9 +171,7 @@ def _row(evaluation: Evaluation) -> tuple[str, ...]:
 
 def _worst_metric(evaluation: Evaluation) -> str:
     failing = [
-        comparison
-        for comparison in evaluation.verdict.comparisons
-        if comparison.status is Status.FAIL
+        comparison for comparison in evaluation.verdict.deciding if comparison.status is Status.FAIL
     ]
     return failing[0].metric if failing else ""
 

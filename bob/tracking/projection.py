@@ -139,7 +139,7 @@ def judged(verdict: Verdict) -> RunContent:
         values = {
             "band_low": score.low, "band_high": score.high, "delta": score.delta, "z": score.z,
         }  # fmt: skip
-    for comparison in verdict.comparisons:
+    for comparison in verdict.deciding:
         values[f"{comparison.metric}_band_low"] = comparison.low
         values[f"{comparison.metric}_band_high"] = comparison.high
         values[f"{comparison.metric}_delta"] = comparison.delta
