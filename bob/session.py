@@ -129,11 +129,19 @@ class BobSession:
             bands=Bands(self.options.bands),
             seeds=self.options.seeds or 1,
             seeds_given=self.options.seeds is not None,
+            same_seed=self._same_seed,
             require_bands=self.options.require_bands,
             watch=self.progress,
         )
         for case in cases:
             self._evaluator.submit(case)
+
+    @property
+    def _same_seed(self) -> bool:
+        """Whether checks run a seed of the reference first: where nobody asked for other seeds."""
+        options = self.options
+        chosen = options.seeds is not None or options.base_seed != 0
+        return options.same_seed == "auto" and not chosen
 
     def _runs(self, case: Case, store: ReferenceStore) -> int:
         """Seeds that a case certainly runs."""

@@ -212,6 +212,7 @@ def project(
             bob_catalog = {tiny_catalog_file}
             bob_scale = tiny
             bob_tracking_uri = {shared_store}
+            bob_same_seed = off
             """
         )
     )

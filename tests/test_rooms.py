@@ -16,6 +16,7 @@ FLOORS = (
         "__version__",
         "errors",
         "exits",
+        "fingerprint",
         "gitinfo",
         "hashing",
         "interrupts",

@@ -81,6 +81,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "reference_seeds": list(verdict.reference_seeds),
         "origin": verdict.origin,
         "stage": verdict.stage,
+        "unchanged": verdict.unchanged,
         "warnings": list(verdict.warnings),
         "published": {
             published.metric: {

@@ -93,6 +93,8 @@ class Verdict:
         reference_seeds: Seeds of the reference.
         origin: Where the reference comes from: file and day.
         stage: 1, or 2 after extra seeds were run.
+        unchanged: Whether a seed of the reference gave its values again in the same environment, so
+            that nothing has changed; ``scores`` and ``comparisons`` are of that seed then.
         stale: Whether the only reference was measured under another protocol.
         warnings: Remarks that do not change the decision.
         published: Metrics next to published scores, the score first. They never decide.
@@ -106,6 +108,7 @@ class Verdict:
     reference_seeds: tuple[int, ...] = ()
     origin: str = ""
     stage: int = 1
+    unchanged: bool = False
     stale: bool = False
     warnings: tuple[str, ...] = ()
     published: tuple[PublishedComparison, ...] = ()

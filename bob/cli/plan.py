@@ -11,11 +11,12 @@ from bob.case import Case
 from bob.catalog import installed_backbones, load_catalog
 from bob.cli.plan_output import Costs, record, table
 from bob.cost import Speeds, estimate, total
-from bob.cost.calibration import Calibration, calibrate, cpu_model, kept_calibration
+from bob.cost.calibration import Calibration, calibrate, kept_calibration
 from bob.cost.cpu import estimate_on_cpu, total_on_cpu
 from bob.cost.present import Presence, Shelf
 from bob.cost.total import refusal
 from bob.errors import BobError, unknown
+from bob.fingerprint import cpu_model
 from bob.options import Options
 from bob.options.arguments import add_arguments, read_arguments
 from bob.places import features_root

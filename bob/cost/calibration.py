@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from bob.errors import BobError
+from bob.fingerprint import cpu_model, threads_wanted
 from bob.hashing import digest_of
 from bob.places import calibration_root
 from bob.record import Record
@@ -85,26 +85,6 @@ class Calibration(Record):
     fit: float = Field(ge=0)
     case: float = Field(ge=0)
     start: float = Field(ge=0)
-
-
-def cpu_model() -> str:
-    """Name of the CPU, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
-
-
-def threads_wanted() -> int:
-    """Threads torch is told to use, or the processors it may run on."""
-    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if told.isdecimal() and int(told):
-        return int(told)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def calibration_path() -> Path:

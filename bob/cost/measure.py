@@ -18,7 +18,8 @@ from typing import Any
 
 from bob.case import Case, Context
 from bob.catalog import BackboneEntry, load_catalog
-from bob.cost.calibration import Calibration, Heads, Network, cpu_model
+from bob.cost.calibration import Calibration, Heads, Network
+from bob.fingerprint import cpu_model
 from bob.plan import Plan, Selection
 from bob.protocols.detection import DetectionRecipe
 from bob.protocols.finetune import FinetuneRecipe

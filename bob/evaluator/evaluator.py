@@ -18,6 +18,7 @@ from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_nam
 from bob.references.files import ReferenceStore
 from bob.references.gate import check_cases, extra_cases, needs_second_stage, reference_cases
 from bob.references.judge import Gate
+from bob.references.repeat import repeat, repeatable
 from bob.tracking.recorder import Recorder
 
 Watch = Callable[[Case, Progress], None]
@@ -32,6 +33,7 @@ class Evaluator:
         session: Name of the session in it.
         seeds: Seeds a check runs; references are measured on ``Case.reference_seeds`` unless
             ``seeds_given``. A case that no seed can change runs once in either.
+        same_seed: Whether a check on a machine like the reference's runs a seed of it first.
         require_bands: Whether a case without a reference fails.
         watch: Receives progress of running cases.
         problems: What could not be kept.
@@ -46,6 +48,7 @@ class Evaluator:
     bands: Bands = Bands.CHECK
     seeds: int = 1
     seeds_given: bool = False
+    same_seed: bool = False
     require_bands: bool = False
     watch: Watch = lambda case, progress: None
     problems: list[str] = field(default_factory=list)
@@ -115,7 +118,14 @@ class Evaluator:
     def _open(self, case: Case) -> Group:
         if self._writes_first(case):
             return self._request(case, "reference", self._reference_runs(case))
-        return self._request(case, "check", check_cases(case, self.seeds))
+        found = self.store.find(case) if self.same_seed else None
+        seed = repeatable(case, found[0]) if found else None
+        if seed is None:
+            return self._request(case, "check", check_cases(case, self.seeds))
+        group = Group(case, "check", [], again=self._run(case.with_seed(seed), "check"))
+        assert group.again is not None
+        self._submit(group.again, group)
+        return group
 
     def _request(self, case: Case, role: str, seeds: Sequence[Case]) -> Group:
         group = Group(case, role, [self._run(seed, role) for seed in seeds])
@@ -204,10 +214,13 @@ class Evaluator:
                 self._running.pop(run.ticket, None)
             self.executor.cancel([run.ticket for run in rest])
             return
-        if group.role == "reference" or group.further or any(run.open for run in group.first):
+        if group.role == "reference" or group.further or any(run.open for run in group.runs):
             return
         case = group.case
-        verdict = Gate(self.store).judge(case, group.results)
+        if group.again is not None and not group.first:
+            self._go_on_from_repeat(group, group.again)
+            return
+        verdict = Gate(self.store).judge(case, group.judged)
         if needs_second_stage(case, verdict):
             extra = extra_cases(
                 case,
@@ -218,9 +231,30 @@ class Evaluator:
             for run in group.further:
                 self._submit(run, group)
 
+    def _go_on_from_repeat(self, group: Group, again: Run) -> None:
+        """Fresh seeds where the reference's own did not give its values again."""
+        case, found = group.case, self.store.find(group.case)
+        if found is None or again.recorded is None:
+            return
+        group.repeated = repeat(case, again.recorded.result, found[0])
+        if group.repeated.unchanged:
+            return
+        if not case.seeded:
+            group.first = [again]  # another seed would give the same
+            return
+        group.first = [self._run(seed, group.role) for seed in check_cases(case, self.seeds)]
+        for run in group.first:
+            self._submit(run, group)
+
     def _judge(self, group: Group) -> Verdict:
-        stage = 2 if group.further else 1
-        return Gate(self.store).judge(group.case, group.results, stage=stage)
+        gate = Gate(self.store)
+        repeated = group.repeated
+        if repeated is not None and repeated.unchanged and group.again and group.again.recorded:
+            return gate.unchanged(group.case, group.again.recorded.result)
+        verdict = gate.judge(group.case, group.judged, stage=2 if group.further else 1)
+        if repeated is not None and repeated.note:
+            return replace(verdict, warnings=(repeated.note, *verdict.warnings))
+        return verdict
 
     def _concluded(
         self,

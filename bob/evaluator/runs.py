@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from bob.case import Case, Failure, Result
 from bob.ledger.records import Recorded
+from bob.references.repeat import Repeat
 
 
 @dataclass
@@ -41,18 +42,30 @@ class Group:
 
     Attributes:
         role: ``check`` or ``reference``.
+        first: Runs of the first stage; none until a run of a reference's seed has differed.
         further: Runs of the second stage, once it is due.
+        again: A run of a seed of the reference, where the machine is like the reference's.
+        repeated: What it says, once it has finished.
     """
 
     case: Case
     role: str
     first: list[Run]
     further: list[Run] = field(default_factory=list)
+    again: Run | None = None
+    repeated: Repeat | None = None
 
     @property
     def runs(self) -> list[Run]:
-        """All of them, in the order of their seeds."""
-        return [*self.first, *self.further]
+        """All of them, in the order they were asked for."""
+        apart = self.again is not None and self.again not in self.first
+        return [*([self.again] if self.again and apart else []), *self.first, *self.further]
+
+    @property
+    def judged(self) -> list[Result]:
+        """Results that the bands are held against: of the first and the second stage."""
+        runs = [*self.first, *self.further]
+        return [run.recorded.result for run in runs if run.recorded is not None]
 
     @property
     def done(self) -> list[Run]:

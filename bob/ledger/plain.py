@@ -164,6 +164,7 @@ def verdict_from_plain(plain: Mapping[str, Any]) -> Verdict:
         reference_seeds=tuple(plain["reference_seeds"]),
         origin=plain["origin"],
         stage=plain["stage"],
+        unchanged=plain.get("unchanged", False),
         stale=plain["stale"],
         warnings=tuple(plain["warnings"]),
         published=tuple(PublishedComparison(**_floats(entry)) for entry in plain["published"]),

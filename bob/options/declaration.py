@@ -38,6 +38,13 @@ OPTIONS = (
         table="first seed (0)", commands=_PLAN,
     ),
     Option(
+        "--same-seed", "bob_same_seed", "on a machine like the reference's, run a seed of the "
+        "reference first: equal values mean that nothing has changed (auto; not with --seeds or "
+        "--base-seed), or never (off)", parse.word, "auto", choices=("auto", "off"),
+        table="run [a seed of the reference](docs/bands.md#the-reference-s-own-seed) first where "
+        "the machine is like the reference's: `auto`, `off`", shown="--same-seed MODE",
+    ),
+    Option(
         "--bands", "bob_bands", "hold scores against references (check), or write those that are "
         "missing (new), that failed (failed), or every one (all)", parse.word, "check",
         choices=("check", "new", "failed", "all"), ini=False, repeat=False,

@@ -23,6 +23,7 @@ class Options:
         backbones: What was named, the file of ``--checkpoint`` included.
         engine: Empty for the scale's own.
         seeds: None when nobody named a number.
+        same_seed: ``auto`` or ``off``.
         references: Folder of reference files, absolute.
         catalogs: Further catalog files, absolute; ``bob.yaml`` in the root folder and the file of
             ``scale`` among them.
@@ -40,6 +41,7 @@ class Options:
     grid: bool
     seeds: int | None
     base_seed: int
+    same_seed: str
     bands: str
     require_bands: bool
     references: Path

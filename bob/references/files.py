@@ -18,9 +18,12 @@ from bob.case import Case, Result
 from bob.errors import BobError
 from bob.hashing import digest_of, file_name
 from bob.record import Record
+from bob.references.samples import Samples, samples_of
 
 BUILTIN = Path(__file__).parent / "measured"
 SCHEMA = 1
+DIGITS = 6
+"""Digits behind the point that values are kept with."""
 
 
 class Anchor(Record):
@@ -45,6 +48,7 @@ class Reference(Record):
         weights: Digest of the weights that were measured; empty where they differ by seed.
         data: Digest of the data; empty where it was not recorded.
         values: Judged metrics by seed.
+        samples: Outcomes per test image by seed, where a seed has them.
     """
 
     origin: str = "measured"
@@ -56,6 +60,7 @@ class Reference(Record):
     data: str = ""
     environment: dict[str, str] = Field(default_factory=dict)
     values: dict[int, dict[str, FiniteFloat]] = Field(min_length=1)
+    samples: dict[int, Samples] = Field(default_factory=dict)
     anchor: Anchor
 
     def metric(self, name: str) -> list[float]:
@@ -208,7 +213,7 @@ def _parse(path: Path) -> ReferenceFile:
 def _reference(case: Case, results: list[Result], old: Reference | None) -> Reference:
     names = [judged.name for judged in case.judged]
     values = {
-        result.case.seed: {name: round(result.metrics[name], 6) for name in names}
+        result.case.seed: {name: round(result.metrics[name], DIGITS) for name in names}
         for result in results
     }
     digests = {result.weights_digest for result in results}
@@ -216,6 +221,7 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
     today = date.today().isoformat()
     keep = old is not None and old.protocol == case.protocol
     anchor = old.anchor if old and keep else Anchor(recorded=today, weights=weights, values=values)
+    samples = [(result.case.seed, samples_of(result)) for result in results]
     return Reference(
         protocol=case.protocol,
         recipe=case.recipe.model_dump(mode="json"),
@@ -225,6 +231,7 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
         data=results[0].data_digest,
         environment=dict(results[0].environment),
         values=values,
+        samples={seed: found for seed, found in samples if found is not None},
         anchor=anchor,
     )
 

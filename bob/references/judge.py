@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status, Verdict
 from bob.references.bands import predict
 from bob.references.comparison import compare, compare_together, is_worse, spread_of
-from bob.references.files import Reference, ReferenceStore
+from bob.references.files import DIGITS, Reference, ReferenceStore
 from bob.references.gate import ALPHA_SECOND, margin
 from bob.references.no_reference import origin_of, stale, without_reference
 from bob.references.published import beside
+from bob.references.repeat import as_unchanged
 from bob.references.wording import reason, worst
 
 
@@ -65,6 +66,21 @@ class Gate:
             origin=origin_of(path, reference),
             stage=stage,
             warnings=self._warnings(case, results, reference, comparisons),
+        )
+
+    def unchanged(self, case: Case, result: Result) -> Verdict:
+        """The verdict of a case whose reference's seed gave its values again; see ``repeat``."""
+        judged = self.judge(case, [result])
+        comparisons = tuple(map(as_unchanged, judged.comparisons))
+        return replace(
+            judged,
+            status=Status.PASS,
+            reason=f"unchanged: seed {result.case.seed} of the reference gave its values again, to "
+            f"{DIGITS} digits, in the same environment",
+            comparisons=comparisons,
+            together=None,
+            unchanged=True,
+            warnings=tuple(dict.fromkeys(result.remarks)),
         )
 
     @staticmethod

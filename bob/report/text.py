@@ -151,6 +151,8 @@ def _row(evaluation: Evaluation) -> tuple[str, ...]:
         word = "error"
     elif evaluation.update is not None:
         word = "reference created" if evaluation.update.old is None else "reference updated"
+    elif verdict.unchanged:
+        word = "pass (unchanged)"
     elif verdict.stale:
         word = "stale reference"
     elif verdict.status is Status.PASS and score is not None and score.improved:

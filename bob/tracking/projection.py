@@ -130,6 +130,7 @@ def judged(verdict: Verdict) -> RunContent:
     tags = {
         "bob.verdict": verdict.status.value,
         "bob.reason": verdict.reason,
+        "bob.unchanged": str(verdict.unchanged).lower(),
         "bob.origin": verdict.origin,
         "mlflow.note.content": f"**{verdict.status.value}**: {markdown_text(verdict.reason)}",
     }
@@ -164,7 +165,12 @@ def parent_of(recorded: Sequence[Recorded], verdict: Verdict, *, name: str) -> R
     """
     results = [entry.result for entry in recorded]
     case = results[0].case
-    scored = [result for result in results if result.failure is None]
+    # a seed of the reference that was run again beside fresh ones is no part of their mean
+    scored = [
+        result
+        for result in results
+        if result.failure is None and (not verdict.scores or result.case.seed in verdict.scores)
+    ]
     means, spreads = mean_and_spread(result.metrics for result in scored)
     judged_names = [metric.name for metric in case.judged]
     epochs = mean_curve(recorded)

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import resource
 import sys
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 import torch
 
-_PACKAGES = ("torch", "torchvision", "timm", "torchmetrics", "lightning-fabric", "numpy")
-
-
-@lru_cache(maxsize=1)
-def _static() -> dict[str, str]:
-    facts = {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-    }
-    for package in _PACKAGES:
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            facts[package] = "not installed"
-    return facts
+from bob.fingerprint import fingerprint
 
 
 def describe(device: torch.device, precision: str) -> dict[str, str]:
-    """Versions, device and precision as strings."""
-    facts = dict(_static())
+    """Versions, CPU, device and precision as strings: what may change a score by rounding."""
+    facts = fingerprint()
     facts["device"] = device.type
     facts["precision"] = precision
     if device.type == "cuda":
@@ -40,6 +23,8 @@ def describe(device: torch.device, precision: str) -> dict[str, str]:
         facts["cuda"] = torch.version.cuda or ""
     else:
         facts["threads"] = str(torch.get_num_threads())
+        # kernels are chosen by it, and add up in another order
+        facts["instructions"] = torch.backends.cpu.get_cpu_capability()
     return facts
 
 

@@ -1,0 +1,98 @@
+"""Stage 0: the reference's own seed on a machine like the reference's.
+
+Runs repeat to the last digit in the same environment. A check on a machine like the reference's
+therefore runs one of the reference's seeds first. Equal values mean that nothing has changed,
+exactly and without a false alarm; other values mean that code, data or something of the machine
+has, and the bands decide on fresh seeds whether that matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bob.case import Case, Comparison, Result, Status
+from bob.fingerprint import may_be_here
+from bob.references.files import DIGITS, Reference
+from bob.references.samples import moved
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A reference's seed, run again.
+
+    Attributes:
+        seed: The seed.
+        comparable: Whether it ran in the reference's environment.
+        differences: What differs, in words; empty when nothing does.
+    """
+
+    seed: int
+    comparable: bool
+    differences: tuple[str, ...]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether nothing has changed since the reference was measured."""
+        return self.comparable and not self.differences
+
+    @property
+    def note(self) -> str:
+        """What a summary says where something differs; empty where nothing can be said."""
+        if not self.comparable or not self.differences:
+            return ""
+        return (
+            f"differs from the reference's run of seed {self.seed} in the same environment: "
+            f"{'; '.join(self.differences)}. Code or data changed."
+        )
+
+
+def repeatable(case: Case, reference: Reference) -> int | None:
+    """The seed of a reference that a check runs first; none on another machine or protocol."""
+    if reference.protocol != case.protocol or not may_be_here(reference.environment):
+        return None
+    return min(reference.values)
+
+
+def repeat(case: Case, result: Result, reference: Reference) -> Repeat:
+    """Hold a run against the reference's run of the same seed.
+
+    Args:
+        case: The case.
+        result: Its run with a seed of the reference.
+        reference: The reference.
+    """
+    seed = result.case.seed
+    if dict(result.environment) != reference.environment:
+        return Repeat(seed, False, ())
+    known = reference.values[seed]
+    values = [
+        (judged.name, known.get(judged.name), result.metrics.get(judged.name))
+        for judged in case.judged
+    ]
+    differences = [
+        f"{name} {'none' if before is None else before} -> "
+        f"{'none' if after is None else round(after, DIGITS)}"
+        for name, before, after in values
+        if before is None or after is None or round(after, DIGITS) != before
+    ]
+    if not differences:
+        return Repeat(seed, True, ())
+    equal = [name for name, before, _ in values if not any(
+        text.startswith(f"{name} ") for text in differences
+    )]  # fmt: skip
+    if "train_loss" in equal:
+        differences.append("train_loss is the same, so that it is the evaluation that changed")
+    elif equal:
+        differences.append(f"{', '.join(equal)} {'is' if len(equal) == 1 else 'are'} the same")
+    if seed in reference.samples:
+        differences.append(moved(reference.samples[seed], result))
+    if reference.weights and result.weights_digest != reference.weights:
+        differences.append("the weights are others")
+    if reference.data and result.data_digest and result.data_digest != reference.data:
+        differences.append("the data are others")
+    return Repeat(seed, True, tuple(differences))
+
+
+def as_unchanged(comparison: Comparison) -> Comparison:
+    """A comparison of a seed of the reference with the band it is a part of."""
+    return replace(comparison, status=Status.PASS, improved=False)
