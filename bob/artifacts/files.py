@@ -82,6 +82,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "origin": verdict.origin,
         "stage": verdict.stage,
         "unchanged": verdict.unchanged,
+        "detectable": verdict.detectable,
         "warnings": list(verdict.warnings),
         "published": {
             published.metric: {

@@ -92,6 +92,9 @@ class Verdict:
             one or no spread to reckon with.
         reference_seeds: Seeds of the reference.
         origin: Where the reference comes from: file and day.
+        detectable: Drop of the score that the reference's band sees in four cases of five; none
+            without a band, or where nothing is random.
+        guards_little: Whether that is a large share of the score.
         stage: 1, or 2 after extra seeds were run.
         unchanged: Whether a seed of the reference gave its values again in the same environment, so
             that nothing has changed; ``scores`` and ``comparisons`` are of that seed then.
@@ -107,6 +110,8 @@ class Verdict:
     together: Comparison | None = None
     reference_seeds: tuple[int, ...] = ()
     origin: str = ""
+    detectable: float | None = None
+    guards_little: bool = False
     stage: int = 1
     unchanged: bool = False
     stale: bool = False

@@ -37,6 +37,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--markdown", action="store_true", help="backbones or options as a Markdown table"
     )
+    parser.add_argument(
+        "--power", action="store_true",
+        help="of `references`: the drop of each case's score that is seen in four cases of five",
+    )  # fmt: skip
     parser.set_defaults(run=_list)
 
 
@@ -47,8 +51,15 @@ def _list(args: argparse.Namespace) -> int:
         raise BobError(f"`bob list {what}` takes no further names ({args.names[0]!r}).")
     if given(args, "--scale") and what not in (*_OF_CATALOG, "references"):
         raise BobError(f"`bob list {what}` takes no --scale: no scale has {what} of its own.")
+    if args.power and what != "references":
+        raise BobError(f"`bob list {what}` takes no --power: it is of `bob list references`.")
     catalog = installed_backbones(load_catalog(options.catalogs))
     scale = catalog.scale(options.scale) if given(args, "--scale") else None
+    if args.power:
+        from bob.cli.power import power_lines
+
+        print("\n".join(power_lines(catalog, options.selection, options.references)))
+        return 0
     if args.markdown:
         print(_markdown(what, catalog, scale))
         return 0

@@ -164,11 +164,17 @@ def verdict_from_plain(plain: Mapping[str, Any]) -> Verdict:
         reference_seeds=tuple(plain["reference_seeds"]),
         origin=plain["origin"],
         stage=plain["stage"],
+        detectable=_number(plain.get("detectable")),
+        guards_little=plain.get("guards_little", False),
         unchanged=plain.get("unchanged", False),
         stale=plain["stale"],
         warnings=tuple(plain["warnings"]),
         published=tuple(PublishedComparison(**_floats(entry)) for entry in plain["published"]),
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _comparison(entry: Mapping[str, Any]) -> Comparison:

@@ -13,6 +13,7 @@ from bob.references.comparison import compare, compare_together, is_worse, sprea
 from bob.references.files import DIGITS, Reference, ReferenceStore
 from bob.references.gate import ALPHA_SECOND, margin
 from bob.references.no_reference import origin_of, stale, without_reference
+from bob.references.power import sight
 from bob.references.published import beside
 from bob.references.repeat import as_unchanged
 from bob.references.wording import reason, worst
@@ -55,6 +56,7 @@ class Gate:
         together = compare_together(
             case, results, reference=reference, store=self.store, stage=stage
         )
+        seen = sight(case, reference, self.store)
         deciding = (*comparisons, *([together] if together else []))
         return Verdict(
             status=worst([comparison.status for comparison in deciding]),
@@ -64,6 +66,8 @@ class Gate:
             together=together,
             reference_seeds=tuple(sorted(reference.values)),
             origin=origin_of(path, reference),
+            detectable=None if seen.exact else seen.drop,
+            guards_little=seen.dull and not seen.exact,
             stage=stage,
             warnings=self._warnings(case, results, reference, comparisons),
         )

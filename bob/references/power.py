@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, variance
 
 from bob.case import Case
 from bob.protocols import Judged
@@ -16,6 +16,8 @@ from bob.references.gate import levels, margin, stages
 
 POWER = 0.8
 """Chance with which a detectable drop turns its case red."""
+
+_PARTS = 8
 
 DULL = 0.1
 """Share of the reference's mean beyond which a detectable drop says that the band guards little."""
@@ -65,42 +67,66 @@ def _drop(case: Case, judged: Judged, values: Sequence[float], spread: Spread) -
         return math.inf
     known, least = levels(case, len(values), judged), margin(case, judged)
     runs = 1 + stages(len(values)).extra
-    own = len(values) - 1 + runs - 1
-    first = predict(judged, values, spread, seeds=1, alpha=known.first, margin=least)
-    second = predict(
-        judged, values, Spread(spread.deviation, own), seeds=runs, alpha=known.second, margin=least
-    )
     centre = fmean(to_scale(judged, value) for value in values)
 
-    def half(edge: float) -> float:
-        return abs(centre - to_scale(judged, edge))
+    def half(deviations: Spread, seeds: int, alpha: float) -> float:
+        band = predict(judged, values, deviations, seeds=seeds, alpha=alpha, margin=least)
+        return abs(centre - to_scale(judged, band.low if judged.higher_is_better else band.high))
 
-    worse = [(band.low if judged.higher_is_better else band.high) for band in (first, second)]
-    step = _shift(half(worse[0]), half(worse[1]), spread.deviation, runs)
+    first = half(spread, 1, known.first)
+    second = [
+        half(estimate, runs, known.second) for estimate in _estimates(judged, values, spread, runs)
+    ]
+    step = _shift(first, second, spread.deviation, runs)
     return abs(fmean(values) - from_scale(judged, centre - judged.sign * step))
 
 
-def _shift(first: float, second: float, deviation: float, runs: int) -> float:
+def _estimates(
+    judged: Judged, values: Sequence[float], spread: Spread, runs: int
+) -> Iterator[Spread]:
+    """Spreads that the second stage may reckon with, all equally likely."""
+    from scipy.special import chdtri
+
+    own = len(values) - 1
+    squares = own * variance([to_scale(judged, value) for value in values]) if own else 0.0
+    freedom = own + runs - 1
+    for part in range(_PARTS):
+        fresh = float(chdtri(runs - 1, 1 - (part + 0.5) / _PARTS)) * spread.deviation**2
+        yield Spread(math.sqrt((squares + fresh) / freedom), freedom)
+
+
+def _shift(first: float, second: Sequence[float], deviation: float, runs: int) -> float:
     """Shift of the mean at which both stages are failed with a chance of ``POWER``.
 
     Args:
         first: Half-width of the band of one run, on the metric's scale.
-        second: Half-width of the band of the mean of all runs.
+        second: Half-widths that the band of the mean of all runs may have, all equally likely.
         deviation: Between runs.
         runs: In all; the first of them is the first stage's.
     """
     if not deviation:
-        return max(first, second)
-    from scipy.optimize import brentq
-    from scipy.stats import multivariate_normal
+        return max(first, *second)
+    root = math.sqrt(runs)
 
-    # the first run is one of those that the mean is over
-    together = 1 / math.sqrt(runs)
-    joint = multivariate_normal([0, 0], [[1, together], [together, 1]], allow_singular=True)
+    def caught(shift: float) -> float:
+        # the first run is one of those that the mean is over
+        return fmean(
+            _both((shift - first) / deviation, (shift - half) / deviation * root, 1 / root)
+            for half in second
+        )
 
-    def missing(shift: float) -> float:
-        reach = [(shift - first) / deviation, (shift - second) / deviation * math.sqrt(runs)]
-        return float(joint.cdf(reach)) - POWER
+    low, high = 0.0, max(first, *second) + 10 * deviation
+    while high - low > 1e-3 * deviation:
+        middle = (low + high) / 2
+        low, high = (middle, high) if caught(middle) < POWER else (low, middle)
+    return high
 
-    most = max(first, second) + 10 * deviation
-    return float(brentq(missing, 0.0, most, xtol=1e-4 * deviation))
+
+def _both(first: float, second: float, together: float) -> float:
+    """Chance that two standard normals of this correlation lie below these."""
+    import numpy as np
+    from scipy.special import ndtr
+
+    steps = np.linspace(-8.0, max(-8.0, min(8.0, first)), 200)
+    rest = ndtr((second - together * steps) / math.sqrt(1 - together**2))
+    return float(np.trapezoid(np.exp(-(steps**2) / 2) * rest, steps) / math.sqrt(2 * math.pi))

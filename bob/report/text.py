@@ -29,7 +29,9 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
         lines.append(_together_line(verdict.together))
     if verdict.comparisons or verdict.stale:
         seeds = _seeds(verdict.reference_seeds)
-        lines.append(f"  reference   {seeds}; {verdict.origin}")
+        seen = verdict.detectable
+        sight = "" if seen is None else f"; sees a drop of {seen:.4f} in four cases of five"
+        lines.append(f"  reference   {seeds}; {verdict.origin}{sight}")
     lines += [_published_line(published) for published in verdict.published]
     if verdict.scores:
         stage = ", the later ones extra because the first fell outside"
@@ -157,6 +159,8 @@ def _row(evaluation: Evaluation) -> tuple[str, ...]:
         word = "stale reference"
     elif verdict.status is Status.PASS and score is not None and score.improved:
         word = "pass (improved)"
+    elif verdict.status is Status.PASS and verdict.guards_little:
+        word = "pass (guards little)"
     elif verdict.status is Status.FAIL and score is not None and score.status is not Status.FAIL:
         word = f"fail ({_worst_metric(evaluation)})"
     return (
