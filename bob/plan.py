@@ -113,6 +113,7 @@ class Plan:
                 seed=self.selection.seed,
                 margins=margins,
                 reference_seeds=settings.reference_seeds,
+                twin=self.catalog.twin_of(backbone),
             )
             for backbone in sorted(self.backbones, key=lambda entry: entry.key)
             if backbone.takes(task)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from bob.case import Case, Result, Status
+from bob.catalog import Catalog, parse_backbone
+from bob.plan import Plan, Selection
 from bob.references.bands import Spread, predict
 from bob.references.files import ReferenceStore
 from bob.references.gate import (
@@ -162,3 +164,41 @@ def test_a_score_without_chance_is_not_held_against_it(
     verdict = Gate(store).judge(case, [Result(case=case, metrics={"nll": 0.01})])
     assert verdict.status is Status.NO_REFERENCE
     assert "gives no chance_bound" in verdict.reason
+
+
+def test_a_pretrained_backbone_has_to_beat_its_twin_however_wide_its_band(
+    store: ReferenceStore, catalog: Catalog
+) -> None:
+    plan = Plan(catalog, Selection(scale="smoke"))
+    found = {case.backbone.key: case for case in plan.cases("finetune")}
+    trained, anew = found["vit_micro_glyphs"], found["vit_micro_random"]
+    assert (trained.twin, anew.twin) == ("vit_micro_random", "")
+
+    def run(case: Case, seed: int, top1: float) -> Result:
+        metrics = {"top1": top1, "test_loss": 0.5, "train_loss": 0.5}
+        return Result(case=case.with_seed(seed), metrics=metrics, weights_digest="w")
+
+    wild = [0.5, 0.9, 0.7, 0.95, 0.6]
+    store.write(trained, [run(trained, 1000 + n, top1) for n, top1 in enumerate(wild)])
+    assert Gate(store).judge(trained, [run(trained, 0, 0.45)]).status is Status.PASS
+    store.write(anew, [run(anew, 1000 + n, 0.5) for n in range(3)])
+    verdict = Gate(store).judge(trained, [run(trained, 0, 0.45)])
+    assert verdict.status is Status.FAIL
+    assert verdict.score is not None
+    assert verdict.score.low == pytest.approx(0.5)
+    assert Gate(store).judge(trained, [run(trained, 0, 0.55)]).status is Status.PASS
+    better = [run(anew, 1000 + n, 0.99) for n in range(3)]
+    store.write(anew, better)
+    unchanged = Gate(store).judge(trained, [run(trained, 0, 0.7)])
+    assert unchanged.status is Status.PASS, "an edge is not drawn past the reference"
+
+
+def test_twins_are_found_by_source_and_arguments(catalog: Catalog) -> None:
+    twins = {key: catalog.twin_of(entry) for key, entry in catalog.backbones.items()}
+    assert twins["swin_micro_glyphs"] == "swin_micro_random"
+    assert twins["resnet50_tv_in1k"] == "resnet50_random"
+    assert twins["resnet50_random"] == twins["resnet50_random"] == ""
+    assert twins["pixels_coarse"] == ""
+    named = parse_backbone("timm:resnet50.a1_in1k", catalog)
+    assert catalog.twin_of(named) == "resnet50_random"
+    assert catalog.twin_of(parse_backbone("timm:resnet50,pretrained=false", catalog)) == ""

@@ -21,6 +21,8 @@ class Case:
         margins: Smallest change for the worse that matters, by judged metric: a difference, or a
             share where the metric's scale is logarithmic. 0 for one that is not named.
         reference_seeds: Seeds a reference of this case is measured over.
+        twin: Key of the same network initialised anew, which a pretrained one has to beat; empty
+            where there is none.
     """
 
     backbone: BackboneEntry
@@ -31,6 +33,7 @@ class Case:
     seed: int = 0
     margins: Mapping[str, float] = field(default_factory=dict)
     reference_seeds: int = 8
+    twin: str = ""
 
     @property
     def name(self) -> str:

@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bob.catalog.names import check_names
-from bob.catalog.schema import BackboneEntry, CatalogFile, DatasetEntry, ScaleEntry, TaskPlan
+from bob.catalog.schema import (
+    UNTRAINED,
+    BackboneEntry,
+    CatalogFile,
+    DatasetEntry,
+    ScaleEntry,
+    TaskPlan,
+)
 from bob.catalog.yaml_file import YamlFile
 from bob.errors import BobError, unknown
 from bob.protocols import PROTOCOLS
@@ -54,6 +61,19 @@ class Catalog:
         own = {} if plan.margin is None else {PROTOCOLS[task].metric: plan.margin}
         return {**self.margins.get(task, {}), **own, **plan.margins}
 
+    def twin_of(self, entry: BackboneEntry) -> str:
+        """Key of the same network initialised anew; empty where the catalog has none.
+
+        It is the backbone without weights and pretraining of the same source and arguments, but for
+        ``pretrained``. A backbone of no pretraining has no twin.
+        """
+        if not _trained(entry):
+            return ""
+        for other in self.backbones.values():
+            if not _trained(other) and _network(other) == _network(entry):
+                return other.key
+        return ""
+
     def with_backbones(self, entries: Iterable[BackboneEntry]) -> Catalog:
         """This catalog and further backbones; a key that is taken raises ``BobError``."""
         merged = dict(self.backbones)
@@ -65,6 +85,19 @@ class Catalog:
                 )
             merged[entry.key] = entry
         return replace(self, backbones=merged)
+
+
+def _trained(entry: BackboneEntry) -> bool:
+    """Whether a backbone may have learnt something before."""
+    if entry.weights is not None:
+        return True
+    return entry.pretraining not in UNTRAINED and entry.arguments.get("pretrained") is not False
+
+
+def _network(entry: BackboneEntry) -> tuple[str, dict[str, Any]]:
+    """What a backbone is without its weights: source, without timm's tag, and arguments."""
+    source = entry.source.partition(".")[0] if entry.source.startswith("timm:") else entry.source
+    return source, {name: value for name, value in entry.arguments.items() if name != "pretrained"}
 
 
 def load_catalog(extra: Iterable[Path] = ()) -> Catalog:

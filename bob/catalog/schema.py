@@ -36,6 +36,10 @@ class Weights(Record):
         return self
 
 
+UNTRAINED = ("random", "none")
+"""What ``BackboneEntry.pretraining`` says of a backbone that learnt nothing before."""
+
+
 class BackboneEntry(Record):
     """A backbone: how to build it and which weights it carries.
 

@@ -54,6 +54,7 @@ def case_to_plain(case: Case) -> dict[str, Any]:
         "seed": case.seed,
         "recipe": case.recipe.model_dump(mode="json"),
         "margins": dict(case.margins),
+        "twin": case.twin,
         "reference_seeds": case.reference_seeds,
     }
 
@@ -76,6 +77,7 @@ def case_from_plain(plain: Mapping[str, Any]) -> Case:
         seed=plain["seed"],
         margins=dict(plain["margins"]),
         reference_seeds=plain["reference_seeds"],
+        twin=plain.get("twin", ""),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status
@@ -47,6 +48,23 @@ def compare(
         stage=stage,
         exact=is_exact(case, reference),
     )
+
+
+def raised(comparison: Comparison, least: float) -> Comparison:
+    """A comparison of the score whose worse edge is drawn up to what it has to beat.
+
+    A band that reaches down to what a network without any learning scores would guard nothing.
+    Nothing is drawn past the reference itself, which would turn an unchanged case red.
+
+    Args:
+        comparison: Of the score, of which more is better.
+        least: What it has to beat.
+    """
+    if not comparison.low < least < comparison.reference:
+        return comparison
+    below = comparison.value < least
+    status = Status.FAIL if below else comparison.status
+    return replace(comparison, low=least, status=status)
 
 
 def compare_together(

@@ -108,6 +108,17 @@ class ReferenceStore:
                 return file.settings[case.setting], path
         return None
 
+    def twin(self, case: Case) -> Reference | None:
+        """The reference of the case's twin under the same protocol, if there is one."""
+        if not case.twin:
+            return None
+        for root in self._roots:
+            file = self._read(self._path(root, case.scale, case.twin))
+            found = file.settings.get(case.setting) if file is not None else None
+            if found is not None:
+                return found if found.protocol == case.protocol else None
+        return None
+
     def all(self, scale: str) -> Iterator[tuple[ReferenceFile, str, Reference]]:
         """Every reference of a scale that is in force, by file and setting."""
         seen: set[tuple[str, str]] = set()

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status, Verdict
 from bob.references.bands import predict
-from bob.references.comparison import compare, compare_together, is_worse, spread_of
+from bob.references.comparison import compare, compare_together, is_worse, raised, spread_of
 from bob.references.files import DIGITS, Reference, ReferenceStore
 from bob.references.gate import ALPHA_SECOND, margin
 from bob.references.no_reference import origin_of, stale, without_reference
@@ -53,6 +53,10 @@ class Gate:
             compare(case, judged, results, reference=reference, store=self.store, stage=stage)
             for judged in case.judged
         )
+        comparisons = (
+            raised(comparisons[0], self._least(case, reference)),
+            *comparisons[1:],
+        )
         together = compare_together(
             case, results, reference=reference, store=self.store, stage=stage
         )
@@ -71,6 +75,13 @@ class Gate:
             stage=stage,
             warnings=self._warnings(case, results, reference, comparisons),
         )
+
+    def _least(self, case: Case, reference: Reference) -> float:
+        """What the score has to beat whatever its band is: the mean of its twin, if there is one."""
+        twin = self.store.twin(case)
+        if twin is None or not case.judged[0].higher_is_better or not twin.metric(case.metric):
+            return -math.inf
+        return fmean(twin.metric(case.metric))
 
     def unchanged(self, case: Case, result: Result) -> Verdict:
         """The verdict of a case whose reference's seed gave its values again; see ``repeat``."""
