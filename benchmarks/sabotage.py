@@ -41,18 +41,25 @@ def random_weights() -> Iterator[None]:
 @contextmanager
 def tenth_of_learning_rate() -> Iterator[None]:
     """Every group of the optimiser starts from a tenth of its rate."""
+    with slower(0.1):
+        yield
+
+
+@contextmanager
+def slower(factor: float) -> Iterator[None]:
+    """Every group of the optimiser starts from so much of its rate."""
     build = bob.training.loop.build_optimiser
 
     def slow(*args: Any) -> torch.optim.Optimizer:
         optimiser = build(*args)
         for group in optimiser.param_groups:
-            group["lr"] /= 10
+            group["lr"] *= factor
         return optimiser
 
     groups = bob.detection.loop.parameter_groups
 
     def slow_groups(*args: Any) -> list[dict[str, Any]]:
-        return [{**group, "lr": group["lr"] / 10} for group in groups(*args)]
+        return [{**group, "lr": group["lr"] * factor} for group in groups(*args)]
 
     with (
         patch.object(bob.training.loop, "build_optimiser", slow),
@@ -84,7 +91,7 @@ def wrong_labels(share: float = 0.2) -> Iterator[None]:
         assert isinstance(data.train, Split)
         return replace(data, train=Split(data.train.images, moved(data.train.targets, classes)))
 
-    with _changed_data(mislabelled):
+    with changed_data(mislabelled):
         yield
 
 
@@ -108,7 +115,7 @@ def transposed_evaluation() -> Iterator[None]:
             return replace(data, test=turned(data.test), shifts=shifts)
         return replace(data, test=turned(data.test))
 
-    with _changed_data(transposed):
+    with changed_data(transposed):
         yield
 
 
@@ -138,7 +145,8 @@ def _turned_scenes(split: CocoSplit) -> CocoSplit:
 
 
 @contextmanager
-def _changed_data(change: Callable[[Data], Data]) -> Iterator[None]:
+def changed_data(change: Callable[[Data], Data]) -> Iterator[None]:
+    """What every loader gives is changed on its way to the runner."""
     load = bob.datasets.load_dataset
     with patch.object(bob.datasets, "load_dataset", lambda entry: change(load(entry))):
         yield

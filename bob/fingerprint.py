@@ -8,6 +8,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+_VECTOR = ("amx", "avx", "fma", "sse4")
 _PACKAGES = ("torch", "torchvision", "timm", "torchmetrics", "lightning-fabric", "numpy")
 
 
@@ -19,6 +20,20 @@ def cpu_model() -> str:
         return platform.processor() or platform.machine()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
+
+
+def instruction_sets() -> str:
+    """Vector instructions of the CPU, as the system names them; empty where it does not.
+
+    Libraries choose kernels by them, which add up in another order: machines of one model name may
+    differ.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return " ".join(sorted(flag for flag in flags.split() if flag.startswith(_VECTOR)))
 
 
 def threads_wanted() -> int:
@@ -38,6 +53,7 @@ def fingerprint() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
+        "instructions": instruction_sets(),
     }
     for package in _PACKAGES:
         try:

@@ -12,38 +12,59 @@ from safetensors.torch import save_file
 from benchmarks.sabotage import FAULTS
 from bob.backbones.micro import resnet_micro
 from bob.catalog import Catalog
+from tests.conftest import suite_of
 
 pytestmark = pytest.mark.slow
 
 
+RunSmoke = Callable[[str, str], pytest.RunResult]
+
+
 @pytest.fixture
-def smoke(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
-    def run(backbone: str) -> pytest.RunResult:
+def smoke(project: pytest.Pytester) -> RunSmoke:
+    def run(task: str, backbone: str) -> pytest.RunResult:
+        project.makepyfile(test_suite=suite_of(task))
         return project.runpytest("--scale", "smoke", "--backbone", backbone)
 
     return run
 
 
-@pytest.mark.parametrize("backbone", ["resnet_micro_glyphs", "swin_micro_glyphs"])
-def test_an_untouched_case_is_green(smoke: Callable[..., pytest.RunResult], backbone: str) -> None:
-    smoke(backbone).assert_outcomes(passed=1)
+@pytest.mark.parametrize(
+    ("task", "backbone"), [("finetune", "swin_micro_glyphs"), ("knn", "resnet_micro_glyphs")]
+)
+def test_an_untouched_case_is_green(smoke: RunSmoke, task: str, backbone: str) -> None:
+    smoke(task, backbone).assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("backbone", ["resnet_micro_glyphs", "swin_micro_glyphs"])
-def test_a_fault_is_red_with_a_readable_reason(
-    smoke: Callable[..., pytest.RunResult], backbone: str, fault: str
-) -> None:
+@pytest.mark.parametrize("fault", ["a tenth of the learning rate", "20 % wrong labels"])
+def test_a_fault_of_training_is_red_with_a_readable_reason(smoke: RunSmoke, fault: str) -> None:
+    """Five further seeds run; the whole matrix is ``python -m benchmarks.sabotage``."""
     broken: AbstractContextManager[None] = FAULTS[fault]()
     with broken:
-        result = smoke(backbone)
+        result = smoke("finetune", "swin_micro_glyphs")
     result.assert_outcomes(failed=1)
     result.stdout.re_match_lines(
         [
-            rf"finetune/digits of {backbone} at scale smoke: \w+ [\d.]+ is (below|above) its band",
+            r"finetune/digits of swin_micro_glyphs at scale smoke: \w+ [\d.]+ is (below|above) its",
             r"  top1 .* band \[.*\] .* z ",
             r"  test_loss .* band \[.*\] .* z ",
-            r"  reference   8 seeds \(1000\.\.1007\); .*, measured \d{4}-\d\d-\d\d",
+            r"  together .* deviations worse on average, .* z .* fail",
+            r"  reference   8 seeds \(1000\.\.1007\); .*, measured \d{4}-.*; sees a drop of 0.\d+",
+            r"  top1 by seed  0: .*, 5: .*, the later ones extra because the first fell outside",
+        ]
+    )
+
+
+@pytest.mark.parametrize("fault", ["random weights", "evaluation images transposed"])
+def test_a_fault_of_loading_is_red_where_nothing_is_random(smoke: RunSmoke, fault: str) -> None:
+    broken: AbstractContextManager[None] = FAULTS[fault]()
+    with broken:
+        result = smoke("knn", "resnet_micro_glyphs")
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines(
+        [
+            r"knn/digits of resnet_micro_glyphs at scale smoke: top1 [\d.]+ is below its band",
+            r"  top1 .* band \[.*\] .* nothing is random  fail",
         ]
     )
 

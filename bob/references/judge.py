@@ -77,7 +77,7 @@ class Gate:
         )
 
     def _least(self, case: Case, reference: Reference) -> float:
-        """What the score has to beat whatever its band is: the mean of its twin, if there is one."""
+        """What the score has to beat whatever its band is: the mean of its twin, if any."""
         twin = self.store.twin(case)
         if twin is None or not case.judged[0].higher_is_better or not twin.metric(case.metric):
             return -math.inf

@@ -57,9 +57,11 @@ def _comparison_line(comparison: Comparison) -> str:
 
 
 def _together_line(comparison: Comparison) -> str:
+    side = "worse" if comparison.value < 0 else "better"
     return (
-        f"  {comparison.metric:<10}  {comparison.value:+.2f} deviations for the better on average, "
-        f"down to {comparison.low:+.2f} expected  z {comparison.z:+.1f}  {comparison.status.value}"
+        f"  {comparison.metric:<10}  {abs(comparison.value):.2f} deviations {side} on average, of "
+        f"which {-comparison.low:.2f} worse are expected  z {comparison.z:+.1f}  "
+        f"{comparison.status.value}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import psutil
 import torch
 
 from bob.fingerprint import fingerprint
+
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+"""Environment variables that keep libraries from the newest instructions."""
 
 
 def describe(device: torch.device, precision: str) -> dict[str, str]:
@@ -23,8 +27,10 @@ def describe(device: torch.device, precision: str) -> dict[str, str]:
         facts["cuda"] = torch.version.cuda or ""
     else:
         facts["threads"] = str(torch.get_num_threads())
-        # kernels are chosen by it, and add up in another order
-        facts["instructions"] = torch.backends.cpu.get_cpu_capability()
+        limits = (os.environ.get(name, "") for name in _LIMITS)
+        facts["kernels"] = " ".join(
+            [torch.backends.cpu.get_cpu_capability(), *filter(None, limits)]
+        )
     return facts
 
 
