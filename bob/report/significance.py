@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bob.report.cells import Cell, Values
 
-_EXACT_UP_TO = 1000
-_RESAMPLES = 9999
+_EXACT_SUMS = 200_000
+_DRAWN_UP_TO = 1000
+_DRAWS = 9999
 _FEW = 100
-"""Where seeds have a part too, signs are drawn for no more differences than these."""
+"""Where seeds have a part too, signs are thrown for no more differences than these."""
 
 _SHARING = 1.3
 """How far variances that are known equally well lend each other degrees of freedom. With 1 they do
@@ -203,30 +205,41 @@ def joint_p(ahead: float, images: float, seeds: Iterable[tuple[int, float]] = ()
 def sign_flip(differences: Values) -> float:
     """Two-sided p-value of a sum of differences whose signs were coins' throws; zeros aside.
 
-    Of differences of one size, the number of signs is binomial, and the value is exact. Of others
-    every combination of signs is counted where they are few, random ones where they are more, and
-    the normal distribution stands in for more than a thousand.
+    Of differences of one size the number of either sign is binomial. Differences of a few sizes are
+    a sum of such, and the value is exact. Of many sizes random signs are drawn, and the normal
+    distribution stands in for more than a thousand differences.
 
     Args:
         differences: ``(n,)``, none of them 0.
     """
-    from scipy.stats import binomtest, norm, permutation_test
+    from scipy.special import ndtr
 
     if len(differences) < 2:
         return 1.0
+    found = abs(float(differences.sum())) * (1 - 1e-9)
     sizes = np.abs(differences)
-    if np.ptp(sizes) <= 1e-9 * sizes.max():
-        return float(binomtest(int((differences > 0).sum()), len(differences)).pvalue)
-    if len(differences) > _EXACT_UP_TO:
-        z = abs(float(differences.sum())) / math.sqrt(float(np.square(differences).sum()))
-        return float(2 * norm.sf(z))
-    found = permutation_test(
-        (differences,),
-        lambda values, axis: np.round(np.sum(values, axis=axis), 12),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        batch=1000,
-        random_state=0,
+    _, where, counts = np.unique(
+        np.round(sizes / sizes.max(), 9), return_index=True, return_counts=True
     )
-    return min(1.0, float(found.pvalue))
+    if math.prod(int(count) + 1 for count in counts) <= _EXACT_SUMS:
+        sums, chances = _signed_sums(sizes[where], counts)
+        return min(1.0, float(chances[np.abs(sums) >= found].sum()))
+    if len(differences) > _DRAWN_UP_TO:
+        return float(2 * ndtr(-found / math.sqrt(float(np.square(differences).sum()))))
+    flips = np.random.default_rng(0).integers(0, 2, (_DRAWS, len(differences)), np.int8)
+    drawn = np.abs((1.0 - 2.0 * flips) @ differences)
+    # the signs that were found are a draw too
+    return (int((drawn >= found).sum()) + 1) / (_DRAWS + 1)
+
+
+def _signed_sums(sizes: Values, counts: NDArray[np.int64]) -> tuple[Values, Values]:
+    """Sums of so many values of each size under random signs, and the chance of each."""
+    from scipy.special import gammaln
+
+    sums, chances = np.zeros(1), np.ones(1)
+    for size, count in zip(sizes, counts, strict=True):
+        plus = np.arange(count + 1)
+        ways = gammaln(count + 1) - gammaln(plus + 1) - gammaln(count - plus + 1)
+        sums = np.add.outer(sums, size * (2 * plus - count)).ravel()
+        chances = np.multiply.outer(chances, np.exp(ways - count * math.log(2))).ravel()
+    return sums, chances
