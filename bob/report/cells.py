@@ -117,4 +117,5 @@ def unsteady_variance(right: Values) -> float:
     if seeds < 2 or images < 2:
         return 0.0
     apart = right - right.mean(axis=0) - right.mean(axis=1, keepdims=True) + right.mean()
-    return float(np.square(apart).sum()) / ((seeds - 1) * (images - 1))
+    freedom: int = (seeds - 1) * (images - 1)
+    return float(np.square(apart).sum()) / freedom

@@ -23,8 +23,8 @@ _FEW = 100
 
 _SHARING = 1.3
 """How far variances that are known equally well lend each other degrees of freedom. With 1 they do
-not. With 2 they do as Welch and Satterthwaite have it, by which up to 7 % of equal backbones are
-called different where one's seeds spread far more than the other's."""
+not. With 2 they do as Welch and Satterthwaite have it, by which more than 5 % of equal backbones
+are called different where one's seeds spread far more than the other's."""
 
 _LEAST = -230.0
 """Logarithm of the least p-value told from 0."""
