@@ -16,9 +16,9 @@ from bob.catalog import Catalog
 from bob.evaluation import Evaluation
 from bob.intervals import wilson
 from bob.report.cells import Cell
+from bob.report.p_values import sign_flip
 from bob.report.ranking import rank_cells
 from bob.report.ranking_text import files, lines, notes
-from bob.report.significance import sign_flip
 from tests.ranking_parts import Play, evaluation_of, ranked, shares
 
 

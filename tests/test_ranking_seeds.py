@@ -12,9 +12,10 @@ from scipy.stats import binomtest, norm, permutation_test, t
 from benchmarks.ranking_power import World, main, play, session
 from bob.catalog import Catalog
 from bob.report.cells import unsteady_variance
+from bob.report.p_values import joint_p, sign_flip
 from bob.report.ranking import ALPHA, Ranking
 from bob.report.ranking_text import files, lines, notes
-from bob.report.significance import difference, joint_p, sign_flip
+from bob.report.significance import difference
 from tests.ranking_parts import Play, evaluation_of, ranked, shares
 
 TRIALS = 300

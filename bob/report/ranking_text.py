@@ -105,8 +105,8 @@ def notes(ranking: Ranking) -> list[str]:
         )
     if any(standing.tied for standing in ranking.standings):
         found.append(
-            f"=: the difference to a neighbour is within noise (p >= {ALPHA:g}, paired by test "
-            "image)."
+            f"=: the difference to a neighbour is within noise (p >= {ALPHA:g}) of test images "
+            "and, where they matter, of seeds."
         )
     if any(len(standing.z) < len(_compared(ranking)) for standing in ranking.standings):
         found.append("*: ranked on the settings it has a score in; the others compare more.")
