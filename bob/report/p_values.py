@@ -30,7 +30,8 @@ def joint_p(ahead: float, images: float, seeds: Iterable[tuple[int, float]] = ()
     own quantile: the normal one for images, Student's for seeds. Such a bound keeps its level
     whatever the shares of the variances are, because the distribution of a squared normal value is
     concave (after S. Banerjee, Sankhya 22, 1960). Variances of the same degrees of freedom are one,
-    with some more freedom than each if that is above 1.
+    with some more freedom than each if that is above 1; that this keeps the level too is simulated
+    (``benchmarks.ranking_power``), not proved.
 
     Args:
         ahead: The difference.
