@@ -20,7 +20,7 @@ def square_spread(values: Sequence[float]) -> float:
     return variance(values) if all(map(math.isfinite, values)) else math.nan
 
 
-def wilson(share: float, count: int, *, level: float = 0.95) -> tuple[float, float]:
+def wilson(share: float, count: float, *, level: float = 0.95) -> tuple[float, float]:
     """Interval of a share (E. B. Wilson, 1927).
 
     Of values between 0 and 1 with this mean, those that are 0 or 1 spread most, so that it is wide
@@ -28,7 +28,7 @@ def wilson(share: float, count: int, *, level: float = 0.95) -> tuple[float, flo
 
     Args:
         share: Mean, 0 to 1.
-        count: Number of values, at least 1.
+        count: Number of values, or of as many as say as much; above 0.
         level: Chance that the interval holds the truth.
     """
     z = NormalDist().inv_cdf(0.5 + level / 2)

@@ -164,6 +164,7 @@ def test_low_shot_scores_are_means_over_draws(context: Context) -> None:
 
 def test_shifts_are_told_apart(context: Context) -> None:
     result = run("ood", context)
+    assert 0.1 < result.metrics["chance_bound"] < result.metrics["shifted_top1"]
     rows = table(result, "shifts.csv")
     assert len({row["group"] for row in rows}) >= 8
     assert {row["severity"] for row in rows} == {"1", "2", "3", "4", "5"}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bob.case import Case, Result, Status
+from bob.protocols.chance import guessing_bound
 from bob.protocols.finetune import FinetuneRecipe
 from bob.references.files import ReferenceStore
 from bob.references.gate import extra_cases, needs_second_stage
@@ -112,6 +113,19 @@ def test_no_reference_must_beat_chance(
     verdict = gate.judge(tiny_case, [make_result(tiny_case, 0.12)])
     assert verdict.status is Status.FAIL
     assert "does not beat chance" in verdict.reason
+
+
+def test_seeds_are_not_more_images_to_beat_chance_on(
+    gate: Gate, tiny_case: Case, make_result: MakeResult
+) -> None:
+    """Guesses that are alike in every seed are right as often together as alone."""
+    size = tiny_case.dataset.test_size or 0
+    bound = guessing_bound(tiny_case.dataset.classes or 0, size)
+    for count in (1, 3, 8):
+        lucky = [make_result(tiny_case.with_seed(seed), bound) for seed in range(count)]
+        assert gate.judge(tiny_case, lucky).status is Status.FAIL
+        better = [make_result(tiny_case.with_seed(seed), bound + 1 / size) for seed in range(count)]
+        assert gate.judge(tiny_case, better).status is Status.NO_REFERENCE
 
 
 def test_another_protocol_is_never_compared(

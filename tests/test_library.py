@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
@@ -313,7 +314,13 @@ def test_chexpert_runs_and_every_label_is_scored(root: Path, tmp_path: Path) -> 
     assert 0 <= result.metrics["mean_auroc"] <= 1
     assert 0.5 < result.metrics["chance_bound"] <= 1
     assert any("Consolidation" in text for text in result.remarks)
-    assert result.files["labels.csv"].decode().splitlines()[3] == "Consolidation,0,9,"
+    labels = {row["label"]: row for row in csv.DictReader(
+        result.files["labels.csv"].decode().splitlines())}  # fmt: skip
+    assert [*labels["Consolidation"].values()] == ["Consolidation", "0", "9", "", "", ""]
+    for name, value in (("Edema", by_label["auroc/edema"]), ("mean", result.score)):
+        row = labels[name]
+        assert float(row["auroc"]) == pytest.approx(value, abs=1e-5)
+        assert 0 <= float(row["low"]) < float(row["high"]) <= 1
     assert len(result.files["samples.csv"].decode().splitlines()) == 10
 
 

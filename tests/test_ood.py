@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 
 from bob.catalog.schema import RobustnessBaseline
 from bob.datasets import Shift, Split
-from bob.metrics.shift import expected_shifted, logit, masked, score_shift, shift_metrics
+from bob.metrics.shift import (
+    expected_shifted,
+    logit,
+    masked,
+    score_shift,
+    shift_chance_bound,
+    shift_metrics,
+)
+from bob.protocols.chance import CHANCE_ALPHA
 
 
 def shift_of(targets: torch.Tensor, **changes: object) -> Shift:
@@ -66,6 +75,36 @@ def test_groups_weigh_equally_whatever_their_size() -> None:
     noise, blur = 0.75 * low + 0.25 * high, 0.25 * low + 0.75 * high
     assert values["shifted_loss"] == pytest.approx((noise + blur) / 2)
     assert "effective_robustness" not in values
+
+
+def test_guesses_among_a_target_s_classes_stay_below_its_bound() -> None:
+    """200 of 1,000 classes are guessed right five times as often as all of them."""
+    generator = torch.Generator().manual_seed(0)
+    held = tuple(range(0, 1000, 5))
+    targets = torch.tensor(held)[torch.randint(200, (3000,), generator=generator)]
+    part, every = shift_of(targets, classes=held), shift_of(targets, group="all")
+    bound = shift_chance_bound([part], 1000)
+    trials = [
+        float((torch.rand(3000, 1000, generator=generator)[:, held].argmax(1) * 5 == targets)
+              .float().mean())
+        for _ in range(60)
+    ]  # fmt: skip
+    assert max(trials) <= bound < 3 / 200
+    assert sum(trials) / 60 == pytest.approx(1 / 200, rel=0.1)
+    among_all = shift_chance_bound([every], 1000)
+    assert sum(trial > among_all for trial in trials) > 30
+    assert shift_chance_bound([part, every], 1000) == pytest.approx((bound + among_all) / 2)
+
+
+@pytest.mark.parametrize("corruptions", [1, 15])
+def test_corruptions_of_the_same_images_are_not_more_images(corruptions: int) -> None:
+    """Blind features guess the same class of an image whatever the corruption."""
+    rng = np.random.default_rng(0)
+    shifts = [shift_of(torch.zeros(200, dtype=torch.int64), name=str(n), group=str(n % 3))
+              for n in range(corruptions)]  # fmt: skip
+    bound = shift_chance_bound(shifts, 10)
+    false = (rng.binomial(200, 0.1, 100_000) / 200 > bound).mean()
+    assert CHANCE_ALPHA / 4 < false <= CHANCE_ALPHA * 1.4
 
 
 @given(st.floats(0.0, 1.0), st.floats(0.2, 2), st.floats(-2, 2))

@@ -47,10 +47,10 @@ def sessions(play: Play, name: str) -> list[Evaluation]:
 
 STOOD = {
     "few": [
-        ("a", 1, True, 2, 1.2033882645655827, 0.4514),
-        ("b", 1, True, 0, 0.6895174668183256, 0.051),
-        ("d", 1, True, 0, -0.6292151979027727, 0.3462),
-        ("c", 1, True, 0, -1.2636905334811357, None),
+        ("a", 1, True, 2, 1.2033882645655827, 0.46156951412558556),
+        ("b", 1, True, 0, 0.6895174668183256, 0.048185281455516794),
+        ("d", 3, True, 0, -0.6292151979027727, 0.3494973778724674),
+        ("c", 3, True, 0, -1.2636905334811357, None),
     ],
     "many": [
         ("a", 1, True, 1, 1.0179513485708096, 0.6632477667054303),
@@ -59,13 +59,14 @@ STOOD = {
         ("d", 4, False, 0, -1.1267912046837258, None),
     ],
     "odd": [
-        ("a", 1, True, 2, 0.543954982814732, 0.5812931156846357),
-        ("c", 1, True, 1, -0.0855652900553885, 0.7808),
-        ("b", 1, True, 0, -0.22992702292763056, None),
+        ("a", 1, False, 2, 0.543954982814732, None),
+        ("c", 2, False, 1, -0.0855652900553885, None),
+        ("b", 3, False, 0, -0.22992702292763056, None),
         ("d", 4, False, 0, -0.9153150324227656, None),
     ],
 }
-"""Backbone, rank, tied, wins, mean z and p, as they were before rankings stood on Score rows."""
+"""Backbone, rank, tied, wins, mean z and p. In the odd session one backbone has one seed, or two
+have no setting in common that can be compared: neighbours have no p."""
 
 STOOD_CELLS = {
     "finetune/digits top1": {
@@ -96,7 +97,7 @@ def test_places_and_p_values_of_a_session_stand(play: Play, name: str) -> None:
         assert (standing.backbone, standing.rank, standing.tied, standing.wins) == stood[:4]
         assert standing.mean_z == pytest.approx(stood[4], rel=1e-12)
         chance = stood[5]
-        assert standing.p_next == (chance and pytest.approx(chance, rel=1e-9))
+        assert standing.p_next == (chance and pytest.approx(chance, rel=1e-6))
 
 
 def test_scores_and_intervals_of_a_session_stand(play: Play) -> None:

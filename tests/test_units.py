@@ -108,7 +108,7 @@ def test_auroc_has_no_interval_and_accuracy_has_wilson_s(
     auroc: Case, cases: dict[str, Case], value: float, n: int
 ) -> None:
     entry = cell(seeds(auroc, value, test_size=n))
-    assert (entry.value, entry.low, entry.high, entry.error) == (value, None, None, None)
+    assert (entry.value, entry.low, entry.high, entry.image_error) == (value, None, None, None)
     accuracy = cell(seeds(cases["knn vit_micro_random"], value, test_size=n))
     assert (accuracy.low, accuracy.high) == wilson(value, n)
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from bob.catalog.schema import RobustnessBaseline
 from bob.datasets import Shift
 from bob.metrics.classification import top_k
+from bob.protocols.chance import guessing_bound
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,24 @@ def shift_metrics(
         usual = expected_shifted(top1, test_size, baseline)
         values["effective_robustness"] = shifted - usual
     return values | {f"shift/{name}": value for name, value in means.items()}
+
+
+def shift_chance_bound(shifts: Sequence[Shift], classes: int) -> float:
+    """What ``shifted_top1`` of a guess stays below, but for a share of ``CHANCE_ALPHA``.
+
+    A guess falls among the classes that a target holds, since the others are masked. Targets may be
+    the same images in several corruptions, so that all are taken as right or wrong together: the
+    bound is the mean of theirs, as the score is.
+
+    Args:
+        shifts: The targets.
+        classes: Of the source.
+    """
+    groups: dict[str, list[float]] = {}
+    for shift in shifts:
+        held = len(shift.classes) or classes
+        groups.setdefault(shift.group, []).append(guessing_bound(held, len(shift.split)))
+    return fmean(fmean(bounds) for bounds in groups.values())
 
 
 def group_metrics(scores: Sequence[ShiftScore]) -> dict[str, float]:

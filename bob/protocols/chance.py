@@ -8,3 +8,20 @@ CHANCE_ALPHA = 0.001
 CHANCE_BOUND = "chance_bound"
 """Metric by which a protocol says what features without information stay below, where that is not
 the binomial bound of guessing classes."""
+
+
+def guessing_bound(classes: int, images: int) -> float:
+    """Share of images that guesses get right no more of, but for ``CHANCE_ALPHA``.
+
+    Seeds add nothing to the images: each guesses on the same ones. The mean of seeds spreads no
+    more than one of them, and as much where all guess alike, so that its bound is one seed's.
+
+    Args:
+        classes: Among which a guess falls; a score that masks the others counts those left.
+        images: Test images; the bound of none is the chance itself.
+    """
+    if not images:
+        return 1 / classes
+    from scipy.stats import binom
+
+    return float(binom.ppf(1 - CHANCE_ALPHA, images, 1 / classes)) / images

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bob.case import Case, Result, Status, Verdict
-from bob.protocols.chance import CHANCE_ALPHA, CHANCE_BOUND
+from bob.protocols.chance import CHANCE_BOUND, guessing_bound
 from bob.references.files import BUILTIN, Reference
 
 
@@ -33,7 +33,7 @@ def without_reference(case: Case, scores: dict[int, float], results: Sequence[Re
             scores=scores,
             warnings=remarks,
         )
-    bound = fmean(bounds) if bounds else _chance_bound(1 / classes, size * len(scores))
+    bound = fmean(bounds) if bounds else guessing_bound(classes, size)
     if bound >= 1:
         return Verdict(
             status=Status.NO_REFERENCE,
@@ -47,7 +47,7 @@ def without_reference(case: Case, scores: dict[int, float], results: Sequence[Re
         return Verdict(
             status=Status.FAIL,
             reason=f"no reference, and {case.metric} {mean:.4f} does not beat chance "
-            f"({bound:.4f} needed on {size} images)",
+            f"({bound:.4f} needed{'' if bounds else f' on {size} images'})",
             scores=scores,
             warnings=remarks,
         )
@@ -58,14 +58,6 @@ def without_reference(case: Case, scores: dict[int, float], results: Sequence[Re
         scores=scores,
         warnings=remarks,
     )
-
-
-def _chance_bound(chance: float, samples: int) -> float:
-    if not samples:
-        return chance
-    from scipy.stats import binom
-
-    return float(binom.ppf(1 - CHANCE_ALPHA, samples, chance)) / samples
 
 
 def stale(

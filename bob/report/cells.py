@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
 import numpy as np
@@ -29,29 +29,30 @@ class Cell:
         high: Upper end.
         better: 1 where a higher score is better, -1 where a lower one is.
         dataset: Whose images it was read on.
+        image_error: Standard error for the number of test images alone; none where the score is no
+            proportion.
         right: Share of seeds that got each test image right, ``(n,)``; none where the score is not
             the mean of it.
         targets: True classes ``(n,)``, by which two backbones' images are known to be the same.
         seeds: How many ran.
-        seeded: Whether another seed may give another score.
+        by_seed: Score of each seed.
+        unsteady: Variance of one image's outcome between seeds, beyond what all images share; the
+            mean over images.
+        seeded: Whether another seed may give another score, or nobody knows.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
+    image_error: float | None = None
     better: int = 1
     dataset: str = ""
     right: Values | None = None
     targets: NDArray[np.int64] | None = None
     seeds: int = 1
+    by_seed: Mapping[int, float] = field(default_factory=dict)
+    unsteady: float = 0.0
     seeded: bool = False
-
-    @property
-    def error(self) -> float | None:
-        """Standard error, from the interval."""
-        if self.low is None or self.high is None:
-            return None
-        return (self.high - self.low) / (2 * _Z95)
 
 
 def cell(rows: Sequence[Score], outcomes: Mapping[RunId, Outcomes] | None = None) -> Cell:
@@ -67,9 +68,10 @@ def cell(rows: Sequence[Score], outcomes: Mapping[RunId, Outcomes] | None = None
     """
     scores = [row.value for row in rows]
     value, size = fmean(scores), min(row.test_size for row in rows)
-    low = high = None
+    low = high = image_error = None
     if rows[0].unit == "proportion" and size and 0 <= value <= 1:
         low, high = wilson(value, size)
+        image_error = (high - low) / (2 * _Z95)
         if len(scores) > 1:
             from scipy.stats import t
 
@@ -82,17 +84,20 @@ def cell(rows: Sequence[Score], outcomes: Mapping[RunId, Outcomes] | None = None
         value=value,
         low=low,
         high=high,
+        image_error=image_error,
         better=-1 if rows[0].higher_is_better is False else 1,
         dataset=rows[0].dataset,
-        right=right,
+        right=None if right is None else right.mean(axis=0),
         targets=samples[0].targets if samples[0] is not None and right is not None else None,
         seeds=len(scores),
-        seeded=bool(rows[0].seeded),
+        by_seed={row.seed: row.value for row in rows},
+        unsteady=0.0 if right is None else unsteady_variance(right),
+        seeded=rows[0].seeded is not False,
     )
 
 
 def _right(scores: Sequence[float], samples: Sequence[Outcomes | None]) -> Values | None:
-    """Share of seeds that got each image right; none where the scores are not the mean of it."""
+    """Which images each seed got right, ``(seeds, n)``; none where the scores are not its means."""
     seeds = []
     for score, sample in zip(scores, samples, strict=True):
         if sample is None:
@@ -103,4 +108,14 @@ def _right(scores: Sequence[float], samples: Sequence[Outcomes | None]) -> Value
             return None
         seeds.append(right)
     same = all(len(right) == len(seeds[0]) for right in seeds)
-    return np.mean(seeds, axis=0) if same else None
+    return np.stack(seeds) if same else None
+
+
+def unsteady_variance(right: Values) -> float:
+    """Mean square of the interaction of seeds and images, ``(seeds, n)``; 0 of one seed."""
+    seeds, images = right.shape
+    if seeds < 2 or images < 2:
+        return 0.0
+    apart = right - right.mean(axis=0) - right.mean(axis=1, keepdims=True) + right.mean()
+    freedom: int = (seeds - 1) * (images - 1)
+    return float(np.square(apart).sum()) / freedom

@@ -13,7 +13,7 @@ import numpy as np
 from bob.case import Outcomes
 from bob.ledger.score import RunId, Score
 from bob.report.cells import Cell, cell
-from bob.report.significance import chance_of_difference
+from bob.report.significance import Difference, difference
 
 ALPHA = 0.05
 """Neighbours whose difference has a higher p-value are tied."""
@@ -25,12 +25,16 @@ class Standing:
 
     Attributes:
         rank: From 1; tied backbones share the best of their ranks.
-        tied: Whether the difference to a neighbour is within noise.
+        tied: Whether the difference to a neighbour is within noise. False where nothing can be
+            tested: the rank is then the place in the order and says nothing of luck.
         mean_z: Mean of ``z`` over its settings.
         z: By setting; those with two backbones or more.
         wins: Settings in which no backbone is better.
-        p_next: Chance of so large a difference to the next backbone if there were none; none for
-            the last and where nothing can be tested.
+        p_next: Chance of so large a difference to the next backbone if there were none, over the
+            settings both have; none for the last and where nothing can be tested.
+        disputed: Whether the next backbone is ahead in the settings that ``p_next`` is of: the
+            order comes from others, and the two are tied whatever ``p_next`` is.
+        one_seed: Whether nothing can be tested because a seeded score was trained on one seed.
     """
 
     backbone: str
@@ -40,6 +44,8 @@ class Standing:
     z: Mapping[str, float]
     wins: int
     p_next: float | None
+    disputed: bool = False
+    one_seed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +111,11 @@ def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]
     if len(z) < 2:
         return None
     order = sorted(z, key=lambda key: (-fmean(z[key].values()), key))
-    chances = [
-        chance_of_difference(cells, spreads, first, second) for first, second in pairwise(order)
-    ]
-    same = [chance is not None and chance >= ALPHA for chance in chances]
+    steps = [difference(cells, spreads, first, second) for first, second in pairwise(order)]
+    same = [_tied(step) for step in steps]
+    steps.append(Difference(p=None))
     standings: list[Standing] = []
-    for place, key in enumerate(order):
+    for place, (key, step) in enumerate(zip(order, steps, strict=True)):
         with_last = place > 0 and same[place - 1]
         standings.append(
             Standing(
@@ -120,7 +125,9 @@ def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]
                 mean_z=fmean(z[key].values()),
                 z=z[key],
                 wins=wins[key],
-                p_next=chances[place] if place < len(chances) else None,
+                p_next=step.p,
+                disputed=_disputed(step),
+                one_seed=step.one_seed,
             )
         )
     return Ranking(
@@ -128,6 +135,14 @@ def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]
         cells=cells,
         unranked=tuple(key for key in backbones if key not in z),
     )
+
+
+def _disputed(step: Difference) -> bool:
+    return step.p is not None and step.ahead < -1e-9
+
+
+def _tied(step: Difference) -> bool:
+    return step.p is not None and (step.p >= ALPHA or _disputed(step))
 
 
 def _spread(values: Sequence[float]) -> float:

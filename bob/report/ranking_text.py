@@ -20,13 +20,13 @@ def files(ranking: Ranking) -> dict[str, bytes]:
     """``ranking.md`` and ``ranking.csv``, the latter with one row per backbone and setting."""
     parts = (markdown(standings(ranking)), markdown(scores(ranking)), *notes(ranking))
     header = (
-        "rank", "tied", "backbone", "mean_z", "wins", "p_next", "setting", "score", "low", "high",
-        "z",
+        "rank", "tied", "backbone", "mean_z", "wins", "p_next", "disputed", "setting", "score",
+        "low", "high", "z",
     )  # fmt: skip
     rows = [
         (
             standing.rank, int(standing.tied), standing.backbone, standing.mean_z, standing.wins,
-            _blank(standing.p_next), name, row[standing.backbone].value,
+            _blank(standing.p_next), int(standing.disputed), name, row[standing.backbone].value,
             _blank(row[standing.backbone].low), _blank(row[standing.backbone].high),
             _blank(standing.z.get(name)),
         )
@@ -56,11 +56,17 @@ def standings(ranking: Ranking) -> _Table:
                 f"{standing.mean_z:+.2f}",
                 str(standing.wins),
                 f"{len(standing.z)} of {total}{'*' if len(standing.z) < total else ''}",
-                "-" if standing.p_next is None else f"{standing.p_next:.3f}",
+                _p(standing),
             )
             for standing in ranking.standings
         ),
     ]
+
+
+def _p(standing: Standing) -> str:
+    if standing.p_next is None:
+        return "-"
+    return f"{standing.p_next:.3f}{'!' if standing.disputed else ''}"
 
 
 def _compared(ranking: Ranking) -> set[str]:
@@ -99,22 +105,37 @@ def notes(ranking: Ranking) -> list[str]:
         )
     if any(standing.tied for standing in ranking.standings):
         found.append(
-            f"=: the difference to a neighbour is within noise (p >= {ALPHA:g}, paired by test "
-            "image)."
+            f"=: the difference to a neighbour is within noise (p >= {ALPHA:g}) of test images "
+            "and, where they matter, of seeds."
         )
     if any(len(standing.z) < len(_compared(ranking)) for standing in ranking.standings):
         found.append("*: ranked on the settings it has a score in; the others compare more.")
-    if any(cell.seeded and cell.seeds == 1 for cell in cells):
+    if any(standing.disputed for standing in ranking.standings):
         found.append(
-            "Some scores were trained on one seed: luck of training is in no interval and no p; "
+            "!: where both can be compared the next one is ahead; the order comes from other "
+            "settings, so that the two are tied whatever p is."
+        )
+    found.extend(_untested(ranking.standings))
+    if not any(standing.one_seed for standing in ranking.standings) and any(
+        cell.seeded and cell.seeds == 1 for cell in cells
+    ):
+        found.append(
+            "Some scores were trained on one seed: luck of training is not in their intervals; "
             "--seeds 3 shows it."
         )
-    if _untested(ranking.standings):
-        found.append("p -: these scores carry no error per image, so nothing is called a tie.")
     if ranking.unranked:
         found.append(f"Not ranked, without a score to compare: {', '.join(ranking.unranked)}.")
     return found
 
 
-def _untested(order: Sequence[Standing]) -> bool:
-    return any(standing.p_next is None for standing in order[:-1])
+def _untested(order: Sequence[Standing]) -> list[str]:
+    """Why some neighbours have no p."""
+    found = []
+    if any(standing.one_seed for standing in order):
+        found.append(
+            "p -: trained on one seed, so that nobody can tell a difference from luck of training; "
+            "these places are the order of the scores and no more. --seeds 3 tells."
+        )
+    if any(standing.p_next is None and not standing.one_seed for standing in order[:-1]):
+        found.append("p -: these scores carry no error per image, so nothing is called a tie.")
+    return found

@@ -1,90 +1,150 @@
-"""How likely a difference of two backbones is if there were none."""
+"""How likely a difference of two backbones is if there were none.
+
+Two kinds of luck are in a difference: which images the test split holds, and which seeds were
+trained. See "The ranking" in docs/own-data.md.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bob.report.cells import Cell, Values
+from bob.report.p_values import joint_p, sign_flip
 
-_EXACT_UP_TO = 1000
-_RESAMPLES = 9999
+_FEW = 100
+"""Where seeds have a part too, signs are thrown for no more differences than these."""
 
 
-def chance_of_difference(
-    cells: Mapping[str, Mapping[str, Cell]], spreads: Mapping[str, float], first: str, second: str
-) -> float | None:
-    """P-value of the difference of two backbones' z-scores over the settings both have.
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Of two neighbours, over the settings both have.
 
-    Without a difference, which backbone got an image right is a coin's throw: outcomes of the two
-    change places image by image, in all tasks on that image together. With one setting this is
-    McNemar's exact test. Settings without outcomes enter with the errors of both scores, as if
-    all errors had the same sign.
+    Attributes:
+        p: Chance of so large a difference if there were none; none where nothing can be told.
+        ahead: Sum of the first's z-scores less the second's, of the settings that ``p`` is of.
+        one_seed: Whether nothing can be told because a seeded score was trained on one seed.
     """
-    paired: dict[str, Values] = {}
-    apart, error = 0.0, 0.0
-    tested = False
-    for name, row in cells.items():
-        if first not in row or second not in row or not spreads[name]:
-            tested = tested or (first in row and second in row)
-            continue
-        ahead, behind = row[first], row[second]
-        same = (
-            ahead.right is not None
-            and behind.right is not None
-            and ahead.targets is not None
-            and behind.targets is not None
-            and np.array_equal(ahead.targets, behind.targets)
-        )
-        if same and ahead.right is not None and behind.right is not None:
-            parts = ahead.better * (ahead.right - behind.right) / (len(ahead.right) * spreads[name])
-            known = paired.get(ahead.dataset)
+
+    p: float | None
+    ahead: float = 0.0
+    one_seed: bool = False
+
+
+@dataclass
+class _Evidence:
+    """What the settings of two backbones say, each divided by the spread of its scores.
+
+    Attributes:
+        paired: Difference by image, ``(n,)``, of the settings on the same images together.
+        apart: Sum of the differences of scores without outcomes.
+        error: Sum of their errors for the number of images, as if all had the same sign.
+        seeds: Total by seed, by backbone and the seeds it ran.
+        unsteady: Part of the variance of ``paired`` that is the seeds', and is in ``seeds`` too.
+    """
+
+    paired: dict[str, Values] = field(default_factory=dict)
+    apart: float = 0.0
+    error: float = 0.0
+    seeds: dict[tuple[str, tuple[int, ...]], Values] = field(default_factory=dict)
+    unsteady: float = 0.0
+
+    def add(self, name: str, ahead: Cell, behind: Cell, spread: float) -> bool:
+        """Take a setting in; false where its scores carry no error."""
+        if _same_images(ahead, behind) and ahead.right is not None and behind.right is not None:
+            parts = ahead.better * (ahead.right - behind.right) / (len(ahead.right) * spread)
+            known = self.paired.get(ahead.dataset)
             alike = known is not None and len(known) == len(parts)
             key = ahead.dataset if known is None or alike else name
-            paired[key] = known + parts if alike and known is not None else parts
-        elif ahead.error is not None and behind.error is not None:
-            apart += ahead.better * (ahead.value - behind.value) / spreads[name]
-            error += math.hypot(ahead.error, behind.error) / spreads[name]
+            self.paired[key] = known + parts if alike and known is not None else parts
+            for entry in (ahead, behind):
+                if entry.seeded:
+                    self.unsteady += entry.unsteady / (len(parts) * entry.seeds * spread**2)
+        elif ahead.image_error is not None and behind.image_error is not None:
+            self.apart += ahead.better * (ahead.value - behind.value) / spread
+            self.error += math.hypot(ahead.image_error, behind.image_error) / spread
         else:
-            continue
-        tested = True
-    if not tested:
-        return None
-    parts = np.concatenate([*paired.values(), np.zeros(0)])
-    parts = parts[np.abs(parts) > 1e-12]
-    if not error:
-        return sign_flip(parts)
-    from scipy.stats import norm
+            return False
+        for side, entry in (("ahead", ahead), ("behind", behind)):
+            if entry.seeded and len(entry.by_seed) > 1:
+                luck = side, tuple(entry.by_seed)
+                values = np.array(list(entry.by_seed.values())) / spread
+                self.seeds[luck] = self.seeds.get(luck, np.zeros(len(values))) + values
+        return True
 
-    error += math.sqrt(float(np.square(parts).sum()))
-    return float(2 * norm.sf(abs(float(parts.sum()) + apart) / error))
+    def difference(self) -> Difference:
+        """What they say together."""
+        parts = np.concatenate([*self.paired.values(), np.zeros(0)])
+        parts = parts[np.abs(parts) > 1e-12]
+        ahead = float(parts.sum()) + self.apart
+        squares = float(np.square(parts).sum())
+        images = (self.error + math.sqrt(squares)) ** 2
+        if not self.seeds:
+            p = joint_p(ahead, images) if self.error else sign_flip(parts)
+            return Difference(p=p, ahead=ahead)
+        p = joint_p(ahead, images, self._lucks(images))
+        if not self.error and len(parts) <= _FEW:
+            p = max(p, sign_flip(parts))
+        return Difference(p=p, ahead=ahead)
+
+    def _lucks(self, images: float) -> list[tuple[int, float]]:
+        """Degrees of freedom and variance of each group of seeds.
+
+        Seeds differ by what they do to single images too, and that part is in the variance over
+        images already. It is taken off, the less of it the more of that variance it is: with few
+        seeds it is not known how much of it their own variance holds.
+        """
+        lucks = [
+            (len(totals) - 1, float(totals.var(ddof=1)) / len(totals))
+            for totals in self.seeds.values()
+        ]
+        total = sum(variance for _, variance in lucks)
+        if not total or not images:
+            return lucks
+        twice = self.unsteady * (1 - min(1.0, self.unsteady / images)) ** 2
+        left = max(0.0, 1 - twice / total)
+        return [(freedom, variance * left) for freedom, variance in lucks]
 
 
-def sign_flip(differences: Values) -> float:
-    """Two-sided p-value of a sum of differences whose signs were coins' throws; zeros aside.
+def difference(
+    cells: Mapping[str, Mapping[str, Cell]], spreads: Mapping[str, float], first: str, second: str
+) -> Difference:
+    """The difference of two backbones' z-scores over the settings both have.
 
-    Every combination of signs is counted where they are few, random ones where they are more, and
-    the normal distribution stands in for a thousand and over.
+    Where no seed matters, which backbone got an image right is a coin's throw if there is no
+    difference: outcomes of the two change places image by image, in all tasks on that image
+    together. With one setting this is McNemar's exact test. Settings without outcomes enter with
+    the errors of both scores, as if all errors had the same sign.
+
+    Where seeds matter, their variance is added; see ``joint_p``. Seeds of one number are taken
+    together over settings, since they may share a backbone's random weights. Of one seed nobody
+    can tell.
 
     Args:
-        differences: ``(n,)``, none of them 0.
+        cells: By setting and backbone.
+        spreads: What differences are divided by, by setting; 0 where all scores are equal.
+        first: The backbone that is ranked better.
+        second: The next one.
     """
-    from scipy.stats import norm, permutation_test
+    evidence, tested = _Evidence(), False
+    for name, row in cells.items():
+        if first not in row or second not in row:
+            continue
+        ahead, behind = row[first], row[second]
+        if not evidence.add(name, ahead, behind, spreads[name] or math.inf) and spreads[name]:
+            continue
+        if any(entry.seeded and entry.seeds == 1 for entry in (ahead, behind)):
+            return Difference(p=None, one_seed=True)
+        tested = True
+    return evidence.difference() if tested else Difference(p=None)
 
-    if len(differences) < 2:
-        return 1.0
-    if len(differences) > _EXACT_UP_TO:
-        z = abs(float(differences.sum())) / math.sqrt(float(np.square(differences).sum()))
-        return float(2 * norm.sf(z))
-    found = permutation_test(
-        (differences,),
-        lambda values, axis: np.round(np.sum(values, axis=axis), 12),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        batch=1000,
-        random_state=0,
+
+def _same_images(ahead: Cell, behind: Cell) -> bool:
+    return (
+        ahead.targets is not None
+        and behind.targets is not None
+        and np.array_equal(ahead.targets, behind.targets)
     )
-    return min(1.0, float(found.pvalue))

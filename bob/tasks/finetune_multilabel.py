@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 
@@ -16,6 +17,7 @@ from bob.backbones import Backbone
 from bob.case import Content
 from bob.datasets import MultilabelData
 from bob.job import Job, TaskOutput
+from bob.metrics.area import Area, area, interval
 from bob.metrics.multilabel import (
     KnownLabelsLoss,
     chance_bound,
@@ -77,7 +79,7 @@ def run(job: Job[MultilabelRecipe, MultilabelData, Backbone]) -> TaskOutput:
         },
         history=trained.history,
         timings={"train": loop.train_seconds, "evaluate": trained.evaluate_seconds},
-        files=_files(data, trained.logits, aurocs),
+        files=_files(data, trained.logits, scored),
         remarks=(
             *data.train.remarks,
             *data.test.remarks,
@@ -102,27 +104,37 @@ def _metric_name(label: str) -> str:
     return re.sub(r"(?:\W|_)+", "_", label.lower())
 
 
-def _files(
-    data: MultilabelData, logits: torch.Tensor, aurocs: dict[int, float]
-) -> dict[str, Content]:
+def _files(data: MultilabelData, logits: torch.Tensor, scored: Sequence[int]) -> dict[str, Content]:
     return {
-        "labels.csv": lambda: _labels(data, aurocs),
+        "labels.csv": lambda: _labels(data, logits, scored),
         "samples.csv": lambda: _samples(data, logits),
     }
 
 
-def _labels(data: MultilabelData, aurocs: dict[int, float]) -> bytes:
+def _labels(data: MultilabelData, logits: torch.Tensor, scored: Sequence[int]) -> bytes:
+    """Area and 95 % interval of every label, and of their mean; a label in doubt has none."""
     truth = data.test.targets
-    rows = [
+    areas = {
+        index: area(logits[:, index].double().numpy(), truth[:, index].double().numpy())
+        for index in scored
+        if torch.isfinite(logits[:, index]).all()
+    }
+
+    def cells(found: Sequence[Area]) -> tuple[float | str, ...]:
+        return (fmean(part.value for part in found), *interval(found)) if found else ("", "", "")
+
+    rows: list[tuple[float | str, ...]] = [
         (
             name,
             int((truth[:, index] == 1).sum()),
             int((truth[:, index] == 0).sum()),
-            aurocs.get(index, ""),
+            *cells([areas[index]] if index in areas else []),
         )
         for index, name in enumerate(data.class_names)
     ]
-    return csv_bytes(("label", "present", "absent", "auroc"), rows)
+    whole = list(areas.values()) if len(areas) == len(scored) else []
+    rows.append(("mean", "", "", *cells(whole)))
+    return csv_bytes(("label", "present", "absent", "auroc", "low", "high"), rows)
 
 
 def _samples(data: MultilabelData, logits: torch.Tensor) -> bytes:

@@ -15,7 +15,8 @@ from bob.datasets import ShiftData
 from bob.features import FeatureSource
 from bob.job import Job, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
-from bob.metrics.shift import score_shift, shift_metrics
+from bob.metrics.shift import score_shift, shift_chance_bound, shift_metrics
+from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.linear_probe import ProbeRecipe
 from bob.tasks._probing import train_probe
 
@@ -27,7 +28,7 @@ def run(job: Job[ProbeRecipe, ShiftData, Backbone]) -> TaskOutput:
         ``shifted_top1``, the mean over groups of shifts (such as corruptions) of the mean within
         the group, and ``shifted_loss`` likewise; ``top1`` on the source; ``gap``, how much is lost;
         ``effective_robustness`` where the dataset has a baseline; ``shift/<group>`` for every
-        group; and each target as a table and a picture.
+        group; ``chance_bound`` of ``shifted_top1``; and each target as a table and a picture.
     """
     case, data = job.case, job.data
     source = FeatureSource(job)
@@ -45,6 +46,7 @@ def run(job: Job[ProbeRecipe, ShiftData, Backbone]) -> TaskOutput:
             **own,
             **probe.metrics,
             **shift_metrics(scores, own["top1"], len(data.test), case.dataset.baseline),
+            CHANCE_BOUND: shift_chance_bound(data.shifts, job.classes),
         },
         outcomes=outcomes(
             logits, data.test.targets, data.class_names, temperature=probe.temperature
