@@ -23,8 +23,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 # low more often: it has not met as many directions as one late on a path.
 PATH_TOLERANCE = 6e-6
 FIT_TOLERANCE = 3e-7
-# Losses on other rows move as the root of the excess does: here by less than one in ten thousand.
-FINE_TOLERANCE = 1e-9
+# Losses on other rows move as the root of the excess does.
+FINE_TOLERANCE = 1e-8
 MAX_ITERATIONS = 100
 MEMORY = 40
 # Pairs beyond MEMORY that one value may hold, and the factor by which the scale may be off.
