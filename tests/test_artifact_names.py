@@ -80,7 +80,9 @@ def test_every_picture_takes_every_name_literally(
     rows = [
         PanelRow(image, f"{label(name, 16)}\n3 of 10", [(image, "right")]) for name in ODD_NAMES
     ]
-    path = [PathPoint(c=10.0**power, top1=0.5, loss=1.0) for power in range(-6, 6)]
+    path = [
+        PathPoint(c=10.0**power, top1=0.5, loss=1.0, expected_loss=1.1) for power in range(-6, 6)
+    ]
     verdict = Verdict(status=Status.PASS, reason="")
     cells = [(name, severity, 0.5) for name in ODD_NAMES for severity in (1, 2)]
     with warnings.catch_warnings():

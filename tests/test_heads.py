@@ -140,11 +140,24 @@ def test_the_probe_is_chosen_on_the_held_out_part_and_refitted() -> None:
     probe = fit_probe(features, targets, classes=3, values=values, holdout=0.1)
     fit, choose = held_out(targets, 0.1)
     scores = []
-    for value in values:
-        head = LogisticRegression(C=value, max_iter=2000, tol=1e-8).fit(features[fit], targets[fit])
+
+    def expected(c: float) -> float:
+        head = LogisticRegression(C=c, max_iter=2000, tol=1e-8).fit(features[fit], targets[fit])
+        logs = head.predict_log_proba(features[choose])
         scores.append(head.score(features[choose], targets[choose]))
+        total = -logs[np.arange(len(choose)), targets[choose]].sum()
+        return float((total - logs.mean()) / (len(choose) + 1))
+
+    losses = [expected(value) for value in values]
     assert [point.top1 for point in probe.path] == pytest.approx(scores, abs=1e-6)
-    assert scores[values.index(probe.c)] >= max(scores) - 1.01 / len(choose)
+    assert [point.expected_loss for point in probe.path] == pytest.approx(losses, rel=2e-3)
+    best = losses.index(min(losses))
+    assert values[best - 1] < probe.c < values[best + 1]
+    a, b, c = (math.log(value) for value in values[best - 1 : best + 2])
+    bend, slope, _ = np.polyfit((a, b, c), losses[best - 1 : best + 2], 2)
+    assert math.log(probe.c) == pytest.approx(-slope / (2 * bend), abs=0.02)
+    assert probe.chosen is not None
+    assert probe.chosen.expected_loss == pytest.approx(expected(probe.c), rel=1e-4)
     whole = LogisticRegression(C=probe.c, max_iter=2000, tol=1e-8).fit(features, targets)
     mine = probe.head.logits(features).softmax(dim=1).numpy()
     assert np.allclose(mine, whole.predict_proba(features.numpy()), atol=2e-3)
@@ -213,28 +226,3 @@ def test_batch_norm_has_no_affine_part_and_the_papers_epsilon() -> None:
     assert (trainer.norm.affine, trainer.norm.eps) == (False, 1e-6)
     plain = Trainer.start(PaperProbeRecipe(batch_norm=False), 4, 3, torch.device("cpu"))
     assert isinstance(plain.norm, torch.nn.Identity)
-
-
-def test_one_image_across_the_border_does_not_make_the_choice() -> None:
-    """A far value that is right on one image more than a plateau leaves the choice inside it."""
-    from bob.heads import probe as module
-
-    class Head:
-        def __init__(self, wrong: int, loss: float) -> None:
-            self.wrong, self.loss = wrong, loss
-
-        def logits(self, features: torch.Tensor) -> torch.Tensor:
-            made = torch.zeros(len(features), 3)
-            made[torch.arange(len(features)), features[:, 0].long()] = 1 / self.loss
-            made[: self.wrong] *= -0.01
-            return made
-
-    heads = {0.1: Head(3, 0.5), 1.0: Head(2, 0.2), 10.0: Head(2, 0.4), 100.0: Head(1, 1.0)}
-    targets = torch.arange(300) % 3
-    features = targets[:, None].float()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "fit_path", lambda *a, values, **k: [(c, heads[c]) for c in values])
-        patch.setattr(module, "fit", lambda *a, c, **k: heads[c])
-        found = fit_probe(features, targets, classes=3, values=tuple(heads), holdout=0.1)
-    assert found.c == 10.0
-    assert [round(30 * (1 - point.top1)) for point in found.path] == [3, 2, 2, 1]

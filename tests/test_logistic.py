@@ -111,10 +111,12 @@ def test_start_does_not_move_the_solution_and_saves_steps() -> None:
     features, targets = problem(2, 500, 20, 5, overlap=3)
     cold = fit(features, targets, classes=5, c=0.3)
     warm = fit(features, targets, classes=5, c=0.3, init=cold, max_iterations=1)
-    hasty = fit(features, targets, classes=5, c=0.3, max_iterations=1)
+    idle = LinearHead(torch.zeros(5, 20), torch.zeros(5))
+    hasty = fit(features, targets, classes=5, c=0.3, init=idle, max_iterations=1)
     least = objective(cold, features, targets, 0.3)
     assert objective(warm, features, targets, 0.3) <= least * (1 + 1e-6)
     assert objective(hasty, features, targets, 0.3) > least * (1 + 1e-3)
+    assert (cold.converged, hasty.converged) == (True, False)
 
 
 def test_two_classes_are_a_softmax_over_two() -> None:

@@ -105,13 +105,16 @@ def regularisation_path(case: Case, path: Sequence[PathPoint], chosen: float) ->
         (accuracy, "held-out top-1", [point.top1 for point in path]),
         (loss, "held-out cross-entropy", [point.loss for point in path]),
     ):
-        axes.semilogx(strengths, values, marker="o", markersize=3)
+        axes.semilogx(strengths, values, marker="o", markersize=3, label=quantity)
         axes.axvline(chosen, color="tab:red", linewidth=1, label=f"chosen {chosen:.3g}")
         axes.xaxis.set_major_formatter(_power)  # matplotlib's own writes formulas
         axes.set_xlabel("C (inverse regularisation)")
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
+    expected = [point.expected_loss for point in path]
+    loss.semilogx(strengths, expected, linewidth=1, color="tab:green", label="one image more")
     accuracy.legend(fontsize=8)
+    loss.legend(fontsize=8)
     figure.suptitle(title(case), fontsize=10)
     return png(figure)
 

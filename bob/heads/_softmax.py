@@ -23,13 +23,15 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 # low more often: it has not met as many directions as one late on a path.
 PATH_TOLERANCE = 6e-6
 FIT_TOLERANCE = 3e-7
+# Losses on other rows move as the root of the excess does.
+FINE_TOLERANCE = 1e-8
 MAX_ITERATIONS = 100
 MEMORY = 40
 # Pairs beyond MEMORY that one value may hold, and the factor by which the scale may be off.
 ROOM = 16
 DRIFT = 1.3
-# Losses and slopes are sums of float32 terms; per row they are not known better than this.
-ROW_NOISE = 1e-8
+# Losses and slopes are sums of rounded terms; per row they are not known better than this.
+ROW_NOISE = {torch.float32: 1e-8, torch.float64: 1e-16}
 # Shares of the largest curvature below this are rounding: a step there would be noise over penalty.
 LEAST_CURVATURE = 1e-10
 
@@ -38,7 +40,7 @@ class Problem:
     """Rows in the eigenbasis of their covariance, and the cross-entropy on them.
 
     Args:
-        features: ``(n, d)`` float32, finite.
+        features: ``(n, d)`` float32 or float64, finite.
         targets: ``(n,)`` int64, every class in ``range(classes)`` present.
         classes: Number of classes, at least 2.
 
@@ -111,7 +113,7 @@ class Descent:
 
         Returns:
             Whether half the squared quasi-Newton decrement, an estimate of the distance to the
-            least objective, fell below ``tolerance`` of the objective (or the float32 floor).
+            least objective, fell below ``tolerance`` of the objective (or what rounding hides).
         """
         problem, penalty = self.problem, 1 / c
         self._extrapolate(c)
@@ -122,7 +124,7 @@ class Descent:
             _, parameters, before = self._solved[-1]
             self._remember(self.parameters - parameters, gradient - before)
         model = _Model(problem, penalty, self._pairs)
-        noise = ROW_NOISE * self.logits.shape[1]
+        noise = ROW_NOISE[self.logits.dtype] * self.logits.shape[1]
         converged = False
         for _ in range(max_iterations + 1):
             total = gradient.clone()
@@ -263,7 +265,7 @@ class _Model:
         lead = torch.linalg.solve_triangular(upper, first, upper=True)
         right = products.diagonal()[:, None] * lead + inner @ lead - second
         trail = torch.linalg.solve_triangular(upper.T, right, upper=False)
-        step = plain + trail[:, 0].float() @ steps - lead[:, 0].float() @ smoothed
+        step = plain + trail[:, 0].to(flat) @ steps - lead[:, 0].to(flat) @ smoothed
         slope = -_dot(step, flat)
         if not slope < 0:
             # Rounding can make nearly parallel pairs lead uphill.

@@ -35,7 +35,7 @@ class Spectrum:
 
 
 def spectrum(features: torch.Tensor) -> Spectrum:
-    """Principal axes of ``(n, d)`` finite float32 features.
+    """Principal axes of ``(n, d)`` finite float32 or float64 features.
 
     Raises:
         BobError: ``kind="features"`` when no eigenvalue solver converges.

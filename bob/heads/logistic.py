@@ -10,6 +10,7 @@ Source: the values of C are those of DINOv2's evaluation (``dinov2/eval/log_regr
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,22 +27,33 @@ C_VALUES = dinov2_grid()
 # features are; infinity would be exact, and make losses and metrics NaN.
 ABSENT_LOGIT = -50.0
 
+# Distance between the logarithms of C on the way to the one that is asked for, and their most.
+STRIDE = math.log(10) / 2
+MOST_STRIDES = 30
+
 
 @dataclass(frozen=True)
 class LinearHead:
     """A linear classifier.
 
     Attributes:
-        weight: ``(classes, d)`` float32.
-        bias: ``(classes,)`` float32.
+        weight: ``(classes, d)``, in the precision it was fitted in.
+        bias: ``(classes,)``, likewise.
+        converged: Whether the fit came as near to the least objective as it was asked to, or as
+            rounding lets it.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
+    converged: bool = True
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
         """Scores of ``(n, d)`` features before softmax, ``(n, classes)``."""
         return torch.addmm(self.bias, features, self.weight.T)
+
+    def float(self) -> LinearHead:
+        """The same head in single precision."""
+        return LinearHead(self.weight.float(), self.bias.float(), self.converged)
 
 
 def fit(
@@ -53,27 +65,34 @@ def fit(
     init: LinearHead | None = None,
     tolerance: float = FIT_TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
+    dtype: torch.dtype = torch.float32,
 ) -> LinearHead:
     """Fit one head.
 
+    Where steps from zero weights run out before the least objective is near, as on separable rows
+    at a large C, smaller values of C lead to the one that is asked for.
+
     Args:
-        features: ``(n, d)``, on any device; computed on in float32.
+        features: ``(n, d)``, on any device.
         targets: Class indices, int64, ``(n,)``.
         classes: Number of classes. One without samples gets weight 0 and is never predicted.
         c: Inverse penalty, above 0.
         init: Where to start, such as the head of a part of the rows.
         tolerance: Share of the objective that its estimated excess over the least may be.
-        max_iterations: Bound on quasi-Newton steps, met only where C is so large that the penalty
-            hardly matters.
+        max_iterations: Bound on quasi-Newton steps at each value of C, met only where C is so large
+            that the penalty hardly matters; ``LinearHead.converged`` tells.
+        dtype: What to compute in, float32 or float64.
 
     Raises:
         BobError: ``kind="features"`` when features or targets cannot be fitted.
         ValueError: When ``c`` is not positive.
     """
-    path = _path(
-        _Rows(features, targets, classes), (c,), init, tolerance=tolerance, steps=max_iterations
-    )
-    return next(path)[1]
+    path = _Path(_Rows(features, targets, classes, dtype), init, max_iterations)
+    head = path.head(c, tolerance)
+    if init is None and not head.converged:
+        path.approach(c)
+        head = path.head(c, tolerance)
+    return head
 
 
 def fit_path(
@@ -82,8 +101,10 @@ def fit_path(
     *,
     classes: int,
     values: Sequence[float] = C_VALUES,
+    init: LinearHead | None = None,
     tolerance: float = PATH_TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[float, LinearHead]]:
     """Fit a head for each C, each from where the ones before lead.
 
@@ -92,8 +113,10 @@ def fit_path(
         targets: As for `fit`.
         classes: As for `fit`.
         values: Inverse penalties, above 0 and strictly ascending.
+        init: Where to start at the first value; zero weights without it.
         tolerance: As for `fit`, at each value.
         max_iterations: As for `fit`, at each value.
+        dtype: As for `fit`.
 
     Returns:
         C and its head, in the order of ``values``, each fitted when it is asked for.
@@ -104,21 +127,25 @@ def fit_path(
     """
     if any(later <= earlier for earlier, later in itertools.pairwise(values)):
         raise ValueError(f"values must ascend strictly: {list(values)}")
-    rows = _Rows(features, targets, classes)
-    return _path(rows, values, None, tolerance=tolerance, steps=max_iterations)
+    if not all(value > 0 for value in values):
+        raise ValueError(f"C must be above 0: {list(values)}")
+    path = _Path(_Rows(features, targets, classes, dtype), init, max_iterations)
+    return ((c, path.head(c, tolerance)) for c in values)
 
 
 class _Rows:
     """Checked input, reduced to the classes that occur.
 
     Attributes:
-        features: ``(n, d)`` float32.
+        features: ``(n, d)`` float32 or float64.
         targets: ``(n,)``, indices into ``present``.
         present: Classes that occur, ascending.
         classes: Number of all classes.
     """
 
-    def __init__(self, features: torch.Tensor, targets: torch.Tensor, classes: int) -> None:
+    def __init__(
+        self, features: torch.Tensor, targets: torch.Tensor, classes: int, dtype: torch.dtype
+    ) -> None:
         if features.ndim != 2 or targets.shape != features.shape[:1] or not len(features):
             raise BobError(
                 f"Features of shape {tuple(features.shape)} and targets of shape "
@@ -126,7 +153,7 @@ class _Rows:
                 "expected.",
                 kind="features",
             )
-        self.features = features.detach().float()
+        self.features = features.detach().to(dtype)
         wrong = ~torch.isfinite(self.features).all(dim=1)
         if wrong.any():
             raise BobError(
@@ -147,33 +174,68 @@ class _Rows:
         )
         self.classes = classes
 
-    def head(self, weight: torch.Tensor, bias: torch.Tensor) -> LinearHead:
+    def head(self, weight: torch.Tensor, bias: torch.Tensor, *, converged: bool) -> LinearHead:
         """Head over all classes from ``(present, d)`` and ``(present,)``."""
         full = weight.new_zeros(self.classes, weight.shape[1])
         full[self.present] = weight
         biases = weight.new_full((self.classes,), ABSENT_LOGIT)
         biases[self.present] = bias.to(weight.dtype)
-        return LinearHead(full, biases)
+        return LinearHead(full, biases, converged)
 
 
-def _path(
-    rows: _Rows,
-    values: Sequence[float],
-    init: LinearHead | None,
-    *,
-    tolerance: float,
-    steps: int,
-) -> Iterator[tuple[float, LinearHead]]:
-    if not all(value > 0 for value in values):
-        raise ValueError(f"C must be above 0: {list(values)}")
-    present, width = len(rows.present), rows.features.shape[1]
-    if present == 1:
-        only = rows.head(rows.features.new_zeros(1, width), rows.features.new_zeros(1))
-        return iter([(c, only) for c in values])
-    problem = Problem(rows.features, rows.targets, present)
-    axes = problem.spectrum
-    start = rows.features.new_zeros(axes.basis.shape[1] + 1, present)
-    if init is not None:
+class _Path:
+    """Heads of the same rows at ascending C, each from where the ones before lead."""
+
+    def __init__(self, rows: _Rows, init: LinearHead | None, steps: int) -> None:
+        self._rows = rows
+        self._steps = steps
+        present, width = len(rows.present), rows.features.shape[1]
+        self._only: LinearHead | None = None
+        if present == 1:
+            idle = rows.features.new_zeros(1, width)
+            self._only = rows.head(idle, idle.new_zeros(1), converged=True)
+            return
+        self._problem = Problem(rows.features, rows.targets, present)
+        self._descent = Descent(self._problem, self._start(init))
+
+    def approach(self, c: float) -> None:
+        """Start anew with smaller values, the first small enough to leave weights near zero."""
+        problem = self._problem
+        self._descent = Descent(problem, self._start(None))
+        strength = c * problem.spectrum.scale**2
+        curvature = float(problem.moments[:-1].max()) * len(problem.rows)
+        first = 1 / curvature if curvature > 0 else math.inf
+        if not first < strength < math.inf:
+            return
+        reach = math.log(strength / first)
+        count = min(math.ceil(reach / STRIDE), MOST_STRIDES)
+        for step in range(count):
+            value = first * math.exp(reach * step / count)
+            self._descent.solve(value, tolerance=PATH_TOLERANCE, max_iterations=self._steps)
+
+    def head(self, c: float, tolerance: float) -> LinearHead:
+        """The head at ``c``."""
+        if not c > 0:
+            raise ValueError(f"C must be above 0: {c}")
+        if self._only is not None:
+            return self._only
+        axes, descent = self._problem.spectrum, self._descent
+        # Features divided by a scale have weights multiplied by it.
+        converged = descent.solve(
+            c * axes.scale**2, tolerance=tolerance, max_iterations=self._steps
+        )
+        # Shifts common to all classes change no probability; the least penalty has none.
+        centred = descent.parameters - descent.parameters.mean(1, keepdim=True)
+        weight = (axes.basis @ centred[:-1]).T.contiguous()
+        bias = centred[-1].double() - weight.double() @ axes.mean.double()
+        return self._rows.head(weight / axes.scale, bias, converged=converged)
+
+    def _start(self, init: LinearHead | None) -> torch.Tensor:
+        """``(r + 1, present)`` parameters in the problem's basis."""
+        rows, axes = self._rows, self._problem.spectrum
+        start = rows.features.new_zeros(axes.basis.shape[1] + 1, len(rows.present))
+        if init is None:
+            return start
         weight = init.weight[rows.present].to(start) * axes.scale
         start[:-1] = (weight @ axes.basis).T
         start[-1] = init.bias[rows.present].to(start) + weight @ axes.mean
@@ -181,18 +243,4 @@ def _path(
         unseen = init.bias[rows.present].to(start) == ABSENT_LOGIT
         if unseen.any() and not unseen.all():
             start[-1, unseen] = start[-1, ~unseen].min()
-        start -= start.mean(1, keepdim=True)
-    descent = Descent(problem, start)
-
-    def heads() -> Iterator[tuple[float, LinearHead]]:
-        for c in values:
-            # Features divided by a scale have weights multiplied by it.
-            strength = c * axes.scale**2
-            descent.solve(strength, tolerance=tolerance, max_iterations=steps)
-            # Shifts common to all classes change no probability; the least penalty has none.
-            centred = descent.parameters - descent.parameters.mean(1, keepdim=True)
-            weight = (axes.basis @ centred[:-1]).T.contiguous()
-            bias = centred[-1].double() - weight.double() @ axes.mean.double()
-            yield c, rows.head(weight / axes.scale, bias)
-
-    return heads()
+        return start - start.mean(1, keepdim=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +9,16 @@ import torch
 from torch.nn import functional
 
 from bob.datasets.subsets import held_out
+from bob.heads._softmax import FINE_TOLERANCE
 from bob.heads.logistic import LinearHead, fit, fit_path
+from bob.heads.strength import LeastLoss, least_between
 from bob.metrics.calibration import fit_temperature
+
+DOUBLE_SIZE = 2**24
+"""Rows times the sum of features and classes up to which the choice is made in double precision:
+there it costs little, and single precision would move the last digits of a score."""
+
+FINE_ITERATIONS = 300
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,14 @@ class PathPoint:
         c: Inverse regularisation strength.
         top1: Accuracy on the held-out part.
         loss: Cross-entropy on the held-out part.
+        expected_loss: The same with one image more, whose class is anyone's guess; the choice is
+            the C where it is least.
     """
 
     c: float
     top1: float
     loss: float
+    expected_loss: float
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,11 @@ class Probe:
     """A chosen and refitted head.
 
     Attributes:
-        head: Fitted on the whole train split at ``c``.
-        c: The chosen value.
+        head: Fitted on the whole train split at ``c``, in single precision.
+        c: The chosen value; between values of the grid as a rule.
         path: Every value of the grid, ascending; empty when nothing could be held out.
+        chosen: What the held-out part says of ``c``; none when nothing could be held out.
+        at_edge: Whether the choice is the first or last value of the grid, and would lie beyond.
         train_loss: Cross-entropy of the head on the train split.
         temperature: What makes the held-out part most likely under the chosen value; none when
             nothing could be held out.
@@ -46,19 +58,9 @@ class Probe:
     c: float
     path: tuple[PathPoint, ...]
     train_loss: float
+    chosen: PathPoint | None = None
+    at_edge: bool = False
     temperature: float | None = None
-
-    @property
-    def at_edge(self) -> bool:
-        """Whether the first or last value of the grid was more accurate than all others."""
-        highest = max((point.top1 for point in self.path), default=math.nan)
-        best = [point.c for point in self.path if point.top1 == highest]
-        return len(self.path) > 1 and best in ([self.path[0].c], [self.path[-1].c])
-
-    @property
-    def chosen(self) -> PathPoint | None:
-        """The chosen point of the path; none when nothing was held out."""
-        return next((point for point in self.path if point.c == self.c), None)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -68,12 +70,15 @@ class Probe:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader should know of the choice."""
+        """What a reader should know of choice and fit."""
+        found = []
         if not self.path:
-            return ("no class has two train images, so nothing was held out to choose C on",)
+            found.append("no class has two train images, so nothing was held out to choose C on")
         if self.at_edge:
-            return (f"C {self.c:g} was chosen at the edge of the grid; widen the recipe's c",)
-        return ()
+            found.append(f"C {self.c:g} was chosen at the edge of the grid; widen the recipe's c")
+        if not self.head.converged:
+            found.append(f"the probe's fit at C {self.c:g} ran out of steps before it converged")
+        return tuple(found)
 
 
 def fit_probe(
@@ -87,9 +92,9 @@ def fit_probe(
 ) -> Probe:
     """Solve the path on part of the data, choose on the rest, refit on all of it.
 
-    The choice is the middle one of the values that get at most one held-out image less right than
-    the best. Where the path is flat, accuracies differ by single images, which rounding moves: its
-    middle stays, and lies far from too much penalty and from too little.
+    The choice is where the held-out part's expected loss is least. It is looked for along the grid
+    first and then between its values, so that it moves with the features as little as they do: of
+    two neighbours that are as good, a choice of one or the other would hang on rounding.
 
     Args:
         features: Float32 ``(n, d)``.
@@ -99,33 +104,114 @@ def fit_probe(
         holdout: Share of the data to choose on; see ``held_out``.
         advance: Receives the number of values solved.
     """
+    size = len(features) * (features.shape[1] + classes)
+    dtype = torch.float64 if size <= DOUBLE_SIZE else torch.float32
     fit_rows, choose_rows = (torch.from_numpy(rows) for rows in held_out(targets, holdout))
-    on_device = targets.to(features.device)
     points: list[PathPoint] = []
-    heads: dict[float, LinearHead] = {}
+    point = temperature = None
+    edge = False
+    init: LinearHead | None = None
+    c = sorted(values)[len(values) // 2]
     if len(choose_rows):
-        unseen, truth = features[choose_rows], on_device[choose_rows]
-        known = features[fit_rows], on_device[fit_rows]
-        for c, head in fit_path(*known, classes=classes, values=values):
-            logits = head.logits(unseen)
-            points.append(
-                PathPoint(
-                    c=c,
-                    top1=float((logits.argmax(dim=1) == truth).float().mean()),
-                    loss=float(functional.cross_entropy(logits, truth)),
-                )
-            )
-            heads[c] = head
+        part = _Part(features, targets, fit_rows, choose_rows, classes, dtype)
+        heads: list[LinearHead] = []
+        for value, head in fit_path(*part.known, classes=classes, values=values):
+            points.append(part.point(value, head))
+            heads.append(head)
             advance(len(points))
-        least = max(point.top1 for point in points) - 1.5 / len(choose_rows)
-        near = sorted(point.c for point in points if point.top1 > least)
-        best = near[(len(near) - 1) // 2]
-    else:
-        best = sorted(values)[len(values) // 2]
-    chosen = heads.get(best)
-    temperature = None
-    if chosen is not None:
-        temperature = fit_temperature(chosen.logits(features[choose_rows]), targets[choose_rows])
-    head = fit(features, on_device, classes=classes, c=best, init=chosen)
+        found = part.least(points, heads)
+        c, edge = found.c, found.at_edge
+        init = part.refine((c,), heads[found.nearest])[0]
+        point, temperature = part.point(c, init), part.temperature(init)
+    on_device = targets.to(features.device)
+    head = fit(
+        features,
+        on_device,
+        classes=classes,
+        c=c,
+        init=init,
+        dtype=dtype,
+        tolerance=FINE_TOLERANCE,
+        max_iterations=FINE_ITERATIONS,
+    ).float()
     loss = float(functional.cross_entropy(head.logits(features), on_device))
-    return Probe(head=head, c=best, path=tuple(points), train_loss=loss, temperature=temperature)
+    return Probe(
+        head=head,
+        c=c,
+        path=tuple(points),
+        train_loss=loss,
+        chosen=point,
+        at_edge=edge,
+        temperature=temperature,
+    )
+
+
+class _Part:
+    """The rows to fit on and those to choose on.
+
+    Attributes:
+        known: Features and targets to fit on.
+    """
+
+    def __init__(
+        self,
+        features: torch.Tensor,
+        targets: torch.Tensor,
+        fit_rows: torch.Tensor,
+        choose_rows: torch.Tensor,
+        classes: int,
+        dtype: torch.dtype,
+    ) -> None:
+        device = features.device
+        self.known = features[fit_rows], targets[fit_rows].to(device)
+        self._unseen, self._truth = features[choose_rows].to(dtype), targets[choose_rows].to(device)
+        self._present = torch.unique(self.known[1])
+        self._classes, self._dtype = classes, dtype
+
+    def point(self, c: float, head: LinearHead) -> PathPoint:
+        """What the rows to choose on say of a head."""
+        logits = self._logits(head)
+        losses = -logits.log_softmax(dim=1)
+        count = len(losses)
+        total = float(losses.gather(1, self._truth[:, None]).sum(dtype=torch.float64))
+        guess = float(losses[:, self._present].mean(dtype=torch.float64))
+        return PathPoint(
+            c=c,
+            top1=float((logits.argmax(dim=1) == self._truth).float().mean()),
+            loss=total / count,
+            expected_loss=(total + guess) / (count + 1),
+        )
+
+    def refine(self, values: Sequence[float], init: LinearHead) -> list[LinearHead]:
+        """Heads at ascending C, solved as closely as their precision allows."""
+        path = fit_path(
+            *self.known,
+            classes=self._classes,
+            values=values,
+            init=init,
+            dtype=self._dtype,
+            tolerance=FINE_TOLERANCE,
+            max_iterations=FINE_ITERATIONS,
+        )
+        return [head for _, head in path]
+
+    def least(self, points: Sequence[PathPoint], heads: Sequence[LinearHead]) -> LeastLoss:
+        """Where between the points the expected loss is least."""
+
+        def expected(first: int, last: int) -> list[float]:
+            values = [point.c for point in points[first:last]]
+            refined = self.refine(values, heads[first])
+            return [
+                self.point(c, head).expected_loss for c, head in zip(values, refined, strict=True)
+            ]
+
+        losses = [point.expected_loss for point in points]
+        return least_between([point.c for point in points], losses, expected)
+
+    def temperature(self, head: LinearHead) -> float | None:
+        """The temperature under which the rows to choose on are most likely."""
+        return fit_temperature(self._logits(head), self._truth.cpu())
+
+    def _logits(self, head: LinearHead) -> torch.Tensor:
+        weight, bias = head.weight.to(self._dtype), head.bias.to(self._dtype)
+        return LinearHead(weight, bias).logits(self._unseen)

@@ -8,6 +8,9 @@ from bob.protocols.recipe import SizedRecipe
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work, frozen_passes
 
+REFINING_FITS = 5
+"""Fits behind the path: the best value and its neighbours, the choice between them, all rows."""
+
 
 def dinov2_grid() -> tuple[float, ...]:
     """Inverse regularisation strengths of DINOv2's evaluation: 45 from 1e-6 to 1e5, ascending."""
@@ -18,8 +21,8 @@ class ProbeRecipe(SizedRecipe):
     """Logistic regression on frozen features; the defaults are DINOv2's grid of 45 values.
 
     Attributes:
-        c: Inverse regularisation strengths to choose among, ascending: what a summed cross-entropy
-            weighs against half the squared norm of the weights.
+        c: Inverse regularisation strengths, ascending, between which one is chosen: what a summed
+            cross-entropy weighs against half the squared norm of the weights.
         holdout: Share of the train split the choice is made on.
     """
 
@@ -28,9 +31,9 @@ class ProbeRecipe(SizedRecipe):
 
 
 def work(recipe: ProbeRecipe, sizes: Sizes) -> Work:
-    """One pass over train and test; every strength is solved, and the chosen one again."""
+    """One pass over train and test; every strength is solved, five times more around the choice."""
     passes = {"train": sizes.train, "test": sizes.test}
-    return frozen_passes(recipe.image_size, passes, sizes, fits=len(recipe.c) + 1)
+    return frozen_passes(recipe.image_size, passes, sizes, fits=len(recipe.c) + REFINING_FITS)
 
 
 SPEC = ProtocolSpec(
@@ -44,5 +47,6 @@ SPEC = ProtocolSpec(
     ),
     description="logistic regression on frozen features, regularisation chosen on train",
     seeded=False,
+    version=2,
     extraction=EXTRACTION,
 )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from bob.protocols.linear_probe import ProbeRecipe
+from bob.protocols.linear_probe import REFINING_FITS, ProbeRecipe
 from bob.protocols.spec import EXTRACTION, Judged, ProtocolSpec
 from bob.protocols.work import Sizes, Work, frozen_passes
 
 
 def work(recipe: ProbeRecipe, sizes: Sizes) -> Work:
-    """One pass over train, test and every shifted target; every strength is solved."""
+    """One pass over train, test and every shifted target; every strength is solved, and refined."""
     passes = {"train": sizes.train, "test": sizes.test, "shifts": sizes.shifted}
-    return frozen_passes(recipe.image_size, passes, sizes, fits=len(recipe.c) + 1)
+    return frozen_passes(recipe.image_size, passes, sizes, fits=len(recipe.c) + REFINING_FITS)
 
 
 SPEC = ProtocolSpec(
@@ -26,5 +26,6 @@ SPEC = ProtocolSpec(
     description="a probe learnt on the source, read on shifted targets",
     seeded=False,
     data="shift",
+    version=2,
     extraction=EXTRACTION,
 )

@@ -45,7 +45,8 @@ class Reference(Record):
         protocol: Hash of the protocol it was measured under; see ``Case.protocol``.
         recipe: The protocol's recipe, so that a difference can be named.
         test_size: Images behind each value; 0 where not known.
-        weights: Digest of the weights that were measured; empty where they differ by seed.
+        weights: Digest of the weights that were measured; empty where they differ by seed, or where
+            one seed alone was measured of a backbone that is not known to have given weights.
         data: Digest of the data; empty where it was not recorded.
         values: Judged metrics by seed.
         samples: Outcomes per test image by seed, where a seed has them.
@@ -227,8 +228,7 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
         result.case.seed: {name: round(result.metrics[name], DIGITS) for name in names}
         for result in results
     }
-    digests = {result.weights_digest for result in results}
-    weights = digests.pop() if len(digests) == 1 else ""
+    weights = _given_weights(case, results)
     today = date.today().isoformat()
     keep = old is not None and old.protocol == case.protocol
     anchor = old.anchor if old and keep else Anchor(recorded=today, weights=weights, values=values)
@@ -245,6 +245,18 @@ def _reference(case: Case, results: list[Result], old: Reference | None) -> Refe
         samples={seed: found for seed, found in samples if found is not None},
         anchor=anchor,
     )
+
+
+def _given_weights(case: Case, results: list[Result]) -> str:
+    """Digest of weights that every seed has; empty where they differ by seed, or may.
+
+    One seed has one digest whatever the weights are, so that of a backbone that is not known to
+    have given weights it says nothing.
+    """
+    digests = {result.weights_digest for result in results}
+    seeds = {result.case.seed for result in results}
+    known = case.backbone.fixed or len(seeds) > 1
+    return digests.pop() if known and len(digests) == 1 else ""
 
 
 def _alone(path: Path) -> FileLock:

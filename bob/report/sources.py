@@ -82,7 +82,7 @@ def scores_of_references(store: ReferenceStore, scale: str) -> Iterator[Score]:
                     higher_is_better=metric.higher_is_better if metric else None,
                     is_score=spec is not None and name == spec.metric,
                     test_size=reference.test_size,
-                    # weights that differ by seed have no digest in common
+                    # weights that differ by seed, or may, are not told
                     seeded=None if spec is None else spec.seeded or not reference.weights,
                     protocol=reference.protocol,
                     role="reference",
