@@ -22,6 +22,11 @@ def guessing_bound(classes: int, images: int) -> float:
     """
     if not images:
         return 1 / classes
-    from scipy.stats import binom
+    from scipy.special import bdtr  # scipy.stats.binom.ppf, without importing all of scipy.stats
 
-    return float(binom.ppf(1 - CHANCE_ALPHA, images, 1 / classes)) / images
+    fewest, most = -1, images
+    while most - fewest > 1:
+        middle = (fewest + most) // 2
+        enough = bdtr(middle, images, 1 / classes) >= 1 - CHANCE_ALPHA
+        fewest, most = (fewest, middle) if enough else (middle, most)
+    return most / images

@@ -12,7 +12,7 @@ from bob.references.bands import predict
 from bob.references.comparison import compare, compare_together, is_worse, raised, spread_of
 from bob.references.files import DIGITS, Reference, ReferenceStore
 from bob.references.gate import ALPHA_SECOND, margin
-from bob.references.no_reference import origin_of, stale, without_reference
+from bob.references.no_reference import chance_of, origin_of, stale, without_reference
 from bob.references.power import sight
 from bob.references.published import beside
 from bob.references.repeat import as_unchanged
@@ -54,7 +54,7 @@ class Gate:
             for judged in case.judged
         )
         comparisons = (
-            raised(comparisons[0], self._least(case, reference)),
+            raised(comparisons[0], self._least(case, results)),
             *comparisons[1:],
         )
         together = compare_together(
@@ -76,12 +76,14 @@ class Gate:
             warnings=self._warnings(case, results, reference, comparisons),
         )
 
-    def _least(self, case: Case, reference: Reference) -> float:
-        """What the score has to beat whatever its band is: the mean of its twin, if any."""
-        twin = self.store.twin(case)
-        if twin is None or not case.judged[0].higher_is_better or not twin.metric(case.metric):
+    def _least(self, case: Case, results: Sequence[Result]) -> float:
+        """What the score has to beat whatever its band is: chance, and the mean of its twin."""
+        if not case.judged[0].higher_is_better:
             return -math.inf
-        return fmean(twin.metric(case.metric))
+        bound = chance_of(case, results)
+        twin = self.store.twin(case)
+        known = twin.metric(case.metric) if twin is not None else []
+        return max(-math.inf if bound is None else bound, fmean(known) if known else -math.inf)
 
     def unchanged(self, case: Case, result: Result) -> Verdict:
         """The verdict of a case whose reference's seed gave its values again; see ``repeat``."""

@@ -20,12 +20,12 @@ def without_reference(case: Case, scores: dict[int, float], results: Sequence[Re
         scores: Score by seed.
         results: One result a seed, without failures.
     """
-    classes = case.dataset.classes or max(result.classes for result in results)
-    size = case.dataset.test_size or max(result.test_size for result in results)
+    classes, size = _classes_and_size(case, results)
     mean = fmean(scores.values())
-    bounds = [result.metrics[CHANCE_BOUND] for result in results if CHANCE_BOUND in result.metrics]
+    bound = chance_of(case, results)
+    bounds = any(CHANCE_BOUND in result.metrics for result in results)
     remarks = tuple(dict.fromkeys(text for result in results for text in result.remarks))
-    if not bounds and case.judged[0].scale != "angular":
+    if bound is None:
         return Verdict(
             status=Status.NO_REFERENCE,
             reason=f"{case.metric} {mean:.4f}; there is no reference to compare with, and its "
@@ -33,7 +33,6 @@ def without_reference(case: Case, scores: dict[int, float], results: Sequence[Re
             scores=scores,
             warnings=remarks,
         )
-    bound = fmean(bounds) if bounds else guessing_bound(classes, size)
     if bound >= 1:
         return Verdict(
             status=Status.NO_REFERENCE,
@@ -58,6 +57,27 @@ def without_reference(case: Case, scores: dict[int, float], results: Sequence[Re
         scores=scores,
         warnings=remarks,
     )
+
+
+def chance_of(case: Case, results: Sequence[Result]) -> float | None:
+    """What a score without information stays below; none where the protocol does not tell.
+
+    Args:
+        case: The case.
+        results: One result a seed, without failures.
+    """
+    bounds = [result.metrics[CHANCE_BOUND] for result in results if CHANCE_BOUND in result.metrics]
+    if bounds:
+        return fmean(bounds)
+    if case.judged[0].scale != "angular":
+        return None
+    classes, size = _classes_and_size(case, results)
+    return guessing_bound(classes, size) if classes else None
+
+
+def _classes_and_size(case: Case, results: Sequence[Result]) -> tuple[int, int]:
+    classes = case.dataset.classes or max(result.classes for result in results)
+    return classes, case.dataset.test_size or max(result.test_size for result in results)
 
 
 def stale(
