@@ -19,6 +19,8 @@ Worlds:
     heavy tails: Student's t of three degrees of freedom, of the same variance.
     outliers: one seed in twenty is four deviations off, to either side.
 
+The rules of rankings follow, from ``benchmarks.ranking_power``.
+
 The table is reckoned on arrays. Some trials go through ``bob.references`` itself first, and a
 decision that differs ends the program.
 """
@@ -37,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from benchmarks import ranking_power
 from bob.case import Case, Result, Status
 from bob.catalog import load_catalog
 from bob.plan import Plan, Selection
@@ -266,6 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", type=int, default=40, help="trials through bob itself (40)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--drops", action="store_true", help="the drops of 80 %% power too")
+    parser.add_argument("--gate-only", action="store_true", help="nothing of rankings")
     args = parser.parse_args(arguments)
     rng = np.random.default_rng(args.seed)
     for seeds in (8, 3):
@@ -294,7 +298,10 @@ def main(arguments: list[str] | None = None) -> int:
                 if args.drops:
                     cells += [f"{detectable(rule, draws, drop):.1f}" for drop in (score, every)]
                 print(f"{world.name:<22} {name:<7}" + "".join(f"{cell:>15}" for cell in cells))
-    return 0
+    if args.gate_only:
+        return 0
+    print("\nrankings, as `python -m benchmarks.ranking_power` prints them:")
+    return ranking_power.main(["--seed", str(args.seed)])
 
 
 if __name__ == "__main__":

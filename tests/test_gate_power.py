@@ -33,7 +33,7 @@ def test_three_deviations_are_seen(seeds: int) -> None:
 
 
 def test_the_command_prints_both_sizes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--trials", "200", "--check", "2"]) == 0
+    assert main(["--trials", "200", "--check", "2", "--gate-only"]) == 0
     out = capsys.readouterr().out
     assert "reference of 8 seeds" in out
     assert "reference of 3 seeds" in out

@@ -2,7 +2,7 @@
 
 Runs repeat to the last digit in the same environment. A check on a machine like the reference's
 therefore runs one of the reference's seeds first. Equal values mean that nothing has changed,
-exactly and without a false alarm; other values mean that code, data or something of the machine
+exactly and without a false alarm; other values mean that code, data or another library
 has, and the bands decide on fresh seeds whether that matters.
 """
 
@@ -42,7 +42,7 @@ class Repeat:
             return ""
         return (
             f"differs from the reference's run of seed {self.seed} in the same environment: "
-            f"{'; '.join(self.differences)}. Code or data changed."
+            f"{'; '.join(self.differences)}. Code, data or another library changed."
         )
 
 
