@@ -202,3 +202,23 @@ def test_twins_are_found_by_source_and_arguments(catalog: Catalog) -> None:
     named = parse_backbone("timm:resnet50.a1_in1k", catalog)
     assert catalog.twin_of(named) == "resnet50_random"
     assert catalog.twin_of(parse_backbone("timm:resnet50,pretrained=false", catalog)) == ""
+
+
+def test_no_band_reaches_below_chance(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    wild = [0.2, 0.6, 0.3, 0.5, 0.25]
+    store.write(
+        tiny_case, [make_result(tiny_case.with_seed(1000 + n), x) for n, x in enumerate(wild)]
+    )
+    verdict = Gate(store).judge(tiny_case, [make_result(tiny_case, 0.11)])
+    assert verdict.status is Status.FAIL
+    assert verdict.score is not None
+    assert 0.1 < verdict.score.low < 0.15, "what guesses among ten classes stay below"
+    guesses = [0.1, 0.11, 0.09, 0.1, 0.1]
+    store.write(
+        tiny_case, [make_result(tiny_case.with_seed(1000 + n), x) for n, x in enumerate(guesses)]
+    )
+    unchanged = Gate(store).judge(tiny_case, [make_result(tiny_case, 0.1)])
+    assert unchanged.status is Status.PASS
+    assert unchanged.guards_little

@@ -53,8 +53,9 @@ class Gate:
             compare(case, judged, results, reference=reference, store=self.store, stage=stage)
             for judged in case.judged
         )
+        chance = chance_of(case, results) if case.judged[0].higher_is_better else None
         comparisons = (
-            raised(comparisons[0], self._least(case, results)),
+            raised(comparisons[0], self._least(case, chance)),
             *comparisons[1:],
         )
         together = compare_together(
@@ -71,19 +72,18 @@ class Gate:
             reference_seeds=tuple(sorted(reference.values)),
             origin=origin_of(path, reference),
             detectable=None if seen.exact else seen.drop,
-            guards_little=seen.dull and not seen.exact,
+            guards_little=(seen.dull and not seen.exact) or seen.mean <= (chance or -math.inf),
             stage=stage,
             warnings=self._warnings(case, results, reference, comparisons),
         )
 
-    def _least(self, case: Case, results: Sequence[Result]) -> float:
+    def _least(self, case: Case, chance: float | None) -> float:
         """What the score has to beat whatever its band is: chance, and the mean of its twin."""
         if not case.judged[0].higher_is_better:
             return -math.inf
-        bound = chance_of(case, results)
         twin = self.store.twin(case)
         known = twin.metric(case.metric) if twin is not None else []
-        return max(-math.inf if bound is None else bound, fmean(known) if known else -math.inf)
+        return max(-math.inf if chance is None else chance, fmean(known) if known else -math.inf)
 
     def unchanged(self, case: Case, result: Result) -> Verdict:
         """The verdict of a case whose reference's seed gave its values again; see ``repeat``."""
