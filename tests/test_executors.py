@@ -17,7 +17,7 @@ from bob.executors.contract import ExecutorContract
 from bob.executors.inline import InlineExecutor
 from bob.ledger import Ledger
 from bob.references.files import ReferenceStore
-from bob.references.gate import REFERENCE_SEED
+from bob.references.gate import REFERENCE_SEED, stages
 from bob.run import run_case
 from bob.tracking import NoTracker
 from tests.conftest import MakeResult
@@ -146,17 +146,19 @@ def test_the_second_stage_is_submitted_as_soon_as_the_first_fails(
     evaluator_of(Instant(make_result, references, 0), tmp_path, bands=Bands.ALL).evaluate(tiny_case)
     twin_entry = tiny_case.backbone.model_copy(update={"key": "twin"})
     twin = Case(**{**vars_of(tiny_case), "backbone": twin_entry})  # type: ignore[arg-type]
-    executor = Instant(make_result, {0: 0.5, 1: 0.905, 2: 0.91}, seed)
+    extra = stages(len(references)).extra
+    scores = {index: 0.5 + index / 100 for index in range(1 + extra)}
+    executor = Instant(make_result, scores, seed)
     evaluator = evaluator_of(executor, tmp_path)
     evaluator.submit(tiny_case)
     evaluator.submit(twin)
     evaluator.evaluate(twin)  # waits for another case, whose own verdict needs no more seeds
     if "pixels_coarse" in executor.order[0]:
-        assert executor.submitted == [0, 0, 1, 2]
+        assert executor.submitted == [0, *range(1 + extra)]
     evaluation = evaluator.evaluate(tiny_case)
     assert evaluation.verdict.stage == 2
-    assert sorted(executor.submitted) == [0, 0, 1, 2]
-    assert evaluation.verdict.scores == {0: 0.5, 1: 0.905, 2: 0.91}
+    assert sorted(executor.submitted) == [0, *range(1 + extra)]
+    assert evaluation.verdict.scores == scores
     assert evaluation.verdict.status is Status.FAIL
 
 

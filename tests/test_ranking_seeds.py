@@ -157,16 +157,16 @@ def test_one_seed_of_a_trained_backbone_tells_nothing(run: Play) -> None:
 def test_one_seed_beside_three_tells_nothing_either_and_an_exact_setting_does_not_help(
     run: Play,
 ) -> None:
-    three, one = shares(95, 94, 96), shares(40)
-    apart = ranked([run("a", "finetune", *three), run("b", "finetune", *one)])
+    three, single = shares(95, 94, 96), shares(40)
+    apart = ranked([run("a", "finetune", *three), run("b", "finetune", *single)])
     joined = ranked(
-        [run("a", "finetune", *one), run("b", "finetune", *one),
-         run("a", "knn", three[0]), run("b", "knn", one[0])]
+        [run("a", "finetune", *single), run("b", "finetune", *single),
+         run("a", "knn", three[0]), run("b", "knn", single[0])]
     )  # fmt: skip
     for found in (apart, joined):
         assert found is not None
         assert found.standings[0].p_next is None
-    exact = ranked([run("a", "knn", three[0]), run("b", "knn", one[0])])
+    exact = ranked([run("a", "knn", three[0]), run("b", "knn", single[0])])
     assert exact is not None
     assert (exact.standings[0].p_next or 1) < 1e-9
     assert not any("one seed" in text for text in notes(exact))
