@@ -145,9 +145,29 @@ def test_a_comparison_is_the_band_of_the_case_s_rules(
     top1, test_loss, train_loss = verdict.comparisons
     assert (top1.low, top1.high) == (pytest.approx(0.3), pytest.approx(0.9))
     assert (test_loss.low, test_loss.high) == (pytest.approx(0.15), pytest.approx(0.45))
-    alpha = levels(case, 4, case.judged[2]).first
-    same = predict(case.judged[2], [0.5] * 4, Spread(0.0, 6), seeds=1, alpha=alpha, margin=0.0)
-    assert (train_loss.low, train_loss.high) == (same.low, same.high)
+    shares = levels(case, 4, case.judged[2])
+    better, worse = (
+        predict(case.judged[2], [0.5] * 4, Spread(0.0, 6), seeds=1, alpha=alpha, margin=0.0)
+        for alpha in (shares.second, shares.first)
+    )
+    assert (train_loss.low, train_loss.high) == (better.low, worse.high)
+
+
+def test_nothing_outside_the_band_that_is_shown_passes_without_a_word(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    scores = [0.80, 0.82, 0.81, 0.79, 0.83, 0.8]
+    runs = [make_result(tiny_case.with_seed(1000 + n), top1) for n, top1 in enumerate(scores)]
+    store.write(tiny_case, runs)
+    seen = set()
+    for step in range(200):
+        verdict = Gate(store).judge(tiny_case, [make_result(tiny_case, 0.7 + step / 1000)])
+        score = verdict.score
+        assert score is not None
+        inside = score.low <= score.value <= score.high
+        assert inside == (score.status is Status.PASS and not score.improved)
+        seen.add((inside, score.improved))
+    assert seen == {(True, False), (False, True), (False, False)}
 
 
 def test_a_score_without_chance_is_not_held_against_it(

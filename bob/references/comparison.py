@@ -164,15 +164,17 @@ def _comparison(
         status = Status.FAIL
     else:
         status = Status.INCONCLUSIVE if is_worse(judged, value, doubt) else Status.PASS
+    # beyond the better edge a case is told to have improved, which takes the level of stage 2
+    low, high = (edges.low, second.high) if judged.higher_is_better else (second.low, edges.high)
     return Comparison(
         metric=judged.name,
         value=value,
-        low=edges.low,
-        high=edges.high,
+        low=low,
+        high=high,
         reference=edges.mean,
         z=distance(judged, value, values, edges),
         status=status,
-        improved=value > second.high if judged.higher_is_better else value < second.low,
+        improved=value > high if judged.higher_is_better else value < low,
         exact=exact,
     )
 
