@@ -23,6 +23,7 @@ from bob.datasets import ShiftData, load_dataset
 from bob.datasets.subsets import shuffled
 from bob.features import FeatureSource
 from bob.heads.probe import fit_probe
+from bob.job import Job
 from bob.metrics.classification import top_k
 from bob.metrics.shift import logit, score_shift, shift_metrics
 from bob.plan import Plan, Selection
@@ -49,7 +50,18 @@ def points(case: Case, data: ShiftData) -> Iterator[tuple[float, float]]:
     for seed in SEEDS if case.seeded and "pixels" not in case.backbone.key else (0,):
         torch.manual_seed(seed)
         backbone = build_backbone(case.backbone, image_size=recipe.image_size)
-        source = FeatureSource(case, backbone, fabric, Context(), lambda progress: None)
+        source = FeatureSource(
+            Job(
+                case=case,
+                recipe=recipe,
+                backbone=backbone,
+                data=data,
+                fabric=fabric,
+                context=Context(),
+                emit=lambda progress: None,
+                seed=seed,
+            )
+        )
         train, test = (
             source.features(split, name).tensor()
             for split, name in ((data.train, "train"), (data.test, "test"))
