@@ -14,12 +14,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "torchmetrics", "lightning-fabric",
 
 def cpu_model() -> str:
     """Name of the CPU, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def instruction_sets() -> str:
@@ -28,12 +23,8 @@ def instruction_sets() -> str:
     Libraries choose kernels by them, which add up in another order: machines of one model name may
     differ.
     """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
-    return " ".join(sorted(flag for flag in flags.split() if flag.startswith(_VECTOR)))
+    flags = _cpuinfo("flags").split()
+    return " ".join(sorted(flag for flag in flags if flag.startswith(_VECTOR)))
 
 
 def threads_wanted() -> int:
@@ -46,9 +37,13 @@ def threads_wanted() -> int:
     return os.cpu_count() or 1
 
 
-@lru_cache(maxsize=1)
 def fingerprint() -> dict[str, str]:
-    """Versions and CPU, whatever device a case runs on."""
+    """Versions and CPU, whatever device a case runs on; the caller's own copy."""
+    return dict(_facts())
+
+
+@lru_cache(maxsize=1)
+def _facts() -> dict[str, str]:
     facts = {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -61,6 +56,15 @@ def fingerprint() -> dict[str, str]:
         except PackageNotFoundError:
             facts[package] = "not installed"
     return facts
+
+
+def _cpuinfo(field: str) -> str:
+    """A field of the first processor, where the system tells it; else empty."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def may_be_here(environment: dict[str, str]) -> bool:

@@ -124,6 +124,17 @@ def test_a_machine_is_known_by_every_fact(fact: str) -> None:
     assert not may_be_here({}), "references of earlier versions name no CPU"
 
 
+def test_a_run_leaves_the_fingerprint_of_the_machine_as_it_was() -> None:
+    """What a run adds of its device is no fact of the machine for the next one."""
+    from bob.training.environment import describe
+
+    before = fingerprint()
+    described = describe(torch.device("cpu"), "32-true")
+    assert described.keys() > before.keys()
+    assert fingerprint() == before
+    assert "precision" not in fingerprint()
+
+
 def outcomes(predictions: np.ndarray[Any, Any], probability: float = 0.9) -> Outcomes:
     count = len(predictions)
     return Outcomes(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -95,50 +96,54 @@ def compare_together(
     """
     if len(case.judged) < 2 or is_exact(case, reference):
         return None
-    units = {
+    deviations = {
         judged: spread_of(
             case, judged, reference.metric(judged.name), reference=reference, store=store
         ).deviation
         for judged in case.judged
     }
-    if not all(0 < unit < float("inf") for unit in units.values()):
+    if not all(0 < deviation < math.inf for deviation in deviations.values()):
         return None
+    known = _averages(reference, deviations)
     means = {judged: _centre(judged, reference.metric(judged.name)) for judged in case.judged}
-
-    def average(values: dict[str, float], around: dict[Judged, float]) -> float:
-        return fmean(
-            judged.sign * (to_scale(judged, values[judged.name]) - around[judged]) / unit
-            for judged, unit in units.items()
-        )
-
-    def averages(other: Reference) -> list[float]:
-        names = {judged.name for judged in case.judged}
-        whole = [values for _, values in sorted(other.values.items()) if names <= values.keys()]
-        if not whole:
-            return []
-        around = {
-            judged: _centre(judged, [values[judged.name] for values in whole])
-            for judged in case.judged
-        }
-        return [average(values, around) for values in whole]
-
-    known = averages(reference)
-    fresh = [average(dict(result.metrics), means) for result in results]
-    pooled = pool(TOGETHER, [averages(other) for other in store.alike(case, reference)])
+    fresh = [_average(result.metrics, means, deviations) for result in results]
+    groups = [_averages(other, deviations) for other in store.alike(case, reference)]
     least = fmean(
-        _on_scale(judged, reference.metric(judged.name), margin(case, judged)) / unit
-        for judged, unit in units.items()
+        _on_scale(judged, reference.metric(judged.name), margin(case, judged)) / deviation
+        for judged, deviation in deviations.items()
     )
     return _comparison(
         TOGETHER,
         known,
         fresh,
-        case_spread(TOGETHER, known, pooled, 0, fresh=fresh),
+        case_spread(TOGETHER, known, pool(TOGETHER, groups), 0, fresh=fresh),
         levels=levels(case, len(reference.values)),
         margin=least,
         stage=stage,
         exact=False,
     )
+
+
+def _average(
+    values: Mapping[str, float], means: Mapping[Judged, float], deviations: Mapping[Judged, float]
+) -> float:
+    """A seed's mean distance over metrics, in deviations, positive where it is better."""
+    return fmean(
+        judged.sign * (to_scale(judged, values[judged.name]) - means[judged]) / deviation
+        for judged, deviation in deviations.items()
+    )
+
+
+def _averages(reference: Reference, deviations: Mapping[Judged, float]) -> list[float]:
+    """Those of a reference's seeds around their own mean; seeds that lack a metric are left out."""
+    names = {judged.name for judged in deviations}
+    whole = [values for _, values in sorted(reference.values.items()) if names <= values.keys()]
+    if not whole:
+        return []
+    means = {
+        judged: _centre(judged, [values[judged.name] for values in whole]) for judged in deviations
+    }
+    return [_average(values, means, deviations) for values in whole]
 
 
 def _comparison(
