@@ -130,7 +130,7 @@ assert torchmetrics.functional.classification.multiclass_accuracy is multiclass_
 
 
 def test_who_asks_for_more_of_torchmetrics_gets_it() -> None:
-    run("-c", WHOLE, cwd=ROOT)
+    assert run("-c", WHOLE + "print('whole')", cwd=ROOT).stdout.strip() == "whole"
 
 
 def test_a_torchmetrics_that_cannot_be_imported_in_part_is_imported_whole(tmp_path: Path) -> None:

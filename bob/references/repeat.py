@@ -69,17 +69,16 @@ def repeat(case: Case, result: Result, reference: Reference) -> Repeat:
         (judged.name, known.get(judged.name), result.metrics.get(judged.name))
         for judged in case.judged
     ]
-    differences = [
-        f"{name} {'none' if before is None else before} -> "
+    changed = {
+        name: f"{name} {'none' if before is None else before} -> "
         f"{'none' if after is None else round(after, DIGITS)}"
         for name, before, after in values
         if before is None or after is None or round(after, DIGITS) != before
-    ]
-    if not differences:
+    }
+    if not changed:
         return Repeat(seed, True, ())
-    equal = [name for name, before, _ in values if not any(
-        text.startswith(f"{name} ") for text in differences
-    )]  # fmt: skip
+    differences = list(changed.values())
+    equal = [name for name, _, _ in values if name not in changed]
     if "train_loss" in equal:
         differences.append("train_loss is the same, so that it is the evaluation that changed")
     elif equal:
