@@ -69,7 +69,7 @@ def test_threads_move_neither_choice_nor_score() -> None:
     finally:
         torch.set_num_threads(threads)
     same(*found)
-    assert found[0].c == pytest.approx(found[1].c, rel=0.01)
+    assert found[0][0].c == pytest.approx(found[1][0].c, rel=0.01)
 
 
 def test_the_tasks_that_choose_share_two_train_splits_and_one_recipe() -> None:
