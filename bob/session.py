@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bob.case import Case, Context, Status
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
+from bob.errors import BobError
 from bob.options.pytest_config import read_options
 from bob.options.shell import repeated_words
 from bob.places import features_root
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from bob.evaluation import Evaluation, Update
     from bob.evaluator import Evaluator
+    from bob.executors import Executor, Limit
     from bob.references.files import ReferenceStore
     from bob.report.ranking import Ranking
     from bob.tracking import Tracker
@@ -102,6 +104,7 @@ class BobSession:
                 kept=Shelf(self.options.references, features).kept,
             )
         executor = make_executor(self.options.executor, self.options.executor_options)
+        limit = self._time_limit(executor)
         tracker = Tracker(
             resolve_store(self.config.rootpath, self.options.tracking_uri),
             self.options.scale,
@@ -131,10 +134,35 @@ class BobSession:
             seeds_given=self.options.seeds is not None,
             same_seed=self._same_seed,
             require_bands=self.options.require_bands,
+            limit=limit,
             watch=self.progress,
         )
         for case in cases:
             self._evaluator.submit(case)
+
+    def _time_limit(self, executor: Executor) -> Callable[[Case], Limit | None]:
+        """How long a run of a case may take.
+
+        Raises:
+            BobError: A time was named, and the executor cannot stop a case.
+        """
+        from bob.cost.silence import longest_silence
+        from bob.executors import Limit, stops_cases
+
+        timeout = self.options.case_timeout
+        if not stops_cases(executor):
+            if isinstance(timeout, float):
+                raise BobError(
+                    f"--case-timeout: the executor {self.options.executor!r} cannot stop a case. "
+                    "Add --executor process."
+                )
+            return lambda case: None
+        if isinstance(timeout, float):
+            return lambda case: Limit(timeout)
+        if timeout is None:
+            return lambda case: None
+        gpu = self.options.reference_gpu
+        return lambda case: Limit(longest_silence(case, gpu), of_silence=True)
 
     @property
     def _same_seed(self) -> bool:

@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import ctypes
 import gc
+import importlib
 import io
 import locale
 import logging
@@ -13,11 +14,13 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,6 +208,8 @@ ENDS: dict[str, tuple[Callable[[], object], str]] = {
 
 
 def _deed(how: str) -> Callable[[], object]:
+    if how in HARD_ENDS:
+        return HARD_ENDS[how][0]
     return {**STATES, **ENDS}[how][0]
 
 
@@ -266,4 +271,70 @@ def seeds_at_random() -> nn.Module:
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
+    return Net()
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _kill_in_c() -> None:
+    ctypes.CDLL(None).kill(ctypes.CDLL(None).getpid(), signal.SIGKILL)
+
+
+HARD_ENDS: dict[str, tuple[Callable[[], object], str, str]] = {
+    "segfault": (_segfault, "ended by SIGSEGV", "in _segfault"),
+    "c_exit": (lambda: ctypes.CDLL(None).exit(0), "ended with status 0", ""),
+    "c_exit_3": (lambda: ctypes.CDLL(None)._exit(3), "ended with status 3", ""),
+    "killed": (_kill_in_c, "ended by SIGKILL", ""),
+    "c_abort": (lambda: ctypes.CDLL(None).abort(), "ended by SIGABRT", "Fatal Python error"),
+}
+"""Deeds that nothing in the same process can refuse; what message and traceback say."""
+
+
+def hangs() -> nn.Module:
+    while True:
+        time.sleep(0.1)
+
+
+def stops_itself() -> nn.Module:
+    ctypes.CDLL(None).kill(ctypes.CDLL(None).getpid(), signal.SIGSTOP)
+    return Net()
+
+
+def slow_steps() -> nn.Module:
+    return Net(lambda: time.sleep(0.6))
+
+
+def _child() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+
+
+def leaves_a_child(note: str) -> nn.Module:
+    Path(note).write_text(str(_child().pid))
+    return Net()
+
+
+def leaves_a_child_and_crashes(note: str) -> nn.Module:
+    Path(note).write_text(str(_child().pid))
+    _segfault()
+    return Net()
+
+
+def notes_and_hangs(note: str) -> nn.Module:
+    Path(note).write_text(str(os.getpid()))
+    return hangs()
+
+
+def prints_and_crashes() -> nn.Module:
+    print("a last word before the crash")
+    _segfault()
+    return Net()
+
+
+def spoils_the_loss() -> nn.Module:
+    """Changes a function of the suite's own, which nobody looks at."""
+    runner: Any = importlib.import_module("bob.tasks.finetune")
+    former = runner.classification_metrics
+    runner.classification_metrics = lambda *args: dict.fromkeys(former(*args), 0.0)
     return Net()

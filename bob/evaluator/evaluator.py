@@ -12,7 +12,7 @@ from bob.errors import BobError
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
 from bob.evaluator.runs import Group, Run
-from bob.executors import Event, Executor, Finished, Progressed, Started, Submission
+from bob.executors import Event, Executor, Finished, Limit, Progressed, Started, Submission
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_name
 from bob.references.files import ReferenceStore
@@ -35,6 +35,7 @@ class Evaluator:
             ``seeds_given``. A case that no seed can change runs once in either.
         same_seed: Whether a check on a machine like the reference's runs a seed of it first.
         require_bands: Whether a case without a reference fails.
+        limit: How long a run of a case may take.
         watch: Receives progress of running cases.
         problems: What could not be kept.
     """
@@ -50,6 +51,7 @@ class Evaluator:
     seeds_given: bool = False
     same_seed: bool = False
     require_bands: bool = False
+    limit: Callable[[Case], Limit | None] = lambda case: None
     watch: Watch = lambda case, progress: None
     problems: list[str] = field(default_factory=list)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
@@ -141,7 +143,8 @@ class Evaluator:
 
     def _submit(self, run: Run, group: Group) -> None:
         self._running[run.ticket] = (run, group)
-        self.executor.submit(Submission(run.ticket, run.case, self.context))
+        limit = self.limit(run.case)
+        self.executor.submit(Submission(run.ticket, run.case, self.context, limit))
 
     def _writes_first(self, case: Case) -> bool:
         missing = self.bands is Bands.NEW and self.store.find(case) is None

@@ -15,7 +15,22 @@ from typing import Protocol
 from bob.case import Case, Context, Progress, Result
 from bob.errors import unknown
 
-EXECUTORS = {"inline": "bob.executors.inline:InlineExecutor"}
+EXECUTORS = {
+    "inline": "bob.executors.inline:InlineExecutor",
+    "process": "bob.executors.process:ProcessExecutor",
+}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a case may take before it is stopped.
+
+    Attributes:
+        of_silence: Whether the seconds count from the last progress rather than from the start.
+    """
+
+    seconds: float
+    of_silence: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,11 +39,13 @@ class Submission:
 
     Attributes:
         ticket: What events name it by; unique within a session.
+        limit: Heeded by executors that can stop a case (``Executor.stops_cases``).
     """
 
     ticket: str
     case: Case
     context: Context
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,11 @@ Deliver = Callable[[Event], None]
 
 
 class Executor(Protocol):
-    """Runs cases through ``run_case``; ``bob.executors.contract`` tests one."""
+    """Runs cases through ``run_case``; ``bob.executors.contract`` tests one.
+
+    One that can stop a case without ending the session has an attribute ``stops_cases`` that is
+    true, and fails cases that exceed the limit of their submission.
+    """
 
     def submit(self, submission: Submission) -> None:
         """Take a case; it may start at once or later."""
@@ -88,6 +109,11 @@ class Executor(Protocol):
 def executor_names() -> list[str]:
     """Built-in executors and those that packages register under ``bob.executors``."""
     return sorted({*EXECUTORS, *(point.name for point in entry_points(group="bob.executors"))})
+
+
+def stops_cases(executor: Executor) -> bool:
+    """Whether an executor heeds limits."""
+    return bool(getattr(executor, "stops_cases", False))
 
 
 def make_executor(name: str, options: Mapping[str, str] | None = None) -> Executor:

@@ -91,13 +91,23 @@ OPTIONS = (
         "images",
     ),
     Option(
-        "--executor", "bob_executor", "where cases run", parse.word, "inline", metavar="NAME",
-        table="where cases run (`inline`)",
+        "--executor", "bob_executor", "where cases run: inline (this process) or process (one for "
+        "each case)", parse.word, "inline", metavar="NAME",
+        table="where cases [run](docs/running.md): `inline` (in this process) or `process` (one "
+        "for each case)",
     ),
     Option(
         "--executor-option", "bob_executor_options", parse=parse.pairs, kind="linelist",
         help="a setting of the executor, as its own documents name it; repeatable",
         metavar="KEY=VALUE", table="a setting of the executor; repeatable",
+    ),
+    Option(
+        "--case-timeout", "bob_case_timeout", "stop a case that takes longer than this, such as "
+        "90s, 20m or 2h; auto: one from which nothing has been heard for an hour, or for as long "
+        "as the whole case is estimated to take on the reference GPU; off: never. Needs an "
+        "executor that can, such as process", parse.time_limit, "auto", metavar="TIME",
+        table="stop a case that takes longer (`90s`, `20m`, `2h`); `auto`: that is "
+        "[silent](docs/running.md#time-limits) for long; `off`. Needs `--executor process`",
     ),
     Option(
         "--accelerator", "bob_accelerator", "device: auto, cpu, cuda, mps", parse.word, "auto",

@@ -80,6 +80,20 @@ def hours_if_any(said: Said) -> float | None:
     return value
 
 
+def time_limit(said: Said) -> str | float | None:
+    """Seconds; ``auto``, or None for ``off``."""
+    if said.text in ("auto", "off"):
+        return "auto" if said.text == "auto" else None
+    number, unit = said.text[:-1], said.text[-1:]
+    try:
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except (KeyError, ValueError):
+        seconds = -1.0
+    if not 0 < seconds < math.inf:
+        raise said.wrong("auto, off, or a time such as 90s, 20m or 2h")
+    return seconds
+
+
 def size(said: Said) -> int:
     """Bytes."""
     try:

@@ -226,6 +226,7 @@ PYTHON_STATES: tuple[State, ...] = (
         get=lambda: list(warnings.filters),
         put=_put_filters,
         words=lambda before, after: "changed",
+        slow=True,  # SciPy, which cases import when they need it, adds some
     ),
     attribute(warnings, "showwarning"),
     State(name="signal handlers", get=_handlers, put=_put_handlers, words=_handler_words),

@@ -1,0 +1,17 @@
+"""What the process that cases are forked from imports: large packages, and nothing of a case."""
+
+from __future__ import annotations
+
+from bob.startup import import_torchmetrics, importing
+from bob.threads import wait_passively
+
+wait_passively()
+with importing():
+    import_torchmetrics()
+    import scipy.optimize  # noqa: F401
+    import timm  # noqa: F401
+    import torchvision  # noqa: F401
+
+    import bob.run.global_state
+    import bob.run.steps
+    import bob.run.streams  # noqa: F401

@@ -1,0 +1,267 @@
+"""A process for each case: what ends, hangs or spoils the one costs its case and nothing else.
+
+Cases are forked from a process that has imported torch and nothing of a case, so that each starts
+as the first one does, without importing anything anew.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from bob.case import Failure, Result
+from bob.errors import BobError
+from bob.executors import Deliver, Event, Finished, Submission
+from bob.executors.worker import TRACE_SIGNAL, work
+
+_TICK_SECONDS = 0.5
+_GRACE_SECONDS = 5.0
+_TRACE_SECONDS = 2.0
+_SHOWN_CHARACTERS = 20_000
+
+
+class ProcessExecutor:
+    """Runs each case in a process of its own.
+
+    A process that a signal or C's ``exit`` ends, that runs out of memory, or that exceeds its limit
+    is that case's failure. Processes that a case has started end with it, and all of them end with
+    this process, however it ends.
+
+    Args:
+        workers: How many cases run at once, as text. They share the cores: of ``n`` cases each has
+            an n-th of the threads that one alone would have.
+
+    Raises:
+        BobError: ``workers`` is not a number from 1.
+    """
+
+    stops_cases = True
+
+    def __init__(self, workers: str = "1") -> None:
+        if not workers.isascii() or not workers.isdigit() or int(workers) < 1:
+            raise BobError(
+                f"--executor-option workers={workers!r}: expected a whole number from 1."
+            )
+        self._workers = int(workers)
+        self._processes = _warm_context()
+        self._waiting: dict[str, Submission] = {}
+        self._running: dict[str, _Running] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="bob-cases-")
+
+    def submit(self, submission: Submission) -> None:
+        """Remember the case."""
+        self._waiting[submission.ticket] = submission
+
+    def advance(self, deliver: Deliver, *, waiting_for: str) -> None:
+        """Start as many cases as may run, the one waited for first, and pass on what they tell."""
+        for ticket in sorted(self._waiting, key=lambda ticket: ticket != waiting_for):
+            if len(self._running) >= self._workers:
+                break
+            self._start(self._waiting.pop(ticket))
+        running = {case.events: case for case in self._running.values()}
+        for events in wait(list(running), timeout=_TICK_SECONDS):
+            case = running[events]
+            if self._running.get(case.ticket) is case:
+                for event in case.told():
+                    self._pass_on(case, event, deliver)
+        for case in [case for case in self._running.values() if case.overdue]:
+            self._pass_on(case, Finished(case.ticket, case.end_overdue()), deliver)
+
+    def cancel(self, tickets: Collection[str]) -> None:
+        """Forget cases that have not started, and end those that run."""
+        ended = [self._running.pop(ticket) for ticket in tickets if ticket in self._running]
+        for ticket in tickets:
+            self._waiting.pop(ticket, None)
+        _end(ended)
+
+    def shutdown(self, *, cancel: bool) -> None:
+        """End every process, and remove the folder of their output."""
+        self._waiting.clear()
+        if not cancel:
+            while self._running:
+                self.advance(lambda event: None, waiting_for="")
+        self.cancel(list(self._running))
+        self._folder.cleanup()
+
+    def _start(self, submission: Submission) -> None:
+        output = Path(self._folder.name) / f"{time.monotonic_ns()}.txt"
+        case = _Running(self._processes, submission, output, share=self._workers)
+        self._running[submission.ticket] = case
+
+    def _pass_on(self, case: _Running, event: Event, deliver: Deliver) -> None:
+        if isinstance(event, Finished):
+            self._running.pop(case.ticket, None)
+            case.release()
+            case.show_output()
+        deliver(event)
+
+
+class _Running:
+    """A case in its process."""
+
+    def __init__(self, processes: Any, submission: Submission, output: Path, *, share: int) -> None:
+        self.ticket = submission.ticket
+        self._submission = submission
+        self._output = output
+        self.events, theirs = processes.Pipe(duplex=False)
+        self._process = processes.Process(
+            target=work,
+            args=(theirs, submission, str(output), dict(os.environ), share),
+            name=f"bob {submission.ticket}",
+        )
+        self._process.start()
+        theirs.close()
+        self._begun = self._heard = time.monotonic()
+
+    @property
+    def what(self) -> str:
+        """Words that name the case in messages."""
+        case = self._submission.case
+        return f"{case.name} {case.task} seed {case.seed}"
+
+    def told(self) -> list[Event]:
+        """What the case has told since; its end where the process has ended without a word."""
+        found: list[Event] = []
+        try:
+            while self.events.poll():
+                found.append(self.events.recv())
+                self._heard = time.monotonic()
+                if isinstance(found[-1], Finished):
+                    return found
+        except (EOFError, OSError):
+            return [*found, Finished(self.ticket, self._end_unheard())]
+        except Exception as error:  # a result that cannot be read here
+            _end([self])
+            message = (
+                f"what {self.what} told cannot be read here: {type(error).__name__}: {error}. "
+                "Are its classes importable where pytest runs?"
+            )
+            return [*found, Finished(self.ticket, self._failed("error", message))]
+        return found
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it has exceeded its limit."""
+        limit = self._submission.limit
+        if limit is None:
+            return False
+        since = self._heard if limit.of_silence else self._begun
+        return time.monotonic() - since > limit.seconds
+
+    def end_overdue(self) -> Result:
+        """End it because of its limit, with a word on where it stood."""
+        limit = self._submission.limit
+        assert limit is not None
+        before = self._read_output()
+        with suppress(OSError):
+            os.kill(self._process.pid, TRACE_SIGNAL)
+        until = time.monotonic() + _TRACE_SECONDS
+        while self._read_output() == before and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.05)
+        trace = self._read_output()[len(before) :]
+        _end([self])
+        why = "nothing was heard of it" if limit.of_silence else "it ran"
+        message = (
+            f"{self.what} was stopped: {why} for {_duration(limit.seconds)} (--case-timeout). "
+            "The traceback says where it stood; a longer --case-timeout lets it go on."
+        )
+        return self._failed("timeout", message, trace)
+
+    def release(self) -> None:
+        """Let go of a process that has told its end."""
+        self._process.join(_GRACE_SECONDS)
+        _end([self])
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        with suppress(OSError, ValueError):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End the process, and those it has started."""
+        pid = self._process.pid
+        with suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+        with suppress(OSError, ValueError):
+            self._process.kill()
+        self._process.join(_GRACE_SECONDS)
+        self.events.close()
+
+    def joined(self, seconds: float) -> bool:
+        """Whether the process has ended within so many seconds."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
+
+    def show_output(self) -> None:
+        """Print what the case has printed, for pytest to capture."""
+        text = self._read_output()
+        if text.strip():
+            print(text if text.endswith("\n") else f"{text}\n", end="")
+        self._output.unlink(missing_ok=True)
+
+    def _end_unheard(self) -> Result:
+        self._process.join(_GRACE_SECONDS)
+        status = self._process.exitcode
+        self.kill()
+        message = f"the process of {self.what} ended {_how(status)} before the case did."
+        if status == -signal.SIGKILL:
+            message += (
+                " The system ends a process so when memory runs out: try --workers 0, fewer cases "
+                "at once, or a smaller batch, and see what the kernel's log says."
+            )
+        return self._failed("exit", message, self._read_output())
+
+    def _failed(self, kind: str, message: str, text: str = "") -> Result:
+        return Result(case=self._submission.case, failure=Failure(kind, message, text))
+
+    def _read_output(self) -> str:
+        try:
+            text = self._output.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return text[-_SHOWN_CHARACTERS:]
+
+
+def _end(cases: Collection[_Running]) -> None:
+    """End processes: a request first, so that what they write is whole, then by force."""
+    for case in cases:
+        case.terminate()
+    until = time.monotonic() + _GRACE_SECONDS
+    for case in cases:
+        case.joined(max(0.0, until - time.monotonic()))
+        case.kill()
+
+
+def _warm_context() -> Any:
+    """Processes that are forked from one which has imported what every case needs."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    processes = multiprocessing.get_context(method)
+    if method == "forkserver":
+        processes.set_forkserver_preload(["bob.executors.preload"])
+    return processes
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "without a status"
+    if status >= 0:
+        return f"with status {status}"
+    with suppress(ValueError):
+        return f"by {signal.Signals(-status).name}"
+    return f"by signal {-status}"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
