@@ -1,0 +1,1 @@
+"""Faults, tried many times on real sessions, stores and files."""
