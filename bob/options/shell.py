@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bob.options.declaration import OPTIONS
@@ -16,10 +15,11 @@ if TYPE_CHECKING:
 def repeated_words(config: pytest.Config) -> list[str]:
     """What stands on the command line and a repeat of one case needs again, as words.
 
-    What the ini file and the environment say holds again without being said. Backbones are left
-    out: a file of ``--checkpoint`` is in their names by then.
+    A value stands behind ``=``: behind a space pytest would take one that exists as a path for a
+    test, and look for its ini file there. What the ini file and the environment say holds again
+    without being said. Backbones are left out: a file of ``--checkpoint`` is in their names by
+    then.
     """
-    here = config.invocation_params.dir
     words: list[str] = []
     for option in OPTIONS:
         value = config.getoption(option.dest, None)
@@ -28,18 +28,9 @@ def repeated_words(config: pytest.Config) -> list[str]:
         if option.kind == "bool":
             words.append(option.flag)
         else:
-            for text in value if option.kind == "linelist" else [value]:
-                words += _flag_and_value(option.flag, str(text), here)
+            texts = value if option.kind == "linelist" else [value]
+            words += [f"{option.flag}={text}" for text in texts]
     return [*words, *_ini_words(config)]
-
-
-def _flag_and_value(flag: str, text: str, here: Path) -> list[str]:
-    """Two words; one where pytest would take the value for a test and look for its ini there."""
-    try:
-        exists = (here / text).exists()
-    except (OSError, ValueError):
-        exists = False
-    return [f"{flag}={text}"] if exists else [flag, text]
 
 
 def _found_from_here(config: pytest.Config) -> bool:

@@ -275,5 +275,6 @@ def _replace(path: Path, text: str) -> None:
         os.replace(name, path)
     except OSError as error:
         raise BobError(
-            f"Cannot write reference file {path}: {error}. Choose another folder with --references."
+            f"Cannot write reference file {path}: {error}. Choose another folder with "
+            "--references=DIR."
         ) from None

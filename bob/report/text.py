@@ -87,7 +87,7 @@ def repeat_command(node: Iterable[str], words: Iterable[str], *, backbones: Iter
         words: Options of the command line that matter again; see ``bob/options/shell.py``.
         backbones: What was named, with the file of ``--checkpoint``.
     """
-    named = [word for spec in backbones for word in ("--backbone", spec)]
+    named = [f"--backbone={spec}" for spec in backbones]
     return " ".join(shlex.quote(word) for word in ("pytest", *node, *words, *named))
 
 

@@ -88,8 +88,8 @@ def sqlite_uri(database: Path) -> str:
     except UnicodeEncodeError:
         raise BobError(
             f"The path {text!a} of the MLflow store is not text in UTF-8, and MLflow cannot "
-            "be told it. Rename the folder, or record elsewhere with --tracking-uri "
-            "sqlite:////path/mlflow.db."
+            "be told it. Rename the folder, or record elsewhere with "
+            "--tracking-uri=sqlite:////path/mlflow.db."
         ) from None
     plain = f"sqlite:///{text}"
     if _PLAIN.fullmatch(text):
@@ -101,7 +101,7 @@ def sqlite_uri(database: Path) -> str:
             return uri
     raise BobError(
         f"The path {text!r} of the MLflow store cannot be written as an address. Rename the "
-        "folder, or record elsewhere with --tracking-uri sqlite:////path/mlflow.db."
+        "folder, or record elsewhere with --tracking-uri=sqlite:////path/mlflow.db."
     )
 
 
@@ -161,5 +161,5 @@ def _check_folder(database: Path) -> None:
     except OSError as error:
         raise BobError(
             f"Cannot write to {folder} ({error.strerror or error}). Nothing was run. Make it "
-            "writable, or record elsewhere with --tracking-uri sqlite:////path/mlflow.db."
+            "writable, or record elsewhere with --tracking-uri=sqlite:////path/mlflow.db."
         ) from None
