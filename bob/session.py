@@ -77,7 +77,7 @@ class BobSession:
         """Check references and store, open the session run, submit the cases.
 
         Raises:
-            BobError: A reference file is malformed, the cases take longer than
+            BobError: A reference file is malformed or cannot be written, the cases take longer than
                 ``--max-gpu-hours``, or the store cannot be used.
         """
         from bob.cost.present import Shelf
@@ -92,6 +92,7 @@ class BobSession:
         cases = list(cases)
         store = ReferenceStore(self.options.references)
         store.check(self.options.scale)
+        store.check_writable(case for case in cases if self._may_be_written(case, store))
         if self.options.max_gpu_hours is not None:
             features = self.options.features or features_root()
             check_limit(
@@ -142,6 +143,11 @@ class BobSession:
         options = self.options
         chosen = options.seeds is not None or options.base_seed != 0
         return options.same_seed == "auto" and not chosen
+
+    def _may_be_written(self, case: Case, store: ReferenceStore) -> bool:
+        """Whether ``--bands`` may write a reference of a case."""
+        bands = self.options.bands
+        return bands in ("all", "failed") or (bands == "new" and store.find(case) is None)
 
     def _runs(self, case: Case, store: ReferenceStore) -> int:
         """Seeds that a case certainly runs."""
