@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from bob.case import Case, Context, Status
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
 from bob.options.pytest_config import read_options
-from bob.options.shell import repeated_words
+from bob.options.shell import left_out, repeated_words
 from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
 from bob.protocols.detection import ENGINES
+from bob.redaction import without_password
 from bob.telling import failure_of
 
 if TYPE_CHECKING:
@@ -186,7 +187,12 @@ class BobSession:
 
         words = repeated_words(self.config)
         command = repeat_command(node, words, backbones=self.options.backbones)
-        return failure_message(evaluation, store=self.tracker.store.uri, repeat=command)
+        return failure_message(
+            evaluation,
+            store=self.tracker.store.uri,
+            repeat=command,
+            word=left_out(self.config),
+        )
 
     def remarks(self, evaluation: Evaluation) -> list[str]:
         """What to warn of although the test passes."""
@@ -252,9 +258,10 @@ class BobSession:
         lines = aligned(text.table(self.evaluations))
         lines += text.licence_lines(self.evaluations)
         lines += ["", f"MLflow: session {tracker.session} in {tracker.store.uri}"]
-        address = tracker.store.uri.rstrip("/")
-        if not address.startswith("http"):
+        address = without_password(tracker.store.address).rstrip("/")
+        if not tracker.store.remote:
             lines.append(f"  mlflow ui --backend-store-uri {shlex.quote(tracker.store.uri)}")
+            lines += [f"    ({tracker.store.word})"] if tracker.store.word else []
             address = "http://127.0.0.1:5000"
         for task in sorted({evaluation.case.task for evaluation in self.evaluations}):
             lines.append(f"  {task}: {address}{tracker.page(task)}")
@@ -272,8 +279,9 @@ class BobSession:
             sections.append(("unused references", [*unused, remedy]))
         if tracker.problems:
             remedy = f"Nothing is lost: results are under {tracker.store.ledger}. Send them with"
-            command = f"  bob sync --tracking-uri {shlex.quote(tracker.store.uri)}"
-            sections.append(("not recorded in MLflow", [*tracker.problems, remedy, command]))
+            command = f"  bob sync --tracking-uri={shlex.quote(tracker.store.uri)}"
+            word = [f"    ({tracker.store.word})"] if tracker.store.word else []
+            sections.append(("not recorded in MLflow", [*tracker.problems, remedy, command, *word]))
         remarks = [*tracker.remarks, *self._problems.values()]
         if remarks:
             sections.append(("remarks on the record", remarks))

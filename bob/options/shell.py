@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bob.options.declaration import OPTIONS
 from bob.options.pytest_config import ini_folder
+from bob.redaction import password_word, without_password
 
 if TYPE_CHECKING:
     import pytest
@@ -18,7 +19,7 @@ def repeated_words(config: pytest.Config) -> list[str]:
     A value stands behind ``=``: behind a space pytest would take one that exists as a path for a
     test, and look for its ini file there. What the ini file and the environment say holds again
     without being said. Backbones are left out: a file of ``--checkpoint`` is in their names by
-    then.
+    then. Passwords are left out too; ``left_out`` says where they belong.
     """
     words: list[str] = []
     for option in OPTIONS:
@@ -29,8 +30,14 @@ def repeated_words(config: pytest.Config) -> list[str]:
             words.append(option.flag)
         else:
             texts = value if option.kind == "linelist" else [value]
-            words += [f"{option.flag}={text}" for text in texts]
+            words += [f"{option.flag}={without_password(str(text))}" for text in texts]
     return [*words, *_ini_words(config)]
+
+
+def left_out(config: pytest.Config) -> str:
+    """What the words of ``repeated_words`` lack, in words; empty where they lack nothing."""
+    given = [config.getoption("bob_tracking_uri") or "", *(config.getoption("override_ini") or ())]
+    return next(filter(None, map(password_word, given)), "")
 
 
 def _found_from_here(config: pytest.Config) -> bool:
@@ -44,7 +51,8 @@ def _found_from_here(config: pytest.Config) -> bool:
 
 def _ini_words(config: pytest.Config) -> list[str]:
     """Overrides of the ini file, and which file it was where it would not be found again."""
-    words = [word for text in config.getoption("override_ini") or () for word in ("-o", text)]
+    overrides = map(without_password, config.getoption("override_ini") or ())
+    words = [word for text in overrides for word in ("-o", text)]
     if not _found_from_here(config):
         words += [f"--rootdir={config.rootpath}", "-c", str(config.inipath or os.devnull)]
     return words
