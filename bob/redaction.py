@@ -27,7 +27,7 @@ _SHORTEST = 6
 
 # what stands before a port is no user: digits up to a slash
 _IN_TEXT = re.compile(
-    r"(?P<before>\b[A-Za-z][\w+.-]*://)(?P<user>[^\s/:@?#'\"<>]*):(?!\d+[/?#])(?P<password>\S*)@"
+    r"(?P<before>://)(?P<user>[^\s/:@?#'\"<>]{0,200}):(?!\d+[/?#])(?P<password>\S{0,2000})@"
 )
 _HOST = re.compile(r"([\w.%~,-]*|\[[\w:.%]+\])(:\d*)?")
 _QUERY = re.compile(
