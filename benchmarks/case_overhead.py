@@ -65,7 +65,7 @@ def main() -> int:
         clock = Clock()
         status = pytest.main(
             [
-                "-q", "--rootdir", name, "--scale", "tiny", "--catalog", f"{name}/tiny.yaml",
+                "-q", "--rootdir", name, "--scale", "tiny", f"--catalog={name}/tiny.yaml",
                 "--tracking-uri", f"sqlite:///{name}/mlflow.db", "-p", "no:cacheprovider",
                 "--progress", "off", "-W", "ignore", str(folder / "test_suite.py"), *backbones,
             ],

@@ -25,7 +25,7 @@ def session(folder: str, match: str, accelerator: str, precision: str) -> tuple[
         [
             sys.executable, "-m", "pytest", "--pyargs", "suites", "-q",
             "-m", "features", "-k", match,
-            "--features", f"{folder}/features", "--tracking-uri", f"sqlite:///{folder}/mlflow.db",
+            f"--features={folder}/features", "--tracking-uri", f"sqlite:///{folder}/mlflow.db",
             "--accelerator", accelerator, "--precision", precision, "--progress", "off",
             "-p", "no:cacheprovider",
         ],

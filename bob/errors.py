@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from bob.redaction import redacted
+
 _SHOWN = 3
 
 
@@ -14,12 +16,12 @@ class BobError(Exception):
     """Something a user can put right; the message names the input at fault and the remedy.
 
     Args:
-        message: What is wrong and what to do about it.
+        message: What is wrong and what to do about it; passwords and tokens in it are left out.
         kind: Short machine-readable word kept in a failed result, such as ``"weights"``.
     """
 
     def __init__(self, message: str, *, kind: str = "input") -> None:
-        super().__init__(message)
+        super().__init__(redacted(message))
         self.kind = kind
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ import pytest
 from bob import exits, hooks, interrupts, shown, telling
 from bob.errors import BobError
 from bob.options import pytest_config as options
+from bob.options.root_guard import check_root
 from bob.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Register ``bob.hooks``."""
     pluginmanager.add_hookspecs(hooks)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Refuse an option that has moved the root folder, before anything of a wrong one is loaded."""
+    try:
+        check_root(early_config)
+    except BobError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:

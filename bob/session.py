@@ -10,11 +10,12 @@ from bob.case import Case, Context, Status
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
 from bob.errors import BobError
 from bob.options.pytest_config import read_options
-from bob.options.shell import repeated_words
+from bob.options.shell import left_out, repeated_words
 from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
 from bob.protocols.detection import ENGINES
+from bob.redaction import without_password
 from bob.telling import failure_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class BobSession:
         """Check references and store, open the session run, submit the cases.
 
         Raises:
-            BobError: A reference file is malformed, the cases take longer than
+            BobError: A reference file is malformed or cannot be written, the cases take longer than
                 ``--max-gpu-hours``, or the store cannot be used.
         """
         from bob.cost.present import Shelf
@@ -94,6 +95,7 @@ class BobSession:
         cases = list(cases)
         store = ReferenceStore(self.options.references)
         store.check(self.options.scale)
+        store.check_writable(case for case in cases if self._may_be_written(case, store))
         if self.options.max_gpu_hours is not None:
             features = self.options.features or features_root()
             check_limit(
@@ -154,7 +156,7 @@ class BobSession:
             if isinstance(timeout, float):
                 raise BobError(
                     f"--case-timeout: the executor {self.options.executor!r} cannot stop a case. "
-                    "Add --executor process."
+                    "Add --executor=process."
                 )
             return lambda case: None
         if isinstance(timeout, float):
@@ -170,6 +172,11 @@ class BobSession:
         options = self.options
         chosen = options.seeds is not None or options.base_seed != 0
         return options.same_seed == "auto" and not chosen
+
+    def _may_be_written(self, case: Case, store: ReferenceStore) -> bool:
+        """Whether ``--bands`` may write a reference of a case."""
+        bands = self.options.bands
+        return bands in ("all", "failed") or (bands == "new" and store.find(case) is None)
 
     def _runs(self, case: Case, store: ReferenceStore) -> int:
         """Seeds that a case certainly runs."""
@@ -208,7 +215,12 @@ class BobSession:
 
         words = repeated_words(self.config)
         command = repeat_command(node, words, backbones=self.options.backbones)
-        return failure_message(evaluation, store=self.tracker.store.uri, repeat=command)
+        return failure_message(
+            evaluation,
+            store=self.tracker.store.uri,
+            repeat=command,
+            word=left_out(self.config),
+        )
 
     def remarks(self, evaluation: Evaluation) -> list[str]:
         """What to warn of although the test passes."""
@@ -274,9 +286,10 @@ class BobSession:
         lines = aligned(text.table(self.evaluations))
         lines += text.licence_lines(self.evaluations)
         lines += ["", f"MLflow: session {tracker.session} in {tracker.store.uri}"]
-        address = tracker.store.uri.rstrip("/")
-        if not address.startswith("http"):
+        address = without_password(tracker.store.address).rstrip("/")
+        if not tracker.store.remote:
             lines.append(f"  mlflow ui --backend-store-uri {shlex.quote(tracker.store.uri)}")
+            lines += [f"    ({tracker.store.word})"] if tracker.store.word else []
             address = "http://127.0.0.1:5000"
         for task in sorted({evaluation.case.task for evaluation in self.evaluations}):
             lines.append(f"  {task}: {address}{tracker.page(task)}")
@@ -294,8 +307,9 @@ class BobSession:
             sections.append(("unused references", [*unused, remedy]))
         if tracker.problems:
             remedy = f"Nothing is lost: results are under {tracker.store.ledger}. Send them with"
-            command = f"  bob sync --tracking-uri {shlex.quote(tracker.store.uri)}"
-            sections.append(("not recorded in MLflow", [*tracker.problems, remedy, command]))
+            command = f"  bob sync --tracking-uri={shlex.quote(tracker.store.uri)}"
+            word = [f"    ({tracker.store.word})"] if tracker.store.word else []
+            sections.append(("not recorded in MLflow", [*tracker.problems, remedy, command, *word]))
         remarks = [*tracker.remarks, *self._problems.values()]
         if remarks:
             sections.append(("remarks on the record", remarks))

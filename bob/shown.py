@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from bob.redaction import redacted
+
 LINE = 200
 BLOCK = 4000
 
@@ -23,12 +25,13 @@ def visible(text: str, *, keep: str = "") -> str:
     r"""Text in which control characters are seen: an escape is written ``\x1b`` and does nothing.
 
     Characters that turn the direction of what follows, line separators and what cannot be encoded
-    are written so too.
+    are written so too. Passwords and tokens are left out.
 
     Args:
         text: Any.
         keep: Control characters that stay.
     """
+    text = redacted(text)
     if text.isprintable() and not _TURNING.intersection(text):
         return text
     return "".join(

@@ -80,7 +80,7 @@ def test_checkpoint_does_not_move_the_root_folder(
     file = GLYPHS / "resnet_micro_glyphs.safetensors"
     result = project.runpytest(*arguments, str(file))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: pytest took * Write --checkpoint=FILE, with the sign."])
+    result.stderr.fnmatch_lines([f"ERROR: pytest took * with the sign: --checkpoint={file}"])
     (project.path / "own.safetensors").write_bytes(file.read_bytes())
     result = project.runpytest(*arguments, "own.safetensors")
     result.stdout.fnmatch_lines(["*test_finetune?resnet_micro_random@own-digits*"])
@@ -89,7 +89,7 @@ def test_checkpoint_does_not_move_the_root_folder(
     monkeypatch.chdir(nested)
     result = project.runpytest(*arguments, "../own.safetensors")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: pytest took * Write --checkpoint=FILE, with the sign."])
+    result.stderr.fnmatch_lines(["ERROR: pytest took * the sign: --checkpoint=../own.safetensors"])
 
 
 def test_checkpoint_of_another_architecture_is_told_by_keys(project: pytest.Pytester) -> None:
@@ -101,7 +101,7 @@ def test_checkpoint_of_another_architecture_is_told_by_keys(project: pytest.Pyte
     assert "missing keys (conv1.weight, bn1.weight, bn1.bias, ...)" in output
     assert "unknown keys (" in output
     assert "Traceback" not in output
-    result.stdout.fnmatch_lines(["  repeat *--backbone resnet_micro_random,checkpoint=*"])
+    result.stdout.fnmatch_lines(["  repeat *--backbone=resnet_micro_random,checkpoint=*"])
 
 
 class Payload:

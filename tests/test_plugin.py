@@ -192,7 +192,7 @@ def test_suites_run_from_another_folder(
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "--pyargs", "suites", "--backbone", "models:make",
-            "--catalog", str(tiny_catalog_file), "--scale", "tiny",
+            f"--catalog={tiny_catalog_file}", "--scale", "tiny",
             "--tracking-uri", shared_store, "-p", "no:cacheprovider", "--require-bands",
         ],
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
@@ -201,7 +201,7 @@ def test_suites_run_from_another_folder(
     assert "there is no reference to compare with" in done.stdout
     repeat = next(line for line in done.stdout.splitlines() if line.startswith("  repeat"))
     assert "--pyargs 'suites.test_finetune::test_finetune[models:make-digits]'" in repeat
-    assert "--backbone models:make" in repeat
+    assert "--backbone=models:make" in repeat
     assert "1 failed, 12 skipped" in done.stdout.splitlines()[-1]
 
 

@@ -202,7 +202,7 @@ def test_a_session_goes_on_behind_crash_and_hang(project: pytest.Pytester) -> No
 def test_a_time_needs_an_executor_that_can_stop_a_case(project: pytest.Pytester) -> None:
     done = session(project, "--case-timeout", "20m", *backbones("polite"))
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "'inline' cannot stop a case. Add --executor process." in done.stderr
+    assert "'inline' cannot stop a case. Add --executor=process." in done.stderr
     done = session(project, "--case-timeout", "soon", *backbones("polite"))
     assert "expected auto, off, or a time such as 90s, 20m or 2h" in done.stderr
 

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "bob"
 
 FLOORS = (
     # the ground: standard library and pydantic
+    ("redaction",),
     (
         "__version__",
         "errors",

@@ -130,9 +130,14 @@ def test_infinite_scores_have_means_and_no_spread() -> None:
 def test_a_reference_that_cannot_be_written_leaves_row_and_results(
     project: pytest.Pytester, own_store: tuple[str, str]
 ) -> None:
-    (project.path / "full").write_text("no folder")
-    words = ["-k", "coarse", "--bands", "all", "--seeds", "2", "--references", "full/below"]
-    result = project.runpytest_inprocess(*words, *own_store)
+    class Spoiler:
+        """The folder becomes one that nobody can write to while the first case runs."""
+
+        def pytest_runtest_setup(self) -> None:
+            (project.path / "full").write_text("no folder")
+
+    words = ["-k", "coarse", "--bands", "all", "--seeds", "2", "--references=full/below"]
+    result = project.runpytest_inprocess(*words, *own_store, plugins=[Spoiler()])
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["pixels_coarse *finetune *error"])
     assert len(list(ledger_of(project).entries())) == 2

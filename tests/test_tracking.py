@@ -204,7 +204,7 @@ def test_read_only_mlruns() -> None:
         )
     assert "BobError: Cannot write to" in done.stderr
     assert "(Permission denied). Nothing was run." in done.stderr
-    assert "--tracking-uri sqlite:////path/mlflow.db" in done.stderr
+    assert "--tracking-uri=sqlite:////path/mlflow.db" in done.stderr
 
 
 @pytest.mark.slow

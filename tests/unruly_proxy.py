@@ -45,6 +45,8 @@ class Proxy:
     later); ``trickle`` (a byte of headers now and then, for ever); ``html`` (a page with status
     200); ``503``, ``500``; ``hour`` (503 with an hour's ``Retry-After``).
 
+    Where ``wanted`` is set, requests without this ``Authorization`` header are refused with 401.
+
     Args:
         port: Of the server behind.
     """
@@ -53,6 +55,7 @@ class Proxy:
         self.port = port
         self.rule: Rule = passing
         self.asked: list[str] = []
+        self.wanted = ""
         self._stopped = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -76,6 +79,8 @@ class Proxy:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 way = proxy.rule(self.command, self.path)
+                if proxy.wanted and self.headers.get("Authorization") != proxy.wanted:
+                    way = "401"
                 proxy.asked.append(f"{way} {self.command} {self.path}")
                 self.close_connection = way != "pass"
                 match way:
@@ -94,6 +99,8 @@ class Proxy:
                         self.reply(200, {"Content-Type": "text/html"}, page)
                     case "hour":
                         self.reply(503, {"Retry-After": "3600"}, b"later")
+                    case "401":
+                        self.reply(401, {"WWW-Authenticate": "Basic"}, b"who are you?")
                     case "503" | "500":
                         self.reply(int(way), {}, b"no")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bob.case.planned import Case
+from bob.redaction import redacted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,11 +89,17 @@ class Failure:
             plugin's time limit, or ``error`` for what nobody foresaw.
         message: What happened and what to do.
         traceback: Text of the traceback; empty where the message says it all.
+
+    Passwords and tokens are left out of both.
     """
 
     kind: str
     message: str
     traceback: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("message", "traceback"):
+            object.__setattr__(self, name, redacted(getattr(self, name)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,6 @@ def scale_and_file(text: str, base: Path) -> tuple[str, tuple[Path, ...]]:
         names = ", ".join(map(str, scales)) or "none"
         raise BobError(
             f"--scale {text}: the file holds {len(scales)} scales ({names}) and should hold one. "
-            f"Name one of several with --catalog {text} --scale NAME."
+            f"Name one of several with --catalog={text} --scale=NAME."
         )
     return str(scales[0]), (path,)

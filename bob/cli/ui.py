@@ -23,11 +23,9 @@ def _ui(args: argparse.Namespace) -> int:
     from bob.tracking import resolve_store
 
     store = resolve_store(Path.cwd(), read_arguments(args).tracking_uri)
-    if store.uri.startswith("http"):
+    if store.remote:
         print(f"The store is a server; its pages are at {store.uri}")
         return 0
-    command = [
-        sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri,
-        "--port", str(args.port),
-    ]  # fmt: skip
-    os.execv(sys.executable, command)
+    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(args.port)]
+    # by a variable: everybody on the machine sees the words of a command, and the password in them
+    os.execve(sys.executable, command, {**os.environ, "MLFLOW_BACKEND_STORE_URI": store.address})

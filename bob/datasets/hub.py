@@ -255,7 +255,7 @@ def _attempt(path: str, content: str, config: str | None, revision: str | None) 
             f"{path} is neither on this machine nor within reach: {type(error).__name__}: {first}. "
             f"Where there is a network, `load_dataset({path!r})` fills "
             f"{datasets.config.HF_DATASETS_CACHE}; copy that folder here, or name one that "
-            "`save_to_disk` wrote: --dataset hf:FOLDER.",
+            "`save_to_disk` wrote: --dataset=hf:FOLDER.",
             kind="unavailable",
         )
     finally:

@@ -22,7 +22,7 @@ OPTIONS = (
     Option(
         "--checkpoint", "bob_checkpoint", "load this file into the one backbone that --backbone "
         "names, as NAME,checkpoint=FILE does", parse.word, metavar="FILE", ini=False, repeat=False,
-        table="load this file into the one backbone that is named", shown="--checkpoint=FILE",
+        table="load this file into the one backbone that is named",
     ),
     Option(
         "--scale", "bob_scale", "scale of the cases, or a catalog file that holds one", parse.word,
@@ -42,13 +42,13 @@ OPTIONS = (
         "reference first: equal values mean that nothing has changed (auto; not with --seeds or "
         "--base-seed), or never (off)", parse.word, "auto", choices=("auto", "off"),
         table="run [a seed of the reference](docs/bands.md#the-reference-s-own-seed) first where "
-        "the machine is like the reference's: `auto`, `off`", shown="--same-seed MODE",
+        "the machine is like the reference's: `auto`, `off`", shown="--same-seed=MODE",
     ),
     Option(
         "--bands", "bob_bands", "hold scores against references (check), or write those that are "
         "missing (new), that failed (failed), or every one (all)", parse.word, "check",
         choices=("check", "new", "failed", "all"), ini=False, repeat=False,
-        table="`check`, or write references: `new`, `failed`, `all`", shown="--bands MODE",
+        table="`check`, or write references: `new`, `failed`, `all`", shown="--bands=MODE",
     ),
     Option(
         "--require-bands", "bob_require_bands", "fail cases that have no reference", parse.switch,
@@ -79,7 +79,7 @@ OPTIONS = (
     ),
     Option(
         "--engine", "bob_engine", f"engine of detection tasks: {' or '.join(ENGINES)} (the "
-        "scale's own)", parse.word, choices=ENGINES, commands=_PLAN, shown="--engine NAME",
+        "scale's own)", parse.word, choices=ENGINES, commands=_PLAN, shown="--engine=NAME",
         table=f"engine of detection: {' or '.join(f'`{name}`' for name in ENGINES)} (the scale's "
         "own)",
     ),
@@ -107,16 +107,16 @@ OPTIONS = (
         "as the whole case is estimated to take on the reference GPU; off: never. Needs an "
         "executor that can, such as process", parse.time_limit, "auto", metavar="TIME",
         table="stop a case that takes longer (`90s`, `20m`, `2h`); `auto`: that is "
-        "[silent](docs/running.md#time-limits) for long; `off`. Needs `--executor process`",
+        "[silent](docs/running.md#time-limits) for long; `off`. Needs `--executor=process`",
     ),
     Option(
         "--accelerator", "bob_accelerator", "device: auto, cpu, cuda, mps", parse.word, "auto",
         choices=("auto", "cpu", "cuda", "mps"), table="device: `auto`, `cpu`, `cuda`, `mps`",
-        shown="--accelerator NAME",
+        shown="--accelerator=NAME",
     ),
     Option(
         "--precision", "bob_precision", "auto, or a Lightning Fabric precision", parse.word, "auto",
-        shown="--precision NAME", table="`auto`, or as Lightning Fabric names it",
+        shown="--precision=NAME", table="`auto`, or as Lightning Fabric names it",
     ),
     Option(
         "--features", "bob_features", "folder of the feature store (bob/features in the user's "
@@ -148,7 +148,7 @@ OPTIONS = (
         "--progress", "bob_progress", "progress of the running case: live on a terminal, lines "
         "every 30 s elsewhere, or off", parse.word, "auto",
         choices=("auto", "live", "lines", "off"),
-        repeat=False, table="`live`, `lines` or `off`", shown="--progress MODE",
+        repeat=False, table="`live`, `lines` or `off`", shown="--progress=MODE",
     ),
 )  # fmt: skip
 
@@ -157,7 +157,7 @@ def option_table() -> str:
     """The options as a Markdown table, as README.md has it."""
     rows = ["| option | ini key | variable | meaning |", "| --- | --- | --- | --- |"]
     for option in OPTIONS:
-        shown = option.shown or " ".join(filter(None, (option.flag, option.metavar)))
+        shown = option.shown or "=".join(filter(None, (option.flag, option.metavar)))
         key = f"`{option.dest}`" if option.ini else ""
         variable = f"`{option.env}`" if option.env else ""
         rows.append(f"| `{shown}` | {key} | {variable} | {option.table or option.help} |")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bob.errors import BobError
 from bob.options.declaration import OPTIONS
 from bob.options.option import Option, Said
+from bob.options.root_guard import check_root
 from bob.options.values import Options, gather
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ def read_options(config: pytest.Config) -> Options:
     defaults from its root folder.
 
     Raises:
-        BobError: A value is wrong, or ``--checkpoint`` does not go with one backbone.
+        BobError: A value is wrong or has moved the root folder, or ``--checkpoint`` does not go
+            with one backbone.
     """
-    _check_root(config)
+    check_root(config)
 
     def said(option: Option) -> Said:
         return option.said(
@@ -77,16 +78,3 @@ def ini_folder(here: Path) -> Path | None:
             if path.is_file() and section in path.read_text(encoding="utf-8", errors="replace"):
                 return folder
     return None
-
-
-def _check_root(config: pytest.Config) -> None:
-    """Paths behind options of plugins pass for tests when pytest looks for its root folder."""
-    if "--checkpoint" not in config.invocation_params.args:
-        return
-    here = config.invocation_params.dir
-    passed_over = config.inipath is None and ini_folder(here) is not None
-    if passed_over or not here.is_relative_to(config.rootpath):
-        raise BobError(
-            f"pytest took {config.rootpath} for its root folder because of the path behind "
-            "--checkpoint. Write --checkpoint=FILE, with the sign."
-        )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bob.options.declaration import OPTIONS
 from bob.options.pytest_config import ini_folder
+from bob.redaction import password_word, without_password
 
 if TYPE_CHECKING:
     import pytest
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 def repeated_words(config: pytest.Config) -> list[str]:
     """What stands on the command line and a repeat of one case needs again, as words.
 
-    What the ini file and the environment say holds again without being said. Backbones are left
-    out: a file of ``--checkpoint`` is in their names by then.
+    A value stands behind ``=``: behind a space pytest would take one that exists as a path for a
+    test, and look for its ini file there. What the ini file and the environment say holds again
+    without being said. Backbones are left out: a file of ``--checkpoint`` is in their names by
+    then. Passwords are left out too; ``left_out`` says where they belong.
     """
-    here = config.invocation_params.dir
     words: list[str] = []
     for option in OPTIONS:
         value = config.getoption(option.dest, None)
@@ -28,18 +29,15 @@ def repeated_words(config: pytest.Config) -> list[str]:
         if option.kind == "bool":
             words.append(option.flag)
         else:
-            for text in value if option.kind == "linelist" else [value]:
-                words += _flag_and_value(option.flag, str(text), here)
+            texts = value if option.kind == "linelist" else [value]
+            words += [f"{option.flag}={without_password(str(text))}" for text in texts]
     return [*words, *_ini_words(config)]
 
 
-def _flag_and_value(flag: str, text: str, here: Path) -> list[str]:
-    """Two words; one where pytest would take the value for a test and look for its ini there."""
-    try:
-        exists = (here / text).exists()
-    except (OSError, ValueError):
-        exists = False
-    return [f"{flag}={text}"] if exists else [flag, text]
+def left_out(config: pytest.Config) -> str:
+    """What the words of ``repeated_words`` lack, in words; empty where they lack nothing."""
+    given = [config.getoption("bob_tracking_uri") or "", *(config.getoption("override_ini") or ())]
+    return next(filter(None, map(password_word, given)), "")
 
 
 def _found_from_here(config: pytest.Config) -> bool:
@@ -53,7 +51,8 @@ def _found_from_here(config: pytest.Config) -> bool:
 
 def _ini_words(config: pytest.Config) -> list[str]:
     """Overrides of the ini file, and which file it was where it would not be found again."""
-    words = [word for text in config.getoption("override_ini") or () for word in ("-o", text)]
+    overrides = map(without_password, config.getoption("override_ini") or ())
+    words = [word for text in overrides for word in ("-o", text)]
     if not _found_from_here(config):
         words += [f"--rootdir={config.rootpath}", "-c", str(config.inipath or os.devnull)]
     return words

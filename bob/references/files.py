@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from pydantic import Field, FiniteFloat, ValidationError
 
 from bob.case import Case, Result
 from bob.errors import BobError
-from bob.hashing import digest_of, file_name
+from bob.hashing import file_name
 from bob.record import Record
 from bob.references.samples import Samples, samples_of
+from bob.references.writing import alone_in, check_writable, replace_file
 
 BUILTIN = Path(__file__).parent / "measured"
 SCHEMA = 1
@@ -148,13 +146,16 @@ class ReferenceStore:
 
         Returns:
             The reference before and after.
+
+        Raises:
+            BobError: The file cannot be written.
         """
-        found = self.find(case)
-        old = found[0] if found else None
-        new = _reference(case, list(results), old)
         path = self._path(self.folder, case.scale, case.backbone.key)
-        with _alone(path):
+        with alone_in(path.parent):
             self._files.pop(path, None)
+            found = self.find(case)
+            old = found[0] if found else None
+            new = _reference(case, list(results), old)
             file = self._read(path)
             settings = {**(file.settings if file else {}), case.setting: new}
             data = ReferenceFile(
@@ -163,9 +164,17 @@ class ReferenceStore:
                 scale=case.scale,
                 settings=dict(sorted(settings.items())),
             )
-            _replace(path, data.model_dump_json(indent=1, by_alias=True) + "\n")
+            replace_file(path, data.model_dump_json(indent=1, by_alias=True) + "\n")
             self._files[path] = data
         return old, new
+
+    def check_writable(self, cases: Iterable[Case]) -> None:
+        """Learn whether references of these cases can be written, before they are measured.
+
+        Raises:
+            BobError: A file or folder cannot be written.
+        """
+        check_writable({self._path(self.folder, case.scale, case.backbone.key) for case in cases})
 
     def unused(self, scale: str, cases: Iterable[Case]) -> list[str]:
         """Entries in the writable folder that none of ``cases`` uses, as ``file: setting``.
@@ -257,23 +266,3 @@ def _given_weights(case: Case, results: list[Result]) -> str:
     seeds = {result.case.seed for result in results}
     known = case.backbone.fixed or len(seeds) > 1
     return digests.pop() if known and len(digests) == 1 else ""
-
-
-def _alone(path: Path) -> FileLock:
-    """A lock on a reference file, kept outside the folder, which is under version control."""
-    name = digest_of(str(path.resolve()))
-    return FileLock(Path(tempfile.gettempdir()) / f"bob-references-{name}.lock")
-
-
-def _replace(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        raise BobError(
-            f"Cannot write reference file {path}: {error}. Choose another folder with --references."
-        ) from None

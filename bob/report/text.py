@@ -14,13 +14,14 @@ from bob.intervals import mean, square_spread
 _HEADERS = ("backbone", "task", "dataset", "score", "band", "Δ", "seeds", "verdict")
 
 
-def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
+def failure_message(evaluation: Evaluation, *, store: str, repeat: str, word: str = "") -> str:
     """A few lines: what fell where, against which reference, and how to look closer.
 
     Args:
         evaluation: A judged case that failed.
         store: Tracking URI that holds the runs.
         repeat: Command that runs just this case.
+        word: What that command lacks, such as a password.
     """
     case, verdict = evaluation.case, evaluation.verdict
     lines = [f"{case.setting} of {case.backbone.key} at scale {case.scale}: {verdict.reason}"]
@@ -43,6 +44,8 @@ def failure_message(evaluation: Evaluation, *, store: str, repeat: str) -> str:
     if run_id:
         lines.append(f"  MLflow      run {run_id} in {store}")
     lines.append(f"  repeat      {repeat}")
+    if word:
+        lines.append(f"              ({word})")
     return "\n".join(lines)
 
 
@@ -87,7 +90,7 @@ def repeat_command(node: Iterable[str], words: Iterable[str], *, backbones: Iter
         words: Options of the command line that matter again; see ``bob/options/shell.py``.
         backbones: What was named, with the file of ``--checkpoint``.
     """
-    named = [word for spec in backbones for word in ("--backbone", spec)]
+    named = [f"--backbone={spec}" for spec in backbones]
     return " ".join(shlex.quote(word) for word in ("pytest", *node, *words, *named))
 
 

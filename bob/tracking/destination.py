@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import tempfile
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
-from http.client import HTTPException
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from bob.errors import BobError
-from bob.tracking.patience import StoreSilentError, within
+from bob.errors import BobError, first_line
+from bob.redaction import PASSWORD, TOKEN, USERNAME, password_word
+from bob.startup import importing
+from bob.tracking.login import access_of
+from bob.tracking.patience import StoreSilentError, bounded, within
 
 _REACH_SECONDS = 5
 _SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
@@ -24,11 +26,14 @@ class Destination:
     """Where runs are recorded.
 
     Attributes:
-        uri: MLflow tracking URI.
+        uri: MLflow tracking URI; its password is taken out, into ``address`` or ``variables``.
         artifacts: Folder for artifacts of a local store; none lets the server choose.
         ledger: Folder where every result is kept before it is sent.
         database: File of a SQLite store.
         own: Whether it is the project's own store, which nobody named.
+        address: The URI as MLflow is told it.
+        variables: MLflow's environment variables for calls to it: a login that the URI has.
+        word: Where the password belongs that ``uri`` lacks; empty where it lacks none.
     """
 
     uri: str
@@ -36,6 +41,21 @@ class Destination:
     ledger: Path
     database: Path | None = None
     own: bool = False
+    address: str = field(init=False, repr=False)
+    variables: Mapping[str, str] = field(init=False, repr=False)
+    word: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        access = access_of(self.uri)
+        object.__setattr__(self, "word", password_word(self.uri))
+        object.__setattr__(self, "uri", access.shown)
+        object.__setattr__(self, "address", access.address)
+        object.__setattr__(self, "variables", access.variables)
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is a server."""
+        return self.uri.startswith(("http://", "https://"))
 
 
 def resolve_store(root: Path, uri: str | None) -> Destination:
@@ -88,8 +108,8 @@ def sqlite_uri(database: Path) -> str:
     except UnicodeEncodeError:
         raise BobError(
             f"The path {text!a} of the MLflow store is not text in UTF-8, and MLflow cannot "
-            "be told it. Rename the folder, or record elsewhere with --tracking-uri "
-            "sqlite:////path/mlflow.db."
+            "be told it. Rename the folder, or record elsewhere with "
+            "--tracking-uri=sqlite:////path/mlflow.db."
         ) from None
     plain = f"sqlite:///{text}"
     if _PLAIN.fullmatch(text):
@@ -101,7 +121,7 @@ def sqlite_uri(database: Path) -> str:
             return uri
     raise BobError(
         f"The path {text!r} of the MLflow store cannot be written as an address. Rename the "
-        "folder, or record elsewhere with --tracking-uri sqlite:////path/mlflow.db."
+        "folder, or record elsewhere with --tracking-uri=sqlite:////path/mlflow.db."
     )
 
 
@@ -126,27 +146,50 @@ def check_reachable(store: Destination) -> None:
     Raises:
         BobError: The server does not answer, or the folder of the database is not writable.
     """
-    if store.uri.startswith(("http://", "https://")):
-        _check_server(store.uri)
+    if store.remote:
+        _check_server(store)
     elif store.database is not None:
         _check_folder(store.database)
 
 
-def _check_server(uri: str) -> None:
-    def look() -> None:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_REACH_SECONDS):
-            return
+def _check_server(store: Destination) -> None:
+    """Ask the server whether it is well, as MLflow asks: with its login, certificates and proxy."""
+    with warnings.catch_warnings(), importing():
+        warnings.simplefilter("ignore")
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+    def look() -> int:
+        status: int = http_request(
+            get_default_host_creds(store.address), "/health", "GET", max_retries=0,
+            timeout=_REACH_SECONDS, raise_on_status=False,
+        ).status_code  # fmt: skip
+        return status
 
     try:
-        within(2 * _REACH_SECONDS, look)
-    except urllib.error.HTTPError:
-        return
-    except (OSError, ValueError, HTTPException, StoreSilentError) as error:
-        reason = getattr(error, "reason", error)
+        with bounded(store.variables):
+            status = within(2 * _REACH_SECONDS, look)
+    except Exception as error:
         raise BobError(
-            f"The tracking server {uri} does not answer ({reason}). Nothing was run. Start it, "
-            "correct MLFLOW_TRACKING_URI or --tracking-uri, or leave both out to record locally."
+            f"The tracking server {store.uri} does not answer ({_reason(error)}). Nothing was run. "
+            "Start it, correct MLFLOW_TRACKING_URI or --tracking-uri, or leave both out to record "
+            "locally."
         ) from None
+    if status == 401:
+        raise BobError(
+            f"The tracking server {store.uri} refuses the login, or wants one (401). Nothing was "
+            f"run. Put user and password into {USERNAME} and {PASSWORD}, or a token into {TOKEN}."
+        )
+
+
+def _reason(error: BaseException) -> str:
+    """The first of the errors that led to this one; those above it wrap its words in their own."""
+    while not isinstance(error, StoreSilentError):
+        below = error.__cause__ or error.__context__
+        if below is None:
+            break
+        error = below
+    return first_line(error)
 
 
 def _check_folder(database: Path) -> None:
@@ -161,5 +204,5 @@ def _check_folder(database: Path) -> None:
     except OSError as error:
         raise BobError(
             f"Cannot write to {folder} ({error.strerror or error}). Nothing was run. Make it "
-            "writable, or record elsewhere with --tracking-uri sqlite:////path/mlflow.db."
+            "writable, or record elsewhere with --tracking-uri=sqlite:////path/mlflow.db."
         ) from None

@@ -49,7 +49,7 @@ def settle(store: Destination) -> list[str]:
         raise BobError(
             f"{store.database} was moved, and the addresses of its artifacts cannot be changed "
             f"({error}). Nothing was run. Make it writable, or record to a new store with "
-            "--tracking-uri sqlite:////path/mlflow.db."
+            "--tracking-uri=sqlite:////path/mlflow.db."
         ) from None
     if not moved:
         return []
@@ -81,7 +81,7 @@ def _moved(database: sqlite3.Connection, store: Destination) -> list[tuple[int, 
                 f"Artifacts of experiment {name!r} in {store.database} are kept under {folder}, "
                 f"outside of this project, and not under {expected}. Nothing was run. Move that "
                 "database away, run, and send the results of the ledger with `bob sync`; or name "
-                f"the store with --tracking-uri {store.uri}, so that they go on being kept there."
+                f"the store with --tracking-uri={store.uri}, so that they go on being kept there."
             )
     return found
 

@@ -90,7 +90,7 @@ class Patience:
             raise StoreSilentError(f"it has kept us waiting for {self.seconds:.0f} s in all")
         began = time.monotonic()
         try:
-            with _bounded(environment or {}):
+            with bounded(environment or {}):
                 if extra is None:
                     return call()
                 return within(self.seconds - self.wasted + extra, call)
@@ -125,7 +125,7 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
 
 
 @contextmanager
-def _bounded(environment: Mapping[str, str]) -> Iterator[None]:
+def bounded(environment: Mapping[str, str]) -> Iterator[None]:
     """MLflow's variables for the length of a call; those that the user has set stay."""
     wanted = {name: text for name, text in _OURS.items() if name not in os.environ}
     wanted |= environment

@@ -27,9 +27,7 @@ def scores_of_store(writer: Writer, *, scale: str = "", session: str = "") -> It
         session: Only of this one; of all by default.
     """
     experiments = {}
-    for experiment in writer.client.search_experiments(
-        filter_string=f"name LIKE '{_PREFIX}{scale}%'"
-    ):
+    for experiment in writer.named(f"{_PREFIX}{scale}"):
         parts = experiment.name.removeprefix(_PREFIX).split("/")
         if len(parts) == 2 and parts[1] != "sessions" and (not scale or parts[0] == scale):
             experiments[experiment.experiment_id] = parts[0]

@@ -25,7 +25,7 @@ from bob.tracking.projection import TEXT_LIMIT, Point, RunContent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 _METRICS_AT_ONCE = 1000
 _PAGE = 500
@@ -70,11 +70,11 @@ class Writer:
                 for name in ("alembic", "mlflow"):
                     logging.getLogger(name).setLevel(logging.WARNING)
                 # to create a schema takes long on a busy machine, and may
-                remote = self.destination.uri.startswith(("http://", "https://"))
                 with self._alone():
                     self._client = self.patience.ask(
-                        lambda: _opened(MlflowClient, self.destination.uri),
-                        extra=0.0 if remote else None,
+                        lambda: _opened(MlflowClient, self.destination.address),
+                        extra=0.0 if self.destination.remote else None,
+                        environment=self.destination.variables,
                     )
         client: MlflowClient = self._client
         return client
@@ -104,9 +104,12 @@ class Writer:
 
     def experiments(self, prefix: str) -> list[str]:
         """Ids of the experiments whose names begin so."""
+        return [experiment.experiment_id for experiment in self.named(prefix)]
+
+    def named(self, prefix: str) -> list[Experiment]:
+        """The experiments whose names begin so."""
         query = f"name LIKE '{prefix}%'"
-        found = self._ask(lambda client: client.search_experiments(filter_string=query))
-        return [experiment.experiment_id for experiment in found]
+        return list(self._ask(lambda client: client.search_experiments(filter_string=query)))
 
     def create(
         self,
@@ -291,7 +294,8 @@ class Writer:
         environment: Mapping[str, str] | None = None,
     ) -> Answer:
         client = self.client
-        return self.patience.ask(lambda: call(client), extra=extra, environment=environment)
+        variables = {**self.destination.variables, **(environment or {})}
+        return self.patience.ask(lambda: call(client), extra=extra, environment=variables)
 
     def _named(self, name: str) -> Any:
         return self._ask(lambda client: client.get_experiment_by_name(name))

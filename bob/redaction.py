@@ -1,0 +1,139 @@
+"""Passwords and tokens: in nothing that is shown, logged or kept.
+
+Texts that pass through ``bob.shown``, messages of ``BobError`` and failures of cases are redacted
+here, wherever they come from. Standard library alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, quote_plus, unquote
+
+STARS = "***"
+PASSWORD, TOKEN = "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"
+USERNAME = "MLFLOW_TRACKING_USERNAME"
+
+_VARIABLES = (
+    PASSWORD, TOKEN, "PGPASSWORD", "DATABRICKS_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN",
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+)  # fmt: skip
+"""Environment variables whose values are secrets."""
+_SHORTEST = 6
+"""Characters of a secret that is looked for by itself; a shorter one is part of common words."""
+
+# what stands before a port is no user: digits up to a slash
+_IN_TEXT = re.compile(
+    r"(?P<before>://)(?P<user>[^\s/:@?#'\"<>]{0,200}):(?!\d+[/?#])(?P<password>\S{0,2000})@"
+)
+_HOST = re.compile(r"([\w.%~,-]*|\[[\w:.%]+\])(:\d*)?")
+_QUERY = re.compile(
+    r"(?P<before>[?&;](?:password|passwd|pwd|token|access_token|api_key|secret|sslpassword)=)"
+    r"[^&;\s'\"<>]+",
+    re.IGNORECASE,
+)
+_HEADER = re.compile(r"(?P<before>\bauthorization\W{1,5}(?:basic|bearer)\s+)[^\s'\",]+", re.I)
+
+_told: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Login:
+    """A URI taken apart.
+
+    Attributes:
+        scheme: With ``://``.
+        user: As it is written; none where the URI has no ``@``.
+        password: Decoded; none where the URI has no colon behind the user.
+        rest: From the host on.
+    """
+
+    scheme: str
+    user: str | None
+    password: str | None
+    rest: str
+
+
+def login_of(uri: str) -> Login:
+    """Take a URI apart; a password may hold ``@``, ``:`` and ``/``, encoded or as they are."""
+    scheme, sign, behind = uri.partition("://")
+    userinfo, at, host = re.split(r"[/?#]", behind, maxsplit=1)[0].rpartition("@")
+    if not _HOST.fullmatch(host):  # a slash of the password ended the search too early
+        userinfo, at, _ = behind.rpartition("@")
+    if not sign or not at:
+        return Login(scheme + sign, None, None, behind)
+    user, colon, password = userinfo.partition(":")
+    rest = behind[len(userinfo) + 1 :]
+    return Login(scheme + sign, user, unquote(password) if colon else None, rest)
+
+
+def without_password(uri: str) -> str:
+    """A URI as it is shown: its user stays and its password goes.
+
+    A user with an empty password is a token and goes too.
+    """
+    login = login_of(uri)
+    rest = _QUERY.sub(_starred, login.rest)
+    if login.user is None:
+        return f"{login.scheme}{rest}"
+    user = STARS if login.password == "" else login.user
+    return f"{login.scheme}{user}@{rest}"
+
+
+def password_word(uri: str) -> str:
+    """Where the password of a URI belongs that is shown without it; empty where it has none."""
+    if without_password(uri) == uri:
+        return ""
+    login = login_of(uri)
+    if login.password and login.scheme.endswith(("http://", "https://")):
+        return f"its password belongs into {PASSWORD}"
+    if login.password and "postgres" in login.scheme:
+        return "its password belongs into PGPASSWORD"
+    return "its password is left out here, and has to be put back"
+
+
+def remember(secret: str) -> None:
+    """Have a secret redacted wherever it turns up by itself."""
+    if len(secret) >= _SHORTEST:
+        _told.update((secret, quote(secret, safe=""), quote_plus(secret)))
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords and tokens in it.
+
+    Left out are passwords of URIs, in their parameters too, authorization headers, and every value
+    of the environment variables that hold a secret.
+    """
+    if "://" in text:
+        text = _IN_TEXT.sub(_starred_login, text)
+    if "=" in text:
+        text = _QUERY.sub(_starred, text)
+    if "uthorization" in text or "UTHORIZATION" in text:
+        text = _HEADER.sub(_starred, text)
+    for secret in sorted(_secrets(), key=len, reverse=True):
+        if secret in text:
+            text = text.replace(secret, STARS)
+    return text
+
+
+def _secrets() -> Iterator[str]:
+    yield from _told
+    for name in _VARIABLES:
+        value = os.environ.get(name, "")
+        if len(value) >= _SHORTEST:
+            yield from {value, quote(value, safe=""), quote_plus(value)}
+    if os.environ.get(PASSWORD):
+        pair = f"{os.environ.get(USERNAME, '')}:{os.environ[PASSWORD]}"
+        yield b64encode(pair.encode(errors="replace")).decode()
+
+
+def _starred(found: re.Match[str]) -> str:
+    return f"{found['before']}{STARS}"
+
+
+def _starred_login(found: re.Match[str]) -> str:
+    shown = f"{found['user']}:{STARS}" if found["password"] else STARS
+    return f"{found['before']}{shown}@"
