@@ -11,7 +11,7 @@ from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
 from bob.errors import BobError
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
-from bob.evaluator.runs import Group, Run
+from bob.evaluator.runs import Group, Run, Unkept
 from bob.executors import Event, Executor, Finished, Progressed, Started, Submission
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_name
@@ -36,7 +36,8 @@ class Evaluator:
         same_seed: Whether a check on a machine like the reference's runs a seed of it first.
         require_bands: Whether a case without a reference fails.
         watch: Receives progress of running cases.
-        problems: What could not be kept.
+        problems: What else than results could not be kept.
+        unkept: Results that could not be kept; they are tried again at the end.
     """
 
     executor: Executor
@@ -52,6 +53,7 @@ class Evaluator:
     require_bands: bool = False
     watch: Watch = lambda case, progress: None
     problems: list[str] = field(default_factory=list)
+    unkept: list[Unkept] = field(default_factory=list)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     _running: dict[str, tuple[Run, Group]] = field(default_factory=dict)
     _tickets: Counter[str] = field(default_factory=Counter)
@@ -114,6 +116,17 @@ class Evaluator:
         """Let go of the executor; what nobody waited for is cancelled."""
         self.executor.cancel(list(self._running))
         self.executor.shutdown(cancel=cancel or bool(self._running))
+        self.unkept = [unkept for unkept in self.unkept if not self._is_kept_now(unkept)]
+
+    def _is_kept_now(self, unkept: Unkept) -> bool:
+        """Try again to keep a result: there may be room by now."""
+        if self.ledger is None:
+            return False
+        try:
+            self.ledger.write(unkept.recorded)
+        except BobError:
+            return False
+        return True
 
     def _open(self, case: Case) -> Group:
         if self._writes_first(case):
@@ -201,7 +214,7 @@ class Evaluator:
                 try:
                     self.ledger.write(recorded)
                 except BobError as error:
-                    self.problems.append(str(error))
+                    self.unkept.append(Unkept(recorded, run.run_id, str(error)))
             run.recorded = recorded
             self.tracker.finish_case(run.run_id, recorded)
 

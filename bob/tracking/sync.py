@@ -70,6 +70,8 @@ def sync(ledger: Ledger, writer: Writer, *, sessions: Sequence[str] = ()) -> Rep
     for session in sessions or ledger.sessions():
         try:
             _Session(ledger, writer, session, report).send()
+        except BobError:
+            raise
         except Exception as error:
             text = " ".join(str(error).split())[:200]
             raise BobError(

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
+from bob import interrupts
 from bob.shown import line
 from bob.startup import importing
 from bob.tracking.destination import Destination, artifact_folder
 from bob.tracking.moved import settle
+from bob.tracking.opening import broken, make_missing
 from bob.tracking.patience import Patience, retries
 from bob.tracking.process import process_tags
 from bob.tracking.projection import TEXT_LIMIT, Point, RunContent
@@ -69,13 +71,13 @@ class Writer:
 
                 for name in ("alembic", "mlflow"):
                     logging.getLogger(name).setLevel(logging.WARNING)
-                # to create a schema takes long on a busy machine, and may
-                remote = self.destination.uri.startswith(("http://", "https://"))
-                with self._alone():
-                    self._client = self.patience.ask(
-                        lambda: _opened(MlflowClient, self.destination.uri),
-                        extra=0.0 if remote else None,
-                    )
+                try:
+                    self._client = self._open(MlflowClient)
+                except Exception as error:
+                    unfit = broken(self.destination, error)
+                    if unfit is None:
+                        raise
+                    raise unfit from error
         client: MlflowClient = self._client
         return client
 
@@ -87,6 +89,17 @@ class Writer:
         """
         with self._alone():
             self.remarks += settle(self.destination)
+
+    def _open(self, make: Callable[..., MlflowClient]) -> MlflowClient:
+        uri, database = self.destination.uri, self.destination.database
+        with self._alone():
+            if database is not None:
+                database.parent.mkdir(parents=True, exist_ok=True)
+                make_missing(database, partial(_opened, make))
+            # MLflow may bring an older schema up to date, which takes long, and must not be cut off
+            remote = uri.startswith(("http://", "https://"))
+            with interrupts.held():
+                return self.patience.ask(lambda: _opened(make, uri), extra=0.0 if remote else None)
 
     def experiment(self, name: str) -> str:
         """Id of an experiment, which is created or brought back where it is missing."""
@@ -309,7 +322,7 @@ class Writer:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Two sessions that create the schema of a new SQLite file at once would break it."""
+        """Of sessions that start at once in an empty folder one makes the store of all."""
         database = self.destination.database
         if database is None:
             yield
