@@ -176,4 +176,3 @@ def _arrive(signum: int, frame: FrameType | None) -> None:
     free = not _signals.holds and not _signals.told
     if free or now - _signals.first > _ENOUGH:
         _signals.throw()
-

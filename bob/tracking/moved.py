@@ -49,7 +49,7 @@ def settle(store: Destination) -> list[str]:
     except sqlite3.Error as error:
         unfit = broken(store, error)
         if unfit is not None:
-            raise unfit from None
+            raise BobError(f"{unfit} Nothing was run.") from None
         raise BobError(
             f"{store.database} was moved, and the addresses of its artifacts cannot be changed "
             f"({error}). Nothing was run. Make it writable, or record to a new store with "

@@ -35,8 +35,12 @@ _WHOLE = ("bob.metrics", "bob.case", "bob.run_key")
 
 UNSENT = "bob.unsent"
 """Tag of a run that names artifacts which its store did not take."""
+INCOMPLETE = "bob.incomplete"
+"""Tag of a run that names what else its store refused."""
 _SLOWEST_UPLOAD = 100_000
 """Bytes per second; an upload that is slower counts as one that does not move."""
+_REFUSED = "INVALID_PARAMETER_VALUE"
+"""MLflow's code for what it would refuse every time."""
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's codes of failures after which nobody knows whether a request was carried out."""
 
@@ -173,7 +177,7 @@ class Writer:
         """Add to a run: params, metrics and tags in as few calls as may be, then files.
 
         A file that the store does not take is named in ``remarks`` and on the run, where ``bob
-        sync`` finds it; the rest goes on.
+        sync`` finds it, and so are parameters and a dataset that it refuses; the rest goes on.
 
         Args:
             run_id: The run.
@@ -187,17 +191,33 @@ class Writer:
         params = [Param(name, value) for name, value in _cut(content.params).items()]
         tags = [RunTag(name, value) for name, value in _cut(content.tags).items()]
         metrics = _metrics(content.metrics[:_METRICS_AT_ONCE], at)
-        self._ask(
-            lambda client: client.log_batch(run_id, params=params, metrics=metrics, tags=tags)
-        )
+        refused: dict[str, Exception] = {}
+        try:
+            self._batch(run_id, params=params, metrics=metrics, tags=tags)
+        except Exception as error:
+            if not params or not _is_refused(error):
+                raise
+            refused["parameters"] = error
+            self._batch(run_id, params=[], metrics=metrics, tags=tags)
         if content.dataset is not None:
             inputs = [_dataset_input(content.dataset)]
-            self._ask(lambda client: client.log_inputs(run_id, datasets=inputs))
+            try:
+                self._ask(lambda client: client.log_inputs(run_id, datasets=inputs))
+            except Exception as error:
+                if not _is_refused(error):
+                    raise
+                refused["dataset"] = error
+        if refused:
+            self._ask(lambda client: client.set_tag(run_id, INCOMPLETE, " ".join(refused)))
+            self.remarks += [f"{name} refused: {line(error)}" for name, error in refused.items()]
         problems = self._send(run_id, content.files) if content.files else {}
         if problems:
             named = line(" ".join(problems), limit=TEXT_LIMIT)
             self._ask(lambda client: client.set_tag(run_id, UNSENT, named))
             self.remarks += [f"{name} did not arrive: {text}" for name, text in problems.items()]
+
+    def _batch(self, run_id: str, **parts: list[Any]) -> None:
+        self._ask(lambda client: client.log_batch(run_id, **parts))
 
     def _send(self, run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
         """Send files at once, or one by one if that fails; what did not arrive, and why."""
@@ -337,6 +357,10 @@ def _cut(texts: Mapping[str, str]) -> dict[str, str]:
         name: text if name in _WHOLE else line(text, limit=TEXT_LIMIT)
         for name, text in texts.items()
     }
+
+
+def _is_refused(error: Exception) -> bool:
+    return getattr(error, "error_code", "") == _REFUSED
 
 
 def _opened(make: Callable[..., MlflowClient], uri: str) -> MlflowClient:
