@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -60,11 +62,14 @@ class Last:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
         """Set the exit status right: of an interrupt, and of results that were lost."""
+        if interrupts.hung_up():
+            _leave_terminal()
         try:
             return (yield)
         except OSError:
-            if not interrupts.hung_up():  # the terminal is gone that the summary was for
+            if not interrupts.hung_up():
                 raise
+            _leave_terminal()
             return None
         finally:
             bob = self._find(session.config)
@@ -79,3 +84,18 @@ class Last:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
         elif bob.lost and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _leave_terminal() -> None:
+    """Send what is still printed nowhere, where the terminal is gone that it was for.
+
+    Whoever writes to it gets an error, and pytest does so until its last line.
+    """
+    for descriptor in (1, 2):
+        try:
+            os.get_terminal_size(descriptor)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)

@@ -222,8 +222,8 @@ class BobSession:
     @property
     def lost(self) -> list[str]:
         """What could not be kept on disk; the session has failed then, whatever its tests say."""
-        problems = list(self.evaluator.problems)
-        for unkept in self.evaluator.unkept:
+        problems = list(self.evaluator.keeper.problems)
+        for unkept in self.evaluator.keeper.unkept:
             where = (
                 f"MLflow has it: run {unkept.run_id}."
                 if self.tracker.has(unkept.run_id)
@@ -271,7 +271,7 @@ class BobSession:
         try:
             self.evaluator.ledger.write_summary(self.tracker.session, self._summary)
         except (OSError, TypeError, ValueError) as error:
-            self.evaluator.problems.append(f"summary of the session: {error}")
+            self.evaluator.keeper.problems.append(f"summary of the session: {error}")
 
     def summary(self) -> list[tuple[str, list[str]]]:
         """Sections for the end of pytest's report: title and lines."""

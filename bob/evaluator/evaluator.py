@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from bob import interrupts
 from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
-from bob.errors import BobError
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
-from bob.evaluator.runs import Group, Run, Unkept
+from bob.evaluator.keeping import Keeper
+from bob.evaluator.runs import Group, Run
 from bob.executors import Event, Executor, Finished, Progressed, Started, Submission
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_name
@@ -36,8 +36,7 @@ class Evaluator:
         same_seed: Whether a check on a machine like the reference's runs a seed of it first.
         require_bands: Whether a case without a reference fails.
         watch: Receives progress of running cases.
-        problems: What else than results could not be kept.
-        unkept: Results that could not be kept; they are tried again at the end.
+        keeper: What writes to the ledger, and knows what it did not take.
     """
 
     executor: Executor
@@ -52,12 +51,14 @@ class Evaluator:
     same_seed: bool = False
     require_bands: bool = False
     watch: Watch = lambda case, progress: None
-    problems: list[str] = field(default_factory=list)
-    unkept: list[Unkept] = field(default_factory=list)
+    keeper: Keeper = field(init=False)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     _running: dict[str, tuple[Run, Group]] = field(default_factory=dict)
     _tickets: Counter[str] = field(default_factory=Counter)
     _waited: Group | None = None
+
+    def __post_init__(self) -> None:
+        self.keeper = Keeper(self.ledger)
 
     def submit(self, case: Case) -> None:
         """Hand the runs that will certainly be needed to the executor."""
@@ -116,17 +117,7 @@ class Evaluator:
         """Let go of the executor; what nobody waited for is cancelled."""
         self.executor.cancel(list(self._running))
         self.executor.shutdown(cancel=cancel or bool(self._running))
-        self.unkept = [unkept for unkept in self.unkept if not self._is_kept_now(unkept)]
-
-    def _is_kept_now(self, unkept: Unkept) -> bool:
-        """Try again to keep a result: there may be room by now."""
-        if self.ledger is None:
-            return False
-        try:
-            self.ledger.write(unkept.recorded)
-        except BobError:
-            return False
-        return True
+        self.keeper.try_again()
 
     def _open(self, case: Case) -> Group:
         if self._writes_first(case):
@@ -210,11 +201,7 @@ class Evaluator:
             curve=tuple(run.curve),
         )
         with interrupts.held():
-            if self.ledger is not None:
-                try:
-                    self.ledger.write(recorded)
-                except BobError as error:
-                    self.unkept.append(Unkept(recorded, run.run_id, str(error)))
+            self.keeper.result(recorded, run.run_id)
             run.recorded = recorded
             self.tracker.finish_case(run.run_id, recorded)
 
@@ -298,8 +285,6 @@ class Evaluator:
         )
 
     def _keep(self, group: Group, name: str, verdict: Verdict) -> None:
-        if self.ledger is None:
-            return
         judgement = Judgement(
             name=name,
             session=self.session,
@@ -307,10 +292,7 @@ class Evaluator:
             entries=tuple(run.ticket for run in group.done),
             verdict=verdict,
         )
-        try:
-            self.ledger.write_verdict(judgement)
-        except (OSError, TypeError, ValueError) as error:
-            self.problems.append(f"verdict of {group.case.name}: {error}")
+        self.keeper.verdict(judgement)
 
     def _measured(self, group: Group) -> Evaluation:
         """A reference from runs that were made for it."""

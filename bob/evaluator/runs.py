@@ -36,20 +36,6 @@ class Run:
         return self.recorded is None and not self.cancelled
 
 
-@dataclass(frozen=True)
-class Unkept:
-    """A result that could not be written to the ledger.
-
-    Attributes:
-        run_id: Its MLflow run, if it has one.
-        problem: Why, and what to do.
-    """
-
-    recorded: Recorded
-    run_id: str | None
-    problem: str
-
-
 @dataclass
 class Group:
     """The runs that a case's verdict rests on.
