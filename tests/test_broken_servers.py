@@ -117,8 +117,11 @@ def test_what_fails_before_the_store_is_asked_says_nothing_of_it(
     proxy: Proxy, remote: Destination, outcome: Outcome
 ) -> None:
     replay = Replay(remote, outcome).start()
-    for entry in replay.recorded:
-        run_id = replay.tracker.start_case(entry.result.case, role="check", entry=entry.entry)
+    runs = [
+        replay.tracker.start_case(entry.result.case, role="check", entry=entry.entry)
+        for entry in replay.recorded
+    ]
+    for run_id, entry in zip(runs, replay.recorded, strict=True):
         broken = replace(entry.result, environment=None)  # type: ignore[arg-type]
         replay.tracker.finish_case(run_id, replace(entry, result=broken))
     assert len(replay.tracker.problems) == 2
