@@ -1,71 +1,120 @@
-"""Ctrl-C, SIGTERM and alarms: held back where they would cut a record in two, and never lost.
+"""Ctrl-C, SIGTERM, SIGHUP and alarms: held back where they would cut a record in two, never lost.
 
 Python raises ``KeyboardInterrupt`` wherever the main thread happens to be. Inside a call to a store
 that leaves a transaction open, or a run that nobody knows the id of; inside a finaliser it is
-printed and forgotten.
+printed and forgotten; a second one, while the first is being handled, leaves the record as it was.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
-_arrived = 0
-_holds = 0
+_SAME = 2.0
+"""Seconds within which further signals say the same again: a terminal, a shell and tox each send
+one, and people press Ctrl-C twice."""
+_ENOUGH = 20.0
+"""Seconds after the first signal from which on another one is raised wherever it meets the process:
+what holds it then, hangs."""
+
+
+@dataclass
+class _Signals:
+    """What has arrived in this process.
+
+    Attributes:
+        pid: The process that took the handlers over; its children are not meant.
+        arrived: How many signals have come.
+        first: When the first came, in seconds of the monotonic clock.
+        raised: When one was last raised; none where that was not yet.
+        holds: How many blocks hold them back, one inside the other.
+        hung_up: Whether one said that the terminal has been closed.
+    """
+
+    pid: int = 0
+    arrived: int = 0
+    first: float = 0.0
+    raised: float | None = None
+    holds: int = 0
+    hung_up: bool = False
+
+    def throw(self) -> None:
+        self.raised = time.monotonic()
+        raise KeyboardInterrupt
+
+    @property
+    def told(self) -> bool:
+        """Whether one was raised a moment ago, and is being handled."""
+        return self.raised is not None and time.monotonic() - self.raised < _SAME
+
+
+_signals = _Signals()
 
 
 def install() -> Callable[[], None]:
-    """Take over SIGINT and SIGTERM; schedulers and CI end a job with the latter.
+    """Take over SIGINT, SIGTERM and SIGHUP; schedulers, CI and closed terminals send the others.
 
-    A SIGINT that is ignored, as in a job that a shell runs in the background, stays ignored.
-    Outside the main thread, where Python takes no handlers, nothing changes.
+    One that is ignored stays ignored: SIGINT in a job that a shell runs in the background, SIGHUP
+    under ``nohup``. Outside the main thread, where Python takes no handlers, nothing changes.
 
     Returns:
         What puts the former handlers back and forgets what has arrived.
     """
-    global _arrived
-    _arrived = 0
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None
-    taken = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        taken.append(signal.SIGINT)
+    global _signals
+    former, _signals = _signals, _Signals(pid=os.getpid())
+    taken: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        wanted = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)]
+        taken = [number for number in wanted if number and _is_heard(number)]
     before = {signum: signal.signal(signum, _arrive) for signum in taken}
 
     def restore() -> None:
-        global _arrived
-        _arrived = 0
+        global _signals
+        _signals = former
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
     return restore
 
 
+def _is_heard(signum: int) -> bool:
+    return signal.getsignal(signum) != signal.SIG_IGN
+
+
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold the first interrupt back until the block ends; a second one is raised at once.
+    """Hold interrupts back until the outermost such block ends.
 
-    Plugins that limit the time of a test raise from an alarm; it waits for the end of the block
-    too.
+    What is done in it takes a bounded time. One that arrives long after the first is raised all the
+    same. Plugins that limit the time of a test raise from an alarm; it waits for the end of the
+    block too.
     """
-    global _holds
-    seen = _arrived
+    signals = _signals
+    seen = signals.arrived
     alarms: list[FrameType | None] = []
-    restore = _hold_alarm(alarms) if not _holds else None
-    _holds += 1
+    restore = _hold_alarm(alarms) if not signals.holds else None
+    signals.holds += 1
     try:
         yield
     finally:
-        _holds -= 1
+        signals.holds -= 1
         if restore is not None:
             restore()
-    if _arrived > seen and not _holds:
-        raise KeyboardInterrupt
+    if signals.arrived > seen and not signals.holds and not signals.told:
+        signals.throw()
     if alarms:
         signal.raise_signal(signal.SIGALRM)
+
+
+def hold_from_here() -> None:
+    """Hold interrupts back until the session has ended: its record is being closed."""
+    _signals.holds += 1
 
 
 def _hold_alarm(alarms: list[FrameType | None]) -> Callable[[], None] | None:
@@ -90,8 +139,23 @@ def check() -> None:
     Raises:
         KeyboardInterrupt: One has.
     """
-    if _arrived:
-        raise KeyboardInterrupt
+    if _signals.arrived:
+        _signals.throw()
+
+
+def arrived() -> bool:
+    """Whether an interrupt has arrived, handled or not."""
+    return _signals.arrived > 0
+
+
+def since() -> float | None:
+    """When the first interrupt arrived, in seconds of the monotonic clock; none where none has."""
+    return _signals.first if _signals.arrived else None
+
+
+def hung_up() -> bool:
+    """Whether the terminal has been closed: nobody reads what is written to it."""
+    return _signals.hung_up
 
 
 def unsent() -> bool:
@@ -99,11 +163,16 @@ def unsent() -> bool:
 
     False where somebody else handles SIGINT, whose interrupts are not counted here.
     """
-    return not _arrived and signal.getsignal(signal.SIGINT) is _arrive
+    return not _signals.arrived and signal.getsignal(signal.SIGINT) is _arrive
 
 
 def _arrive(signum: int, frame: FrameType | None) -> None:
-    global _arrived
-    _arrived += 1
-    if not _holds or _arrived > 1:
-        raise KeyboardInterrupt
+    if os.getpid() != _signals.pid:
+        raise KeyboardInterrupt  # a forked worker, which has our handler and no record
+    now = time.monotonic()
+    _signals.first = _signals.first or now
+    _signals.arrived += 1
+    _signals.hung_up |= signum == getattr(signal, "SIGHUP", None)
+    free = not _signals.holds and not _signals.told
+    if free or now - _signals.first > _ENOUGH:
+        _signals.throw()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bob import exits, hooks, interrupts, shown, telling
+from bob import closing, exits, hooks, interrupts, shown, telling
 from bob.errors import BobError
 from bob.options import pytest_config as options
 from bob.options.root_guard import check_root
@@ -56,6 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{task.name}: {task.description}")
     config.addinivalue_line("markers", "frozen: protocols that leave the backbone as it is")
     config.addinivalue_line("markers", "features: protocols that share one extraction of features")
+    record = closing.Closing(_open)
+    config.pluginmanager.register(record)
+    config.pluginmanager.register(closing.Last(_open, record))
     if config.getoption("numprocesses", None) and _names_suites(config):
         raise _xdist_refused()
 
@@ -149,22 +152,26 @@ def _shadowed(config: pytest.Config) -> str:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Open the record and submit the selected cases before the first test."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """Open the record and submit the selected cases before the first test.
+
+    However the tests end, interrupts are held back from then on: the record is being closed.
+    """
     option = session.config.option
     broken = session.testsfailed and not option.continue_on_collection_errors
-    if option.collectonly or broken:
-        return
     cases = [case for case in map(_case_of, session.items) if case is not None]
-    if not cases:
-        return
+    if option.collectonly or broken or not cases:
+        return (yield)
     session.config.add_cleanup(interrupts.install())
     session.config.add_cleanup(exits.install())
     try:
         _bob(session.config).start(cases)
+        return (yield)
     except BobError as error:
         raise pytest.UsageError(str(error)) from None
+    finally:
+        interrupts.hold_from_here()
 
 
 @pytest.fixture
@@ -221,19 +228,11 @@ def pytest_terminal_summary(
             terminalreporter.write_line(shown.visible(line))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
-    """Close the record."""
-    bob = session.config.stash.get(_SESSION, None)
-    if bob is not None and bob.started:
-        bob.finish(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Take the progress line away before pytest reports."""
-    bob = item.config.stash.get(_SESSION, None)
-    if bob is not None and bob.started:
+    bob = _open(item.config)
+    if bob is not None:
         bob.progress.clear()
     yield
 
@@ -244,6 +243,12 @@ def _bob(config: pytest.Config) -> BobSession:
 
         config.stash[_SESSION] = BobSession(config)
     return config.stash[_SESSION]
+
+
+def _open(config: pytest.Config) -> BobSession | None:
+    """The session, if its record is open."""
+    bob = config.stash.get(_SESSION, None)
+    return bob if bob is not None and bob.started else None
 
 
 def _case_of(item: pytest.Item) -> Case | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bob.case import Case, Context, Status
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
@@ -51,6 +51,7 @@ class BobSession:
         self.evaluations: list[Evaluation] = []
         self._updates: list[Update] = []
         self._problems: dict[str, str] = {}
+        self._summary: dict[str, Any] = {}
         self._evaluator: Evaluator | None = None
         self._tracker: Tracker | None = None
 
@@ -112,12 +113,16 @@ class BobSession:
             self.options.scale,
             self.config.rootpath,
         )
-        tracker.start_session(
-            {"bob.bands": self.options.bands, "bob.base_seed": str(self.options.base_seed)}
-        )
-        self._tracker = tracker
         ledger = Ledger(tracker.store.ledger)
-        ledger.open_session(tracker.session, tracker.facts)
+        try:
+            tracker.start_session(
+                {"bob.bands": self.options.bands, "bob.base_seed": str(self.options.base_seed)}
+            )
+            ledger.open_session(tracker.session, tracker.facts)
+        except BaseException:  # an interrupt, or a ledger that cannot be written
+            tracker.kill(tracker.session_run)
+            raise
+        self._tracker = tracker
         self._evaluator = Evaluator(
             executor=executor,
             context=Context(
@@ -249,32 +254,64 @@ class BobSession:
             pairs.append(("bob.mlflow_run", evaluation.run_id or evaluation.run_ids[-1]))
         return pairs
 
-    def finish(self, *, interrupted: bool) -> None:
-        """Close the record: summary table into the ledger and the session run."""
+    @property
+    def finished(self) -> bool:
+        """Whether the record was closed."""
+        return bool(self._summary)
+
+    @property
+    def lost(self) -> list[str]:
+        """What could not be kept on disk; the session has failed then, whatever its tests say."""
+        problems = list(self.evaluator.keeper.problems)
+        for unkept in self.evaluator.keeper.unkept:
+            where = (
+                f"MLflow has it: run {unkept.run_id}."
+                if self.tracker.has(unkept.run_id)
+                else "MLflow does not have it either: it is lost, and is to be run again."
+            )
+            problems.append(f"{unkept.problem} {where}")
+        return problems
+
+    def finish(self, *, status: str) -> None:
+        """Close the record: summary table into the ledger and the session run.
+
+        Args:
+            status: ``FINISHED``, ``KILLED`` where the session was cut short, or ``FAILED``.
+        """
         from bob.ledger.plain import jsonable
         from bob.report import ranking_text, text
         from bob.tabular import markdown
 
-        self.evaluator.close(cancel=interrupted)
+        self.evaluator.close(cancel=status != "FINISHED")
         ranking = self._ranking()
         lines = text.licence_lines(self.evaluations)
         table = "\n".join([markdown(text.table(self.evaluations)), *lines])
         rows, counts = text.summary_rows(self.evaluations), text.counts(self.evaluations)
         further = ranking_text.files(ranking) if ranking else {}
-        status = "KILLED" if interrupted else "FINISHED"
-        summary = {
+        self._summary = {
             "status": status,
             "table": table,
             "rows": jsonable(rows),
             "counts": counts,
             "further": {name: content.decode() for name, content in further.items()},
         }
-        if self.evaluator.ledger is not None:
-            try:
-                self.evaluator.ledger.write_summary(self.tracker.session, summary)
-            except (OSError, TypeError, ValueError) as error:
-                self.evaluator.problems.append(f"summary of the session: {error}")
+        self._write_summary()
         self.tracker.finish_session(table, rows, counts, status, further=further)
+
+    def cut_short(self) -> None:
+        """An interrupt met the session while it was being closed: it is no finished one."""
+        if self._summary.get("status") not in (None, "KILLED"):
+            self._summary["status"] = "KILLED"
+            self._write_summary()
+            self.tracker.kill(self.tracker.session_run)
+
+    def _write_summary(self) -> None:
+        if self.evaluator.ledger is None:
+            return
+        try:
+            self.evaluator.ledger.write_summary(self.tracker.session, self._summary)
+        except (OSError, TypeError, ValueError) as error:
+            self.evaluator.keeper.problems.append(f"summary of the session: {error}")
 
     def summary(self) -> list[tuple[str, list[str]]]:
         """Sections for the end of pytest's report: title and lines."""
@@ -306,15 +343,17 @@ class BobSession:
             remedy = "No case of the catalog uses these; delete them if they are left over."
             sections.append(("unused references", [*unused, remedy]))
         if tracker.problems:
-            remedy = f"Nothing is lost: results are under {tracker.store.ledger}. Send them with"
+            kept = "The other results" if self.lost else "Nothing is lost: results"
+            remedy = f"{kept} are under {tracker.store.ledger}. Send them with"
             command = f"  bob sync --tracking-uri={shlex.quote(tracker.store.uri)}"
             word = [f"    ({tracker.store.word})"] if tracker.store.word else []
             sections.append(("not recorded in MLflow", [*tracker.problems, remedy, command, *word]))
         remarks = [*tracker.remarks, *self._problems.values()]
         if remarks:
             sections.append(("remarks on the record", remarks))
-        if self.evaluator.problems:
-            sections.append(("not kept on disk", self.evaluator.problems))
+        if lost := self.lost:
+            remedy = "This session has failed for it, whatever its tests say."
+            sections.append(("not kept on disk", [*lost, remedy]))
         return sections
 
     def _ranking(self) -> Ranking | None:

@@ -140,7 +140,11 @@ def make():
 
 
 def start_slow_session(
-    project: pytest.Pytester, database: Path, **options: Any
+    project: pytest.Pytester,
+    database: Path,
+    *,
+    as_command: Callable[[list[str]], list[str]] = lambda words: words,
+    **options: Any,
 ) -> subprocess.Popen[Any]:
     """A session in a process of its own: one case is finished, and a slow one trains.
 
@@ -149,16 +153,15 @@ def start_slow_session(
     Args:
         project: Where it runs.
         database: The SQLite file of its store.
+        as_command: What runs its command.
         options: What else ``subprocess.Popen`` takes.
     """
     project.makepyfile(slow_net=SLOW_NET)
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "pytest", "--backbone", "pixels_coarse", "--backbone",
-            "slow_net:make,name=slow", "--tracking-uri", f"sqlite:///{database}", "--seeds", "1",
-        ],
-        cwd=project.path, **options,
-    )  # fmt: skip
+    words = [
+        sys.executable, "-m", "pytest", "--backbone", "pixels_coarse", "--backbone",
+        "slow_net:make,name=slow", "--tracking-uri", f"sqlite:///{database}", "--seeds", "1",
+    ]  # fmt: skip
+    process = subprocess.Popen(as_command(words), cwd=project.path, **options)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(sqlite3.OperationalError):
@@ -176,3 +179,20 @@ def statuses(database: Path) -> dict[str, str]:
     query = "select value, status from runs join tags using (run_uuid) where key = ?"
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return dict(connection.execute(query, ("bob.backbone",)).fetchall())
+
+
+def run_statuses(database: Path) -> dict[str, str]:
+    """The status of every run of a store of one session, by name; the session's is ``session``."""
+    query = (
+        "select runs.name, status from runs join experiments using (experiment_id) "
+        "where experiments.name like 'bob/%' and runs.lifecycle_stage = 'active'"
+    )
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(query).fetchall()
+    return {"session" if name.startswith("session-") else name: status for name, status in rows}
+
+
+def hearing() -> None:
+    """Hear every signal in a new process; jobs in a shell's background inherit ignored ones."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)

@@ -14,7 +14,7 @@ import pytest
 from bob.tracking import Destination
 from bob.tracking.patience import allowed_seconds
 from tests.replay_parts import Outcome, Replay, Undisturbed, same
-from tests.store_parts import EmptyStore
+from tests.store_parts import EmptyStore, ledger_of
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,67 @@ def test_a_full_disk_under_the_artifacts(
         subprocess.run(["umount", str(local_store.artifacts)], check=True)
     replay.sync()
     assert same(replay.facts(), undisturbed[2])
+
+
+FILLED = """
+    import os
+    import pytest
+
+    def fill(folder):
+        with open(folder / "ballast", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+
+    @pytest.fixture(autouse=True)
+    def full(request):
+        fill(request.config.rootpath / "mlruns")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(session):
+        if os.environ.get("ROOM_LATER"):
+            (session.config.rootpath / "mlruns" / "ballast").unlink()
+    """
+
+
+@pytest.mark.parametrize("room", ["never", "later"])
+def test_a_full_disk_under_ledger_and_store(
+    room: str, project: pytest.Pytester, empty_store: EmptyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can keep the result: the session has failed although its test has passed."""
+    folder = project.path / "mlruns"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only an administrator can make a small disk")
+    try:
+        uri = empty_store(folder / "mlflow.db")
+        project.makeconftest(FILLED)
+        if room == "later":
+            monkeypatch.setenv("ROOM_LATER", "1")
+        result = project.runpytest_subprocess("-k", "coarse", "--tracking-uri", uri)
+        result.assert_outcomes(passed=1)
+        kept = list(ledger_of(project).entries())
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    output = result.stdout.str()
+    if room == "later":
+        assert len(kept) == 1
+        assert "not kept on disk" not in output
+        assert result.ret == pytest.ExitCode.OK
+        return
+    assert not kept
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "*not kept on disk*",
+            "The result of pixels_coarse-digits could not be kept *No space left on device*"
+            "Free space there*MLflow does not have it either: it is lost, and is to be run again.",
+            "*This session has failed for it*",
+        ]
+    )
 
 
 def test_the_users_environment_is_left_as_it_is(

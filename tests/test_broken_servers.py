@@ -6,14 +6,20 @@ back after ``bob sync`` must say what one says that was never disturbed.
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bob import interrupts
 from bob.errors import BobError
-from bob.tracking import Destination, projection
+from bob.tracking import Destination, patience, projection
 from bob.tracking.patience import Patience
 from bob.tracking.projection import RunContent
 from bob.tracking.sync import sync
@@ -49,7 +55,7 @@ def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-@pytest.mark.parametrize("way", ["hang", "trickle", "hour", "html", "500"])
+@pytest.mark.parametrize("way", ["hang", "trickle", "hour", "429", "half", "html", "500"])
 def test_a_server_that_goes_bad_holds_up_a_session_for_a_bounded_time(
     way: str, proxy: Proxy, remote: Destination, outcome: Outcome, undisturbed: Undisturbed
 ) -> None:
@@ -66,6 +72,131 @@ def test_a_server_that_goes_bad_holds_up_a_session_for_a_bounded_time(
     proxy.rule = passing
     replay.sync()
     assert same(replay.facts(), undisturbed[2])
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    restore = interrupts.install()
+    yield
+    restore()
+    signal.signal(signal.SIGINT, former)
+
+
+def test_an_interrupt_leaves_a_server_that_hangs_a_moment_for_last_words(
+    proxy: Proxy,
+    remote: Destination,
+    outcome: Outcome,
+    interruptible: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither its own patience nor the user's long time-outs count then."""
+    monkeypatch.setattr(patience, "LAST_WORDS", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")
+    replay = Replay(remote, outcome, seconds=900, seeds=1).start()
+    sent = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+
+    def broken() -> None:
+        proxy.rule = always("hang")
+        sent.start()
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        replay.result(replay.recorded[0], broken=broken)
+    assert time.monotonic() - began < 0.5 + 1 + 1
+    asked = len(proxy.asked)
+    replay.tracker.kill(replay.tracker.session_run)
+    replay.finish()
+    assert time.monotonic() - began < 0.5 + 1 + 2
+    assert len(proxy.asked) == asked
+    assert any("the session was interrupted" in text for text in replay.tracker.problems)
+    sent.join()
+
+
+def test_what_fails_before_the_store_is_asked_says_nothing_of_it(
+    proxy: Proxy, remote: Destination, outcome: Outcome
+) -> None:
+    replay = Replay(remote, outcome).start()
+    runs = [
+        replay.tracker.start_case(entry.result.case, role="check", entry=entry.entry)
+        for entry in replay.recorded
+    ]
+    for run_id, entry in zip(runs, replay.recorded, strict=True):
+        broken = replace(entry.result, environment=None)  # type: ignore[arg-type]
+        replay.tracker.finish_case(run_id, replace(entry, result=broken))
+    assert len(replay.tracker.problems) == 2
+    asked = len(proxy.asked)
+    replay.finish()
+    assert len(proxy.asked) > asked
+    assert {run["status"] for run in replay.facts().values()} == {"FINISHED", "KILLED"}
+
+
+def test_an_answer_to_something_else_does_not_hide_that_the_store_fails(
+    proxy: Proxy, remote: Destination, outcome: Outcome
+) -> None:
+    """Between two failures stands work that needs no store."""
+    replay = Replay(remote, outcome).start()
+    proxy.rule = always("refuse")
+    tracker, (first, second) = replay.tracker, replay.recorded
+    assert tracker.start_case(first.result.case, role="check", entry=first.entry) is None
+    tracker._attempt("nothing", lambda: None)
+    assert tracker.start_case(second.result.case, role="check", entry=second.entry) is None
+    assert tracker.problems[-1] == "from there on nothing more was sent"
+
+
+@pytest.mark.usefixtures("without_retries")
+def test_parameters_that_never_arrive_leave_no_finished_run(
+    proxy: Proxy, remote: Destination, outcome: Outcome, undisturbed: Undisturbed
+) -> None:
+    """Neither when a case begins nor when it ends."""
+    replay = Replay(remote, outcome, seeds=1)
+    replay.start()
+    real = replay.tracker.writer.add
+
+    def add(run_id: str, content: RunContent, **options: Any) -> None:
+        proxy.rule = always("500", of="log-batch") if content.params else passing
+        try:
+            real(run_id, content, **options)
+        finally:
+            proxy.rule = passing
+
+    replay.tracker.writer.add = add  # type: ignore[method-assign]
+    replay.results().judge().finish()
+    statuses = {run["status"] for run in replay.facts().values() if run["tags"].get("bob.role")}
+    assert statuses == {"KILLED"}
+    assert replay.sync().mended == 1
+    assert same(replay.facts(), undisturbed[1])
+
+
+def test_what_a_store_refuses_for_good_stands_on_the_run(
+    proxy: Proxy, remote: Destination, outcome: Outcome
+) -> None:
+    writer = Writer(remote)
+    run_id = writer.create("bob/tiny/finetune", "odd", {}, ticket="odd")
+    data = {"name": "n" * 600, "digest": "d", "source": "s", "profile": "p"}
+    content = RunContent(params={"a|b": "1"}, tags={"kept": "1"}, dataset=data)
+    writer.add(run_id, content)
+    tags = writer.client.get_run(run_id).data.tags
+    assert tags["kept"] == "1"
+    assert tags["bob.incomplete"] == "parameters dataset"
+    assert [text.split()[0] for text in writer.remarks] == ["parameters", "dataset"]
+
+
+def test_a_dataset_and_an_argument_of_any_name_can_be_recorded(
+    proxy: Proxy, remote: Destination, outcome: Outcome
+) -> None:
+    case = outcome.recorded[0].result.case
+    odd = replace(
+        case,
+        dataset=case.dataset.model_copy(update={"key": "folder:" + "a/" * 400}),
+        backbone=case.backbone.model_copy(update={"arguments": {"a|b" * 100: 1}}),
+    )
+    replay = Replay(remote, outcome, seeds=1).start()
+    run_id = replay.tracker.start_case(odd, role="check", entry="odd")
+    assert run_id
+    assert not replay.tracker.problems
+    assert not replay.tracker.remarks
+    assert replay.tracker.client.get_run(run_id).inputs.dataset_inputs
 
 
 @pytest.mark.parametrize("way", ["hang", "trickle", "html", "500"])

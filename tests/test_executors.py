@@ -188,5 +188,6 @@ def test_a_full_disk_costs_no_verdict(
     folder.write_text("a file where the session's folder should be")
     evaluation = evaluator.evaluate(tiny_case)
     assert evaluation.verdict.status is Status.NO_REFERENCE
-    assert len(evaluator.problems) == 2
-    assert "could not be kept" in evaluator.problems[0]
+    assert len(evaluator.keeper.problems) == 1
+    (unkept,) = evaluator.keeper.unkept
+    assert "could not be kept" in unkept.problem

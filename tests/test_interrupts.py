@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from bob import interrupts
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture
@@ -47,14 +48,67 @@ def test_one_that_is_held_is_raised_behind_the_outermost_block(installed: None) 
         interrupts.check()
 
 
-def test_a_second_one_does_not_wait(installed: None) -> None:
+def test_more_of_them_in_quick_succession_are_one(installed: None) -> None:
     reached = []
     with pytest.raises(KeyboardInterrupt), interrupts.held():  # noqa: PT012
+        for how in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), how)
+        reached.append("all of the block")
+    with interrupts.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGHUP)
+    reached.append("what is done about it")
+    assert reached == ["all of the block", "what is done about it"]
+    assert interrupts.hung_up()
+
+
+def test_a_later_one_is_raised_again(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(interrupts, "_SAME", 0.0)  # the first was swallowed, and time has passed
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_hangs_while_it_is_held_can_be_left(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = []
+    monkeypatch.setattr(interrupts, "_ENOUGH", 0.05)
+    with pytest.raises(KeyboardInterrupt), interrupts.held():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
         reached.append("first")
         os.kill(os.getpid(), signal.SIGINT)
         reached.append("second")
     assert reached == ["first"]
+
+
+def test_none_is_raised_once_the_record_is_being_closed(installed: None) -> None:
+    restore = interrupts.install()
+    interrupts.hold_from_here()
+    with interrupts.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert interrupts.arrived()
+    restore()
+    assert not interrupts.arrived()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_worker_can_be_ended_while_its_parent_holds(installed: None) -> None:
+    with interrupts.held():
+        child = os.fork()
+        if child == 0:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except KeyboardInterrupt:
+                os._exit(7)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
 
 
 def test_an_ended_session_leaves_no_interrupt_to_the_next(installed: None) -> None:
@@ -77,8 +131,10 @@ def test_handlers_come_back_and_an_ignored_signal_stays_ignored() -> None:
     former = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
         restore = interrupts.install()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is not former[signal.SIGTERM]
         restore()
         assert signal.getsignal(signal.SIGTERM) is former[signal.SIGTERM]

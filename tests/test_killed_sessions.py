@@ -102,6 +102,24 @@ def test_the_next_session_ends_what_a_killed_one_left_open(
     assert (report.present, report.sent, report.mended, report.running) == (1, 0, 0, [])
 
 
+def test_bob_sync_ends_what_a_killed_session_left_open(
+    local_store: Destination, outcome: Outcome
+) -> None:
+    alive = Replay(local_store, outcome, seeds=1).whole()
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    writer = Writer(local_store)
+    tags = {**process_tags(), PID: str(child.pid), STARTED: "", "bob.session": "gone"}
+    left = writer.client.create_run(writer.experiment("bob/tiny/finetune"), tags=tags)
+    report = sync(alive.ledger, Writer(local_store))
+    assert [note.split(" (")[0] for note in report.notes] == [
+        "  1 open runs of killed sessions are now KILLED"
+    ]
+    run = writer.client.get_run(left.info.run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["bob.ended_by"].startswith("bob sync on ")
+
+
 def _session_run(writer: Writer, session: str) -> str:
     (run,) = (run for run in writer.runs(session, ["bob/tiny/sessions"]))
     return str(run.info.run_id)

@@ -49,6 +49,7 @@ FLOORS = (
     # the shell
     ("hooks", "options", "progress", "telling"),
     ("session",),
+    ("closing",),
     ("pytest_plugin",),
     ("cli",),
     # the package's own face, which gathers names from every floor

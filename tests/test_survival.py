@@ -81,6 +81,7 @@ def test_a_summary_that_cannot_be_written_leaves_no_session_open(
     result = project.runpytest_inprocess("-k", "coarse", *own_store)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*not kept on disk*", "summary of the session: *"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
     client = MlflowClient(tracking_uri=own_store[1])
     experiment = client.get_experiment_by_name("bob/tiny/sessions")
     (run,) = client.search_runs([experiment.experiment_id])

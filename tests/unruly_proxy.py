@@ -43,7 +43,8 @@ class Proxy:
     The ways: ``pass``; ``hang`` (accepts, never answers); ``refuse`` (closes at once); ``lose``
     (the server does it, the reply is lost); ``late`` (closes, and the server does it a second
     later); ``trickle`` (a byte of headers now and then, for ever); ``html`` (a page with status
-    200); ``503``, ``500``; ``hour`` (503 with an hour's ``Retry-After``).
+    200); ``half`` (closes in the middle of a body); ``503``, ``500``; ``hour`` and ``429`` (503 and
+    429, with an hour's ``Retry-After``).
 
     Where ``wanted`` is set, requests without this ``Authorization`` header are refused with 401.
 
@@ -97,10 +98,16 @@ class Proxy:
                     case "html":
                         page = b"<html><body>Sign in to the network</body></html>"
                         self.reply(200, {"Content-Type": "text/html"}, page)
-                    case "hour":
-                        self.reply(503, {"Retry-After": "3600"}, b"later")
                     case "401":
                         self.reply(401, {"WWW-Authenticate": "Basic"}, b"who are you?")
+                    case "half":
+                        self.send_response(200)
+                        self.send_header("Content-Length", "1000")
+                        self.end_headers()
+                        self.wfile.write(b'{"run": {"info": {"run_id": "')
+                    case "hour" | "429":
+                        status = 503 if way == "hour" else 429
+                        self.reply(status, {"Retry-After": "3600"}, b"later")
                     case "503" | "500":
                         self.reply(int(way), {}, b"no")
 

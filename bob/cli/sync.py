@@ -51,6 +51,8 @@ def _sync(args: argparse.Namespace) -> int:
         + (f", {report.mended} of which it had a part" if report.mended else "")
         + f"; {report.present} were there already."
     )
+    for note in report.notes:
+        print(note.strip())
     for text in writer.remarks:
         print(text, file=sys.stderr)
     for session in report.running:

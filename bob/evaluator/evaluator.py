@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from bob import interrupts
 from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
-from bob.errors import BobError
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
+from bob.evaluator.keeping import Keeper
 from bob.evaluator.runs import Group, Run
 from bob.executors import Event, Executor, Finished, Limit, Progressed, Started, Submission
 from bob.ledger.ledger import Ledger
@@ -37,7 +37,7 @@ class Evaluator:
         require_bands: Whether a case without a reference fails.
         limit: How long a run of a case may take.
         watch: Receives progress of running cases.
-        problems: What could not be kept.
+        keeper: What writes to the ledger, and knows what it did not take.
     """
 
     executor: Executor
@@ -53,11 +53,14 @@ class Evaluator:
     require_bands: bool = False
     limit: Callable[[Case], Limit | None] = lambda case: None
     watch: Watch = lambda case, progress: None
-    problems: list[str] = field(default_factory=list)
+    keeper: Keeper = field(init=False)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     _running: dict[str, tuple[Run, Group]] = field(default_factory=dict)
     _tickets: Counter[str] = field(default_factory=Counter)
     _waited: Group | None = None
+
+    def __post_init__(self) -> None:
+        self.keeper = Keeper(self.ledger)
 
     def submit(self, case: Case) -> None:
         """Hand the runs that will certainly be needed to the executor."""
@@ -116,6 +119,7 @@ class Evaluator:
         """Let go of the executor; what nobody waited for is cancelled."""
         self.executor.cancel(list(self._running))
         self.executor.shutdown(cancel=cancel or bool(self._running))
+        self.keeper.try_again()
 
     def _open(self, case: Case) -> Group:
         if self._writes_first(case):
@@ -200,11 +204,7 @@ class Evaluator:
             curve=tuple(run.curve),
         )
         with interrupts.held():
-            if self.ledger is not None:
-                try:
-                    self.ledger.write(recorded)
-                except BobError as error:
-                    self.problems.append(str(error))
+            self.keeper.result(recorded, run.run_id)
             run.recorded = recorded
             self.tracker.finish_case(run.run_id, recorded)
 
@@ -288,8 +288,6 @@ class Evaluator:
         )
 
     def _keep(self, group: Group, name: str, verdict: Verdict) -> None:
-        if self.ledger is None:
-            return
         judgement = Judgement(
             name=name,
             session=self.session,
@@ -297,10 +295,7 @@ class Evaluator:
             entries=tuple(run.ticket for run in group.done),
             verdict=verdict,
         )
-        try:
-            self.ledger.write_verdict(judgement)
-        except (OSError, TypeError, ValueError) as error:
-            self.problems.append(f"verdict of {group.case.name}: {error}")
+        self.keeper.verdict(judgement)
 
     def _measured(self, group: Group) -> Evaluation:
         """A reference from runs that were made for it."""

@@ -18,7 +18,7 @@ def end_leftovers(writer: Writer, *, session: str) -> list[str]:
 
     Args:
         writer: The store.
-        session: The session that does it; its own runs are not looked at.
+        session: Who does it: a session, whose own runs are not looked at, or ``bob sync``.
 
     Returns:
         Lines for the user: what was ended, and what other machines have open.
@@ -35,7 +35,8 @@ def end_leftovers(writer: Writer, *, session: str) -> list[str]:
     dead = [run for run in found if is_dead(run.data.tags)]
     host = process_tags()[HOST]
     for run in dead:
-        reason = f"session {session} on {host}: process {run.data.tags[PID]} was gone"
+        who = session if " " in session else f"session {session}"
+        reason = f"{who} on {host}: process {run.data.tags[PID]} was gone"
         writer.tag(run.info.run_id, {ENDED_BY: reason, ENDED_AT: now()})
         writer.end(run.info.run_id, "KILLED")
     lines = []

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from bob.errors import BobError
 from bob.tracking.destination import Destination, artifact_folder
+from bob.tracking.opening import broken
 
 _OWN = "bob/%"
 
@@ -46,6 +47,9 @@ def settle(store: Destination) -> list[str]:
                     for experiment, name, old in moved:
                         _rewrite(database, experiment, old, artifact_folder(store.artifacts, name))
     except sqlite3.Error as error:
+        unfit = broken(store, error)
+        if unfit is not None:
+            raise BobError(f"{unfit} Nothing was run.") from None
         raise BobError(
             f"{store.database} was moved, and the addresses of its artifacts cannot be changed "
             f"({error}). Nothing was run. Make it writable, or record to a new store with "

@@ -7,6 +7,7 @@ in ``Retry-After``, or hides behind a resolver that hangs is ended by the deadli
 from __future__ import annotations
 
 import contextvars
+import math
 import os
 import threading
 import time
@@ -16,7 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from bob import interrupts
+
 _SECONDS = 30.0
+LAST_WORDS = 8.0
+"""Seconds that a store has in all once the session was interrupted."""
+_LOOK = 0.1
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _BACKOFF = "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"
@@ -54,18 +60,26 @@ def allowed_seconds() -> float:
 class Patience:
     """The time that a store may waste. Calls that succeed are free, however long they take.
 
+    Once the session was interrupted, they are not: ``LAST_WORDS`` is left for all that is to say.
+
     Attributes:
         seconds: What it may waste in all.
         wasted: What failed calls have taken so far.
+        said: What calls have taken since the interrupt.
+        answered: How many calls the store has answered.
+        failed: How many it has not, or with an error.
     """
 
     seconds: float = field(default_factory=allowed_seconds)
     wasted: float = 0.0
+    said: float = 0.0
+    answered: int = 0
+    failed: int = 0
 
     @property
     def over(self) -> bool:
         """Whether the store is not asked any more."""
-        return self.wasted >= self.seconds
+        return self.wasted >= self.seconds or self.said >= LAST_WORDS
 
     def ask(
         self,
@@ -87,16 +101,39 @@ class Patience:
                 own timeouts end it, and nobody waits.
         """
         if self.over:
-            raise StoreSilentError(f"it has kept us waiting for {self.seconds:.0f} s in all")
+            raise StoreSilentError(self.why)
         began = time.monotonic()
         try:
             with bounded(environment or {}):
                 if extra is None:
-                    return call()
-                return within(self.seconds - self.wasted + extra, call)
+                    return self._counted(call())
+                ends = began + self.seconds - self.wasted + extra
+                return self._counted(_before(lambda: min(ends, self._last_moment(began)), call))
         except Exception:
             self.wasted += time.monotonic() - began
+            self.failed += 1
             raise
+        finally:
+            interrupted = interrupts.since()
+            if interrupted is not None:
+                self.said += time.monotonic() - max(began, interrupted)
+
+    @property
+    def why(self) -> str:
+        """Why the store is not asked any more."""
+        if self.wasted >= self.seconds:
+            return f"it has kept the session waiting for {self.seconds:.0f} s in all"
+        return f"the session was interrupted, and {LAST_WORDS:.0f} s for last words are over"
+
+    def _counted(self, answer: Answer) -> Answer:
+        self.answered += 1
+        return answer
+
+    def _last_moment(self, began: float) -> float:
+        interrupted = interrupts.since()
+        if interrupted is None:
+            return math.inf
+        return max(began, interrupted) + LAST_WORDS - self.said
 
 
 def within(seconds: float, call: Callable[[], Answer]) -> Answer:
@@ -105,6 +142,13 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
     Raises:
         StoreSilentError: The time is over.
     """
+    ends = time.monotonic() + seconds
+    return _before(lambda: ends, call)
+
+
+def _before(ends: Callable[[], float], call: Callable[[], Answer]) -> Answer:
+    """What a call gives before a moment that may be brought forward while it is waited for."""
+    began = time.monotonic()
     outcome: Future[Answer] = Future()
     context = contextvars.copy_context()
 
@@ -116,12 +160,16 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
 
     # a pool's threads are waited for at exit, and one that hangs would hang the exit
     threading.Thread(target=work, name="bob-store", daemon=True).start()
-    try:
-        return outcome.result(timeout=seconds)
-    except TimeoutError:
-        if outcome.done():
-            return outcome.result()
-        raise StoreSilentError(f"no answer within {seconds:.0f} s") from None
+    while True:
+        left = ends() - time.monotonic()
+        try:
+            return outcome.result(timeout=max(0.0, min(left, _LOOK)))
+        except TimeoutError:
+            if outcome.done():
+                return outcome.result()
+            if left <= _LOOK:
+                waited = time.monotonic() - began
+                raise StoreSilentError(f"no answer within {waited:.0f} s") from None
 
 
 @contextmanager

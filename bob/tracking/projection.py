@@ -23,6 +23,7 @@ from bob.ledger.score import size_behind
 from bob.shown import line, markdown_text
 
 _NAME_LIMIT = 250
+_SOURCE_LIMIT = 60_000
 TEXT_LIMIT = 500
 """Characters of a tag or parameter that MLflow takes everywhere."""
 
@@ -306,7 +307,10 @@ def _params(case: Case) -> dict[str, str]:
     return {
         "backbone": case.backbone.key,
         "source": case.backbone.source,
-        **{f"arg.{name}": str(value) for name, value in case.backbone.arguments.items()},
+        **{
+            metric_name(f"arg.{name}"): str(value)
+            for name, value in case.backbone.arguments.items()
+        },
         **{name: str(value) for name, value in case.recipe.model_dump().items()},
         "dataset": case.dataset.key,
     }
@@ -315,8 +319,8 @@ def _params(case: Case) -> dict[str, str]:
 def _dataset(case: Case) -> dict[str, str]:
     sizes = {"classes": case.dataset.classes, "test_images": case.dataset.test_size}
     return {
-        "name": case.dataset.key,
+        "name": line(case.dataset.key, limit=TEXT_LIMIT),
         "digest": (case.dataset.sha256 or case.protocol)[:8],
-        "source": json.dumps(case.dataset.identity),
+        "source": line(json.dumps(case.dataset.identity), limit=_SOURCE_LIMIT),
         "profile": json.dumps(sizes),
     }

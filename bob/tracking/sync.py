@@ -6,7 +6,8 @@ nothing, whichever store it is asked for, and one that was killed half-way is ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from bob.errors import BobError
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded, superseded
 from bob.tracking import projection
-from bob.tracking.leftovers import ENDED_BY
+from bob.tracking.leftovers import ENDED_BY, end_leftovers
 from bob.tracking.process import is_alive_elsewhere
 from bob.tracking.projection import RunContent, experiment_name
 from bob.tracking.sending import (
@@ -25,7 +26,7 @@ from bob.tracking.sending import (
     send_trials,
     send_verdict,
 )
-from bob.tracking.writer import UNSENT, Writer
+from bob.tracking.writer import INCOMPLETE, UNSENT, Writer
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -44,6 +45,7 @@ class Report:
         sessions: Summaries of sessions that were sent.
         present: Results that were there already.
         running: Sessions that another process is still writing; they are left to it.
+        notes: What killed sessions had left open, in lines.
     """
 
     sent: int = 0
@@ -52,10 +54,11 @@ class Report:
     sessions: int = 0
     present: int = 0
     running: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def sync(ledger: Ledger, writer: Writer, *, sessions: Sequence[str] = ()) -> Report:
-    """Send what a store lacks.
+    """Send what a store lacks, and end what killed sessions left open in it.
 
     Args:
         ledger: Where results are.
@@ -68,16 +71,25 @@ def sync(ledger: Ledger, writer: Writer, *, sessions: Sequence[str] = ()) -> Rep
     report = Report()
     writer.settle()
     for session in sessions or ledger.sessions():
-        try:
+        with _taking(writer, f"session {session}"):
             _Session(ledger, writer, session, report).send()
-        except Exception as error:
-            text = " ".join(str(error).split())[:200]
-            raise BobError(
-                f"{writer.destination.uri} stopped taking session {session} "
-                f"({type(error).__name__}: {text}). What was sent is there. Run this again when it "
-                "is back; nothing is sent twice."
-            ) from error
+    with _taking(writer, "the ends of killed sessions"):
+        report.notes = end_leftovers(writer, session="bob sync")
     return report
+
+
+@contextmanager
+def _taking(writer: Writer, what: str) -> Iterator[None]:
+    try:
+        yield
+    except BobError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise BobError(
+            f"{writer.destination.uri} stopped taking {what} ({type(error).__name__}: {text}). "
+            "What was sent is there. Run this again when it is back; nothing is sent twice."
+        ) from error
 
 
 @dataclass
@@ -142,7 +154,7 @@ class _Session:
     def _is_whole(run: Run, entry: Recorded, children: Mapping[str, Sequence[Run]]) -> bool:
         """Whether a run has all that ``_result`` gives; its end is the last thing that is told."""
         tried = len(children.get(run.info.run_id, ()))
-        if _tag(run, UNSENT):
+        if _lacks(run):
             return False
         return run.info.status in _ENDED and tried == len(entry.result.trials)
 
@@ -205,7 +217,7 @@ class _Session:
                 return False
             if parent is not None and _tag(run, "mlflow.parentRunId") != parent.info.run_id:
                 return False
-        return parent is None or (parent.info.status in _ENDED and not _tag(parent, UNSENT))
+        return parent is None or (parent.info.status in _ENDED and not _lacks(parent))
 
     def _summary(self, runs: Sequence[Run], common: Mapping[str, str], opened: str) -> None:
         summary = self.ledger.summary(self.session)
@@ -237,6 +249,11 @@ class _Session:
 def _is_closed(run: Run) -> bool:
     """Whether a session's run was ended by the session itself, which is the last thing it does."""
     return run.info.status in (*_ENDED, "KILLED") and not _tag(run, ENDED_BY)
+
+
+def _lacks(run: Run) -> bool:
+    """Whether its store did not take all of a run."""
+    return bool(_tag(run, UNSENT) or _tag(run, INCOMPLETE))
 
 
 def _tag(run: Run, name: str) -> str:

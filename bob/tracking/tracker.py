@@ -91,6 +91,7 @@ class Tracker:
         self.writer.settle()
         self.facts |= tags
         try:
+            assert self.client  # opened where an interrupt is not held back: nothing is there yet
             with interrupts.held():
                 self.session_run = self.writer.create(
                     experiment_name(self.scale, "sessions"),
@@ -98,6 +99,8 @@ class Tracker:
                     {**self._common, "bob.level": "session"},
                     ticket=f"{self.session}/session",
                 )
+        except BobError as error:
+            raise BobError(f"{error} Nothing was run.") from error
         except Exception as error:
             raise BobError(
                 f"Cannot record to {self.store.uri}: {type(error).__name__}: {error}. "
@@ -195,6 +198,10 @@ class Tracker:
         if run_ids:
             self._attempt("an earlier run of the same case", drop)
 
+    def has(self, run_id: str | None) -> bool:
+        """Whether the store has taken all of a run's result."""
+        return run_id in self._ended
+
     def kill(self, run_id: str | None) -> None:
         """Mark a run that was interrupted."""
         if run_id is not None:
@@ -264,22 +271,27 @@ class Tracker:
     def _attempt(self, what: str, action: Callable[[], None]) -> bool:
         """Ask the store, unless it has failed twice in a row, each time after retries.
 
+        What fails here before the store is asked says nothing of the store.
+
         Returns:
             Whether it has done what it was asked.
         """
-        if self._failures >= 2 or self.writer.patience.over:
+        patience = self.writer.patience
+        if self._failures >= 2 or patience.over:
             return False
+        answered, failed = patience.answered, patience.failed
         with interrupts.held():
             try:
                 action()
-                self._failures = 0
+                if patience.answered > answered:
+                    self._failures = 0
                 return True
             except Exception as error:
                 self.problems.append(f"{what}: {line(f'{type(error).__name__}: {error}')}")
-                self._failures += 1
-        if self.writer.patience.over:
-            waited = self.writer.patience.seconds
-            self.problems.append(f"the store kept the session waiting for {waited:.0f} s in all")
-        if self._failures >= 2 or self.writer.patience.over:
-            self.problems.append("from there on nothing more was sent")
+                if patience.failed > failed:
+                    self._failures += 1
+            if patience.over:
+                self.problems.append(f"the store was given up: {patience.why}")
+            if self._failures >= 2 or patience.over:
+                self.problems.append("from there on nothing more was sent")
         return False

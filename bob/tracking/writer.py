@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from filelock import FileLock
-
 from bob.shown import line
-from bob.startup import importing
+from bob.tracking.client import alone, open_client
 from bob.tracking.destination import Destination, artifact_folder
 from bob.tracking.moved import settle
 from bob.tracking.patience import Patience, retries
@@ -33,8 +28,12 @@ _WHOLE = ("bob.metrics", "bob.case", "bob.run_key")
 
 UNSENT = "bob.unsent"
 """Tag of a run that names artifacts which its store did not take."""
+INCOMPLETE = "bob.incomplete"
+"""Tag of a run that names what else its store refused."""
 _SLOWEST_UPLOAD = 100_000
 """Bytes per second; an upload that is slower counts as one that does not move."""
+_REFUSED = "INVALID_PARAMETER_VALUE"
+"""MLflow's code for what it would refuse every time."""
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's codes of failures after which nobody knows whether a request was carried out."""
 
@@ -62,20 +61,7 @@ class Writer:
     def client(self) -> MlflowClient:
         """The MLflow client; the first use imports MLflow and creates a missing schema."""
         if self._client is None:
-            # MLflow's own use of SQLAlchemy warns at import; nobody here can act on it.
-            with warnings.catch_warnings(), importing():
-                warnings.simplefilter("ignore")
-                from mlflow import MlflowClient
-
-                for name in ("alembic", "mlflow"):
-                    logging.getLogger(name).setLevel(logging.WARNING)
-                # to create a schema takes long on a busy machine, and may
-                with self._alone():
-                    self._client = self.patience.ask(
-                        lambda: _opened(MlflowClient, self.destination.address),
-                        extra=0.0 if self.destination.remote else None,
-                        environment=self.destination.variables,
-                    )
+            self._client = open_client(self.destination, self.patience)
         client: MlflowClient = self._client
         return client
 
@@ -85,7 +71,7 @@ class Writer:
         Raises:
             BobError: See ``bob.tracking.moved.settle``.
         """
-        with self._alone():
+        with alone(self.destination):
             self.remarks += settle(self.destination)
 
     def experiment(self, name: str) -> str:
@@ -163,7 +149,7 @@ class Writer:
         """Add to a run: params, metrics and tags in as few calls as may be, then files.
 
         A file that the store does not take is named in ``remarks`` and on the run, where ``bob
-        sync`` finds it; the rest goes on.
+        sync`` finds it, and so are parameters and a dataset that it refuses; the rest goes on.
 
         Args:
             run_id: The run.
@@ -177,17 +163,33 @@ class Writer:
         params = [Param(name, value) for name, value in _cut(content.params).items()]
         tags = [RunTag(name, value) for name, value in _cut(content.tags).items()]
         metrics = _metrics(content.metrics[:_METRICS_AT_ONCE], at)
-        self._ask(
-            lambda client: client.log_batch(run_id, params=params, metrics=metrics, tags=tags)
-        )
+        refused: dict[str, Exception] = {}
+        try:
+            self._batch(run_id, params=params, metrics=metrics, tags=tags)
+        except Exception as error:
+            if not params or not _is_refused(error):
+                raise
+            refused["parameters"] = error
+            self._batch(run_id, params=[], metrics=metrics, tags=tags)
         if content.dataset is not None:
             inputs = [_dataset_input(content.dataset)]
-            self._ask(lambda client: client.log_inputs(run_id, datasets=inputs))
+            try:
+                self._ask(lambda client: client.log_inputs(run_id, datasets=inputs))
+            except Exception as error:
+                if not _is_refused(error):
+                    raise
+                refused["dataset"] = error
+        if refused:
+            self._ask(lambda client: client.set_tag(run_id, INCOMPLETE, " ".join(refused)))
+            self.remarks += [f"{name} refused: {line(error)}" for name, error in refused.items()]
         problems = self._send(run_id, content.files) if content.files else {}
         if problems:
             named = line(" ".join(problems), limit=TEXT_LIMIT)
             self._ask(lambda client: client.set_tag(run_id, UNSENT, named))
             self.remarks += [f"{name} did not arrive: {text}" for name, text in problems.items()]
+
+    def _batch(self, run_id: str, **parts: list[Any]) -> None:
+        self._ask(lambda client: client.log_batch(run_id, **parts))
 
     def _send(self, run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
         """Send files at once, or one by one if that fails; what did not arrive, and why."""
@@ -311,16 +313,6 @@ class Writer:
                 raise
             return str(found.experiment_id)  # another session was faster
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two sessions that create the schema of a new SQLite file at once would break it."""
-        database = self.destination.database
-        if database is None:
-            yield
-            return
-        with FileLock(f"{database}.lock", timeout=300):
-            yield
-
 
 def _cut(texts: Mapping[str, str]) -> dict[str, str]:
     """Tags or parameters as a store takes and a page shows them: without what acts, and short."""
@@ -330,10 +322,8 @@ def _cut(texts: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _opened(make: Callable[..., MlflowClient], uri: str) -> MlflowClient:
-    client = make(tracking_uri=uri)
-    client.search_experiments(max_results=1)
-    return client
+def _is_refused(error: Exception) -> bool:
+    return getattr(error, "error_code", "") == _REFUSED
 
 
 def _log_file(client: MlflowClient, *, run_id: str, file: Path, place: str | None) -> None:

@@ -1,0 +1,101 @@
+"""How a session ends: its record closed, and its exit status true, whatever interrupts it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bob import interrupts
+
+if TYPE_CHECKING:
+    from bob.session import BobSession
+
+
+class Closing:
+    """Hooks of pytest's end, around those of all other plugins.
+
+    Args:
+        find: The session whose record is open; none where there is none.
+    """
+
+    def __init__(self, find: Callable[[pytest.Config], BobSession | None]) -> None:
+        self._find = find
+        self._cut_short = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Remember it: ``pytest.exit`` may give any exit status."""
+        self._cut_short = True
+
+    def status(self, exitstatus: int) -> str:
+        """What MLflow says of a session that ends so."""
+        if self._cut_short or interrupts.arrived() or exitstatus == pytest.ExitCode.INTERRUPTED:
+            return "KILLED"
+        return "FAILED" if exitstatus == pytest.ExitCode.INTERNAL_ERROR else "FINISHED"
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Close the record, behind fixtures and other plugins, before pytest's summary."""
+        bob = self._find(session.config)
+        if bob is not None:
+            bob.finish(status=self.status(exitstatus))
+
+
+class Last:
+    """Hooks around everything that happens at the end, pytest's summary too.
+
+    Args:
+        find: As of ``Closing``.
+        closing: What closes the record.
+    """
+
+    def __init__(
+        self, find: Callable[[pytest.Config], BobSession | None], closing: Closing
+    ) -> None:
+        self._find = find
+        self._closing = closing
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """Set the exit status right: of an interrupt, and of results that were lost."""
+        if interrupts.hung_up():
+            _leave_terminal()
+        try:
+            return (yield)
+        except OSError:
+            if not interrupts.hung_up():
+                raise
+            _leave_terminal()
+            return None
+        finally:
+            bob = self._find(session.config)
+            if bob is not None:
+                self._settle(session, bob)
+
+    def _settle(self, session: pytest.Session, bob: BobSession) -> None:
+        if not bob.finished:  # another plugin's hook, or a fixture, failed before it was its turn
+            bob.finish(status=self._closing.status(pytest.ExitCode.INTERNAL_ERROR))
+        if interrupts.arrived():
+            bob.cut_short()
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        elif bob.lost and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _leave_terminal() -> None:
+    """Send what is still printed nowhere, where the terminal is gone that it was for.
+
+    Whoever writes to it gets an error, and pytest does so until its last line.
+    """
+    for descriptor in (1, 2):
+        try:
+            os.get_terminal_size(descriptor)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)

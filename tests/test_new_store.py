@@ -1,0 +1,120 @@
+"""A first SQLite store: whole or not there, whoever is ended meanwhile, and named where broken."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bob.cli import main
+from bob.errors import BobError
+from bob.tracking import Tracker, resolve_store
+from tests.store_parts import EmptyStore, hearing
+
+MAKER = """
+import os, signal, sys
+from pathlib import Path
+from alembic.operations import Operations
+from bob import interrupts
+from bob.tracking import Tracker, resolve_store
+from mlflow.store.tracking import sqlalchemy_store  # imported before the clock starts
+
+interrupts.install()
+root, how, left = Path(sys.argv[1]), int(sys.argv[2]), [int(sys.argv[3])]
+real = Operations.add_column
+
+def add_column(self, *args, **kwargs):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), how)
+    return real(self, *args, **kwargs)
+
+Operations.add_column = add_column
+Tracker(resolve_store(root, None), "tiny", root).start_session({})
+print("made")
+"""
+
+
+def make(root: Path, how: int, moment: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", MAKER, str(root), str(int(how)), str(moment)],
+        capture_output=True, text=True, timeout=120, preexec_fn=hearing,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_who_is_ended_while_a_store_is_made_leaves_none(how: int, tmp_path: Path) -> None:
+    ended = make(tmp_path, how, 4)
+    assert ended.returncode != 0
+    assert "made" not in ended.stdout
+    folder = tmp_path / "mlruns"
+    assert not (folder / "mlflow.db").exists()
+    left = [path.name for path in folder.iterdir() if path.name.startswith(".mlflow.db.making-")]
+    assert len(left) == (how == signal.SIGKILL)
+    following = make(tmp_path, how, 0)
+    assert "made" in following.stdout, following.stderr
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+
+
+def test_a_file_that_was_left_empty_is_no_store(
+    tmp_path: Path, shared_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bob.tracking.opening import make_missing
+
+    database = tmp_path / "mlflow.db"
+    template = Path(shared_store.removeprefix("sqlite:///")).with_name("empty.db")
+    made: list[str] = []
+
+    def create(uri: str) -> None:
+        made.append(uri)
+        shutil.copy(template, uri.removeprefix("sqlite:///"))
+
+    database.touch()
+    make_missing(database, create)
+    make_missing(database, create)
+    assert len(made) == 1
+    Tracker(resolve_store(tmp_path, f"sqlite:///{database}"), "tiny", tmp_path).start_session({})
+
+
+def torn(database: Path) -> None:
+    """What MLflow leaves that was ended between two steps: some tables, and an older version."""
+    with closing(sqlite3.connect(database)) as file, file:
+        file.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        file.execute("DROP TABLE webhooks")
+
+
+@pytest.mark.parametrize("damage", ["torn", "overwritten"])
+def test_a_broken_store_is_named_with_its_remedy(
+    damage: str,
+    tmp_path: Path,
+    empty_store: EmptyStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    database = tmp_path / "mlruns" / "mlflow.db"
+    database.parent.mkdir()
+    empty_store(database)
+    if damage == "torn":
+        torn(database)
+    else:
+        database.write_bytes(b"no database at all" * 100)
+    ledger = tmp_path / "mlruns" / "ledger"
+    with pytest.raises(BobError) as caught:
+        Tracker(resolve_store(tmp_path, None), "tiny", tmp_path).start_session({})
+    message = str(caught.value)
+    assert f"mv {database} {database}.broken" in message
+    assert f"they stand in {ledger}" in message
+    assert "`bob sync` fills it" in message
+    assert "Nothing was run" in message
+    (ledger / "s").mkdir(parents=True)
+    (ledger / "s" / "session.json").write_text('{"facts": {"bob.scale": "tiny"}, "time": "2026"}')
+    monkeypatch.chdir(tmp_path)
+    assert main(["sync"]) != 0
+    assert f"mv {database} {database}.broken" in capsys.readouterr().err
