@@ -1,0 +1,47 @@
+"""Opening files that data name: regular ones alone. A pipe waits and a device never ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, or a link to one, opened to be read as bytes.
+
+    Raises:
+        OSError: There is none, it cannot be read, or it is a folder, pipe, socket or device.
+    """
+    _check(os.stat(path), path)
+    # what takes its place meanwhile is not waited for either
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _check(os.fstat(handle), path)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; errors as of ``open_regular``."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
+def _check(found: os.stat_result, path: Path) -> None:
+    if stat.S_ISREG(found.st_mode):
+        return
+    kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "something else")
+    raise OSError(errno.EINVAL, f"it is {kind} and no regular file", str(path))
