@@ -63,7 +63,7 @@ def crafted() -> dict[str, tuple[bytes, str]]:
     multiarray = b"numpy.core.multiarray\n"
     dtype = b"cnumpy\ndtype\n(X\x02\x00\x00\x00%sI00\nI01\ntR"
     empty = b"c" + multiarray + b"_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR"
-    state = b"(I1\n(I2\nt%sI00\nC\x10\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01tb."
+    state = b"(I1\n(I2\nt%sI00\nC\x10" + b"\x01" * 16 + b"tb."
     twice = b"\x80\x02)" + b"".join(b"q%c0h%ch%c\x86" % (n, n, n) for n in range(40)) + b"N\x86."
     return {
         "an array of objects made from bytes": (

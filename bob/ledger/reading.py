@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from bob.errors import BobError
+from bob.json_data import parse_json
 from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_plain
 from bob.ledger.records import SCHEMA, Judgement, Recorded
 
@@ -89,7 +89,7 @@ def read_record(path: Path) -> dict[str, Any]:
         Unreadable: It is cut off, none of bob's, or of a newer version.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
     except ValueError:

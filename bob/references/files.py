@@ -15,8 +15,9 @@ from filelock import FileLock
 from pydantic import Field, FiniteFloat, ValidationError
 
 from bob.case import Case, Result
-from bob.errors import BobError
+from bob.errors import BobError, first_line
 from bob.hashing import digest_of, file_name
+from bob.json_data import parse_json
 from bob.record import Record
 from bob.references.samples import Samples, samples_of
 
@@ -209,7 +210,7 @@ class ReferenceStore:
 def _parse(path: Path) -> ReferenceFile:
     remedy = "Restore it from version control, or delete it and run with --bands new."
     try:
-        return ReferenceFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return ReferenceFile.model_validate(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BobError(f"Cannot read reference file {path}: {error}") from None
     except UnicodeDecodeError as error:
@@ -220,6 +221,8 @@ def _parse(path: Path) -> ReferenceFile:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the file"
         raise BobError(f"{path}: {key}: {first['msg']}. {remedy}") from None
+    except ValueError as error:
+        raise BobError(f"{path}: {first_line(error)}. {remedy}") from None
 
 
 def _reference(case: Case, results: list[Result], old: Reference | None) -> Reference:
