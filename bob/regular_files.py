@@ -34,6 +34,20 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
+def inside(root: Path, name: str) -> Path:
+    """The path of a file that data name relative to a folder.
+
+    Links within the folder are whoever's who made it, and may lead anywhere; names may not.
+
+    Raises:
+        OSError: The name is absolute, leads out of the folder, or is none.
+    """
+    path = os.path.normpath(name)
+    if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or "\0" in name:
+        raise OSError(errno.EPERM, f"the name leads out of {root}", name)
+    return root / path
+
+
 def read_regular(path: Path) -> bytes:
     """The bytes of a regular file; errors as of ``open_regular``."""
     with open_regular(path) as stream:

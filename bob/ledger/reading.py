@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bob.errors import BobError
 from bob.json_data import parse_json
 from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_plain
 from bob.ledger.records import SCHEMA, Judgement, Recorded
+from bob.regular_files import inside, read_regular
 
 
 class Unreadable(Exception):
@@ -59,7 +61,7 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Unreadable(f"{where}: {first['msg']}; it is of another version of bob") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
 
 
@@ -107,7 +109,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def _content(folder: Path, name: str, digest: str) -> bytes:
     try:
-        content = (folder / name).read_bytes()
+        content = read_regular(inside(folder, name))
     except OSError as error:
         raise Unreadable(f"{name} cannot be read ({error.strerror}); move the entry away") from None
     if hashlib.sha256(content).hexdigest() != digest:
