@@ -60,7 +60,8 @@ class _Array(np.ndarray[Any, Any]):
         if isinstance(raw, str):  # of Python 2
             raw = raw.encode("latin1")
         dtype = _fitting(raw, kind, shape)
-        super().__setstate__((1, shape, dtype, bool(fortran), bytes(raw)))  # type: ignore[misc]
+        fill: Any = super().__setstate__  # its stub asks for NumPy's bool, which it refuses
+        fill((1, shape, dtype, bool(fortran), bytes(raw)))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise NotPlain("changes to an array")
