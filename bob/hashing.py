@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bob.regular_files import open_regular
+
 
 def digest_of(data: Any, *, length: int = 12) -> str:
     """Hex SHA-256 of JSON data with sorted keys, cut to ``length`` characters."""
@@ -16,8 +18,8 @@ def digest_of(data: Any, *, length: int = 12) -> str:
 
 
 def digest_of_file(path: Path) -> str:
-    """Full hex SHA-256 of a file's bytes, read in blocks."""
-    with path.open("rb") as stream:
+    """Full hex SHA-256 of a regular file's bytes, read in blocks."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -18,6 +18,7 @@ BLOCK = 4000
 
 _UNSEEN = frozenset(("Cc", "Cs", "Zl", "Zp"))
 _TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BAR = re.compile(r"(?<!\\)\|")
 _MARKUP = re.compile(r"([\\`*|~])|(?<!\w)_|_(?!\w)|\](?=[(\[])")
 
 
@@ -85,6 +86,11 @@ def markdown_text(text: str) -> str:
     """Text as a Markdown page shows it literally, in a cell of a table too."""
     plain = line(text, limit=10_000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKUP.sub(lambda found: f"\\{found.group()}", plain)
+
+
+def markdown_cell(text: str) -> str:
+    """Markdown that stays in one cell of a table: on one line, and its bars end nothing."""
+    return _BAR.sub(r"\\|", line(text, limit=10_000))
 
 
 def encodable(text: str, encoding: str | None) -> str:

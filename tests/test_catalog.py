@@ -9,6 +9,7 @@ from bob.errors import BobError
 from bob.hashing import digest_of_file
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
+from tests.time_limit import within
 
 
 def error_of(tmp_path: Path, text: str) -> str:
@@ -73,6 +74,50 @@ def test_malformed_file_names_line_and_key(
     message = error_of(tmp_path, text)
     assert f"mine.yaml:{line}:" in message
     assert words in message
+
+
+LAUGHS = "a: &a [ha, ha]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{last}'] * 9)}]\n"
+    for last, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{last}'] * 9)}]}}\n"
+    for last, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (LAUGHS, 6, "with its aliases it has more than 100,000 values"),
+        (MERGES, 6, "with its aliases it has more than 100,000 values"),
+        ("backbones: &a\n  x: *a\n", 1, "refers to itself"),
+        ("scales: &a\n- 1\n- *a\n", 1, "refers to itself"),
+        ("scales:\n  [a, b]: {}\n", 2, "a key is a list or mapping"),
+        ("scales:\n  ? {a: b}\n  : {}\n", 2, "a key is a list or mapping"),
+        ("scales:\n  s: 2026-13-45\n", 2, "'2026-13-45' is no timestamp"),
+        ("scales:\n  2026-13-45: {}\n", 2, "'2026-13-45' is no timestamp"),
+        ("scales:\n  s: 2026-11-28\n", 2, "read as a timestamp; write it in quotes"),
+        (f"scales:\n  s: {'1' * 5000}\n", 2, "is no int"),
+        (f"scales:\n  s: 0x{'f' * 5000}\n", 2, "is too large a number"),
+        ("scales:\n  s: .nan\n", 2, "is no finite number"),
+        ("scales:\n  s: !!bool maybe\n", 2, "'maybe' is no bool"),
+        ("scales:\n  s: !!timestamp soon\n", 2, "'soon' is no timestamp"),
+        ("scales:\n  s: !!binary aGE=\n", 2, "read as a binary"),
+        ("scales:\n  s: !!set {a, b}\n", 2, "no use for the tag 'set'"),
+        ("scales:\n  s: !!python/object:os.system x\n", 2, "could not determine a constructor"),
+        ("scales:\n" + "".join(f"{' ' * n}a:\n" for n in range(1, 60)), 51, "more than 50 deep"),
+        (f"scales:\n  {'[' * 5000}\n", 2, "nest"),
+    ],
+)
+def test_what_yaml_can_say_and_a_catalog_cannot(
+    tmp_path: Path, text: str, line: int, words: str
+) -> None:
+    with within(20):
+        message = error_of(tmp_path, text)
+    assert f"mine.yaml:{line}:" in message
+    assert words in message
+    assert len(message) < 500
 
 
 def test_margins_of_a_protocol_name_its_judged_metrics(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tests.retrieval_layouts import (
     revisited,
     small,
 )
+from tests.time_limit import within
 
 
 class _Calls:
@@ -55,6 +58,67 @@ def hostile(tmp_path: Path) -> dict[str, tuple[bytes, str]]:
     }  # fmt: skip
 
 
+def crafted() -> dict[str, tuple[bytes, str]]:
+    """Pickles of a few bytes that took the process or its memory with them."""
+    multiarray = b"numpy.core.multiarray\n"
+    dtype = b"cnumpy\ndtype\n(X\x02\x00\x00\x00%sI00\nI01\ntR"
+    empty = b"c" + multiarray + b"_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR"
+    state = b"(I1\n(I2\nt%sI00\nC\x10" + b"\x01" * 16 + b"tb."
+    twice = b"\x80\x02)" + b"".join(b"q%c0h%ch%c\x86" % (n, n, n) for n in range(40)) + b"N\x86."
+    return {
+        "an array of objects made from bytes": (
+            empty + state % (dtype % b"O8"), "the type 'O8'"),
+        "ndarray as a function": (
+            b"cnumpy\nndarray\n((I1\nt" + dtype % b"i8" + b"tR.", "not a whole pickle"),
+        "an array longer than its bytes": (
+            empty + (state % (dtype % b"i8")).replace(b"I2", b"I9999999"), "has 16 bytes for it"),
+        "a type of several parts": (
+            dtype % b"i8" + b"(I3\nX\x01\x00\x00\x00|NNX\x01\x00\x00\x00xI-1\nI-1\nI0\ntb.",
+            "a type of several parts"),
+        "an object that is called an array of bytes": (
+            pickle.dumps(np.array(["a", None], dtype=object)), "the type 'O8'"),
+        "dates": (pickle.dumps(np.zeros(2, "M8[D]")), "the type 'M8'"),
+        "a table of 64 GB": (b"\x80\x02Nr\xff\xff\xff\xff.", "number 4294967295"),
+        "a tuple of a billion items": (b"\x80\x02}" + twice[2:-3] + b"Ns.", "twice over"),
+    }  # fmt: skip
+
+
+def test_a_small_pickle_cannot_take_the_process_down(tmp_path: Path) -> None:
+    pickles = crafted()
+    for number, (content, _) in enumerate(pickles.values()):
+        (tmp_path / str(number)).write_bytes(content)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))\n"
+        "from pathlib import Path\n"
+        "from bob.errors import BobError\n"
+        "from bob.datasets.retrieval_sets.plain_pickle import read_plain_pickle\n"
+        "for name in sys.argv[2:]:\n"
+        "    try:\n        print(repr(read_plain_pickle(Path(sys.argv[1], name))), flush=True)\n"
+        "    except BobError as error:\n        print(error, flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), *map(str, range(len(pickles)))],
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, (len(lines), done.stderr)
+    for line, (what, (_, told)) in zip(lines, pickles.items(), strict=True):
+        assert told in line, what
+
+
+def test_lists_of_the_same_lists_are_told_in_few_words(root: Path, catalog: Catalog) -> None:
+    laughs: Any = ["ha"]
+    for _ in range(60):
+        laughs = [laughs] * 10
+    for content in (
+        {**REVISITED, "imlist": [laughs]}, changed(easy=laughs), changed(bbx=[laughs] * 4),
+    ):  # fmt: skip
+        update, _ = revisited(root, key="rparis6k", content=content)
+        with within(20), pytest.raises(BobError, match="gnd_rparis6k") as caught:
+            load_dataset(small(catalog, "rparis6k", **update))
+        assert len(str(caught.value)) < 2000
+
+
 @pytest.mark.parametrize("what", hostile(Path()))
 def test_a_pickle_that_is_more_than_data_is_refused(
     what: str, root: Path, tmp_path: Path, catalog: Catalog
@@ -76,14 +140,14 @@ def test_plain_values_of_every_protocol_are_read(protocol: int, tmp_path: Path) 
         "floats": np.arange(6.0).reshape(2, 3),
         "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
         "scalar": np.int64(7),
-        "objects": np.array(["a", None], dtype=object),
         "words": np.array(["one", "two"]),
+        "big": np.arange(3, dtype=">i4"),
         "nested": [("x", {1: 2}), b"\xff\x00", 1.5, True],
     }
     (tmp_path / "file.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
     read = read_plain_pickle(tmp_path / "file.pkl")
     assert read.keys() == content.keys()
-    for key in ("floats", "fortran", "scalar", "objects", "words"):
+    for key in ("floats", "fortran", "scalar", "words", "big"):
         np.testing.assert_array_equal(read[key], content[key])
     assert read["nested"] == content["nested"]
     # NumPy before 2 names its modules otherwise.

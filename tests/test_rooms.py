@@ -11,6 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bob"
 
 FLOORS = (
+    # what the ground stands on
+    ("regular_files",),
     # the ground: standard library and pydantic
     ("redaction",),
     (
@@ -22,6 +24,7 @@ FLOORS = (
         "hashing",
         "interrupts",
         "intervals",
+        "json_data",
         "kinds",
         "places",
         "shown",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,28 @@ def test_markdown_shows_cells_literally() -> None:
     table = markdown([("a|b", "c"), ("d\ne", "f")])
     assert [row.count("|") - row.count("\\|") for row in table.splitlines()] == [3, 3, 3]
     assert aligned([("a\nb", "c\x1b")]) == ["a b  c\\x1b"]
+
+
+@pytest.mark.parametrize("what", ["backbones", "datasets"])
+def test_listed_tables_keep_their_columns(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bob.cli import main
+
+    catalog = tmp_path / "loud.yaml"
+    catalog.write_text(
+        'backbones:\n  loud: {family: x, source: "timm:x", pretraining: "one|two\\nthree", '
+        'scales: []}\ndatasets:\n  noisy: {loader: "a:b", sha256: null, classes: 2, test_size: 9, '
+        'obtain: "from here\\n| or there", licence: "CC|BY"}\n'
+    )
+    command = ["list", what] if what == "backbones" else [what]
+    assert main([*command, "--markdown", "--catalog", str(catalog)]) == 0
+    table = capsys.readouterr().out.strip().splitlines()
+    words = {"backbones": "| one\\|two three |", "datasets": "| from here \\| or there | CC\\|BY |"}
+    assert any(words[what] in row for row in table)
+    columns = {len(re.findall(r"(?<!\\)\|", row)) for row in table if row.startswith("|")}
+    assert len(columns) == 1
+    assert all(row.startswith("|") for row in table)
 
 
 def test_the_command_writes_nothing_that_acts(

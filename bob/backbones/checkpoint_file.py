@@ -40,6 +40,9 @@ _PLAIN = frozenset({
 _TENSORS = re.compile(r"torch\.\w+|torch\..*Storage|torch\._(utils|tensor)\._rebuild_\w+")
 """With ``_PLAIN``: what tensors and containers are pickled as, which torch's unpickler makes."""
 
+_MOST_UNPACKED = 50
+"""Times its own size that an archive may hold; weights that are zipped once more hold twice."""
+
 _ARRAYS = re.compile(r"numpy\.(ndarray|dtype|_?core\.multiarray\._reconstruct)")
 """What arrays of NumPy are pickled as: their stand-ins become tensors."""
 
@@ -133,6 +136,7 @@ def _names_in_zip(path: Path) -> list[str]:
                 raise UnreadableError(
                     f"{path} is a zip archive of {some(members)}, not one that torch.save wrote"
                 )
+            _check_unpacked(path, archive)
             return list(_names(io.BytesIO(archive.read(pickled[0]))))
     except zipfile.BadZipFile as error:
         size = path.stat().st_size
@@ -140,6 +144,17 @@ def _names_in_zip(path: Path) -> list[str]:
             f"cannot read {path}: a file of torch.save that is cut short at {size:,} bytes or "
             f"damaged ({first_line(error)}). Copy or download it again"
         ) from error
+
+
+def _check_unpacked(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that would fill the memory; torch.save does not compress."""
+    unpacked = sum(member.file_size for member in archive.infolist())
+    size = path.stat().st_size
+    if unpacked > _MOST_UNPACKED * size + 2**20:
+        raise UnreadableError(
+            f"{path} of {size:,} bytes would unpack to {unpacked:,}, which torch.save does not "
+            "write. Get it from whoever made it, or unpack it yourself if you trust it"
+        )
 
 
 def _names_in_legacy(path: Path, stream: BinaryIO) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from bob.errors import some
+from bob.json_data import parse_json
 
 _OTHER_FILES = {
     b"version https://git-lfs": "the pointer of a file in Git LFS: fetch it with `git lfs pull`",
@@ -48,8 +48,8 @@ def checked_head(path: Path) -> bytes:
 
 def _kind_of_json(path: Path) -> str:
     try:
-        shards = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        shards = sorted(set(parse_json(path.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return "a JSON or text file, not weights"
     line = (
         "python -c \"import json, torch; from safetensors.torch import load_file, save_file; "

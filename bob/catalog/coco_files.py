@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bob.catalog.coco_values import error_of
+from bob.catalog.coco_values import error_of, shown
 from bob.errors import some
 
 
@@ -47,9 +47,11 @@ def find_images(images: Sequence[Mapping[str, Any]], folder: Path, source: Path)
         source: The annotation file.
 
     Raises:
-        BobError: Images are missing, there is more than one way, or two entries name one file.
+        BobError: Images are missing, there is more than one way, two entries name one file, or a
+            name leads out of the dataset's folder.
     """
     names = [str(image["file_name"]) for image in images]
+    root = _root(folder, source)
     listed: dict[Path, frozenset[str]] = {}
     missing = [at for at, name in enumerate(names) if not _there(folder / name, listed)]
     found = ImageFiles(folder, {name: name for name in names})
@@ -71,7 +73,39 @@ def find_images(images: Sequence[Mapping[str, Any]], folder: Path, source: Path)
             )
         found = ways[0]
     _check_once(images, found, source)
-    return found
+    return _rooted(images, found, root, source)
+
+
+def _root(folder: Path, source: Path) -> Path:
+    """The dataset's folder: the nearest of the images' and those above it with the annotations."""
+    above = Path(os.path.abspath(source.parent))
+    images = Path(os.path.abspath(folder))
+    for root in (images, images.parent, images.parent.parent):
+        if above.is_relative_to(root) and root != root.parent:
+            return root
+    return images
+
+
+def _rooted(
+    images: Sequence[Mapping[str, Any]], files: ImageFiles, root: Path, source: Path
+) -> ImageFiles:
+    """The same files, of which none lies outside the dataset's folder but by a link in it."""
+    base = os.path.abspath(files.folder)
+    names, outward = {}, False
+    for image in images:
+        name = image["file_name"]
+        path = os.path.normpath(os.path.join(base, files.names[name]))
+        if not Path(path).is_relative_to(root):
+            raise error_of(
+                source,
+                f"image {image['id']}: file_name {shown(name)} leads out of {root}. Data may name "
+                "files of their own folder alone: move the images there, or link them into it",
+            )
+        outward = outward or not Path(path).is_relative_to(base)
+        names[name] = os.path.relpath(path, root)
+    if not outward and not any(os.pardir in name for name in files.names.values()):
+        return files
+    return ImageFiles(root, names, files.remarks)
 
 
 def _ways(

@@ -16,6 +16,8 @@ from bob.catalog.coco_checks import check_content, check_pair, has_masks
 from bob.catalog.coco_files import ImageFiles, find_images
 from bob.errors import BobError, first_line
 from bob.file_digests import digests_of_files
+from bob.json_data import parse_json
+from bob.regular_files import read_regular
 
 _NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _YEARS = ("2017", "2014", "")
@@ -90,7 +92,7 @@ def read_annotations(file: Path) -> dict[str, Any]:
         BobError: It cannot be read, is not JSON, or has no images, annotations and categories.
     """
     try:
-        content = json.loads(file.read_bytes())  # UTF-8, 16 or 32, with a mark of byte order or not
+        content = parse_json(read_regular(file))
     except OSError as error:
         raise BobError(f"Cannot read {file}: {error}", kind="dataset") from None
     except json.JSONDecodeError as error:
@@ -99,7 +101,7 @@ def read_annotations(file: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError as error:
         raise BobError(f"{file} is not text: {error}.", kind="dataset") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of 5,000 digits
+    except ValueError as error:
         raise BobError(
             f"{file} cannot be read as JSON: {first_line(error)}.", kind="dataset"
         ) from None

@@ -17,6 +17,10 @@ FARTHEST = 1e6
 """Polygon points beyond this, infinite or NaN would take all memory to draw."""
 
 
+LONGEST = 5e6
+"""Pixels along an outline. Those who draw it keep some dozen bytes for each."""
+
+
 def check_segmentation(annotation: Mapping[str, Any], size: tuple[int, int], source: Path) -> None:
     """Refuse a segmentation that is missing or no polygons or run lengths.
 
@@ -50,7 +54,9 @@ def check_segmentation(annotation: Mapping[str, Any], size: tuple[int, int], sou
             "mask",
         )
     elif not all(_drawable(polygon) for polygon in shape):
-        raise undecodable(key, "a point is not finite or far outside the image", source)
+        raise undecodable(
+            key, "a point is not finite or far outside the image, or its outline is endless", source
+        )
 
 
 def undecodable(key: int, reason: str, source: Path) -> BobError:
@@ -66,9 +72,22 @@ def undecodable(key: int, reason: str, source: Path) -> BobError:
 def _drawable(polygon: Sequence[Any]) -> bool:
     try:
         # NaN and infinity stay in a sum; text and lists cannot be added.
-        return math.isfinite(sum(polygon)) and -FARTHEST < min(polygon) <= max(polygon) < FARTHEST
+        if not math.isfinite(sum(polygon)):
+            return False
+        low, high = min(polygon), max(polygon)
+        near = low > -FARTHEST and high < FARTHEST
+        return near and ((high - low) * len(polygon) <= LONGEST or _length(polygon) <= LONGEST)
     except (TypeError, OverflowError):
         return False
+
+
+def _length(polygon: Sequence[float]) -> float:
+    """Pixels along the outline, as far as either coordinate goes."""
+    xs, ys = polygon[::2], polygon[1::2]
+    return sum(
+        max(abs(xs[place] - xs[place - 1]), abs(ys[place] - ys[place - 1]))
+        for place in range(len(xs))
+    )
 
 
 def _check_run_lengths(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bob.catalog.schema import BackboneEntry
 from bob.protocols import PROTOCOLS
+from bob.shown import markdown_cell
 
 _HEADERS = (
     "backbone", "architecture", "pretraining", "weights", "licence", "parameters", "image",
@@ -17,7 +18,10 @@ _OTHERS = tuple(name for name in PROTOCOLS if name not in _DETECTION)
 
 def backbone_table(entries: Iterable[BackboneEntry]) -> str:
     """One row per entry, by key: what it is, where its weights come from, what it is made for."""
-    rows = [_row(entry) for entry in sorted(entries, key=lambda entry: entry.key)]
+    rows = [
+        [markdown_cell(cell) for cell in _row(entry)]
+        for entry in sorted(entries, key=lambda entry: entry.key)
+    ]
     rule = ["---", "---", "---", "---", "---", "---:", "---:", "---", "---"]
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(_HEADERS), rule, *rows])
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from bob.catalog.yaml_nodes import check_nodes
 from bob.errors import BobError
 
 ENDINGS = (".yaml", ".yml")
@@ -23,7 +24,8 @@ class YamlFile:
         path: File to read.
 
     Raises:
-        BobError: The file is missing, is not YAML, or is not a mapping.
+        BobError: The file is missing, is not YAML, is not a mapping, or holds what a catalog cannot
+            (see ``bob.catalog.yaml_nodes``).
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,8 +37,10 @@ class YamlFile:
         try:
             self._root = loader.get_single_node()
             # constructing puts what `<<` brings in into the nodes, which is no duplicate
-            _refuse_duplicates(path, self._root)
+            check_nodes(path, self._root, loader)
             data = loader.construct_document(self._root) if self._root is not None else {}
+        except RecursionError:  # of the reader in Python, where the one in C is not there
+            raise BobError(f"{path}: not valid YAML: nested too deeply.") from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -73,22 +77,6 @@ class YamlFile:
             message = "unknown key"
         more = error.error_count() - 1
         return self.error([*keys, *loc], message + (f" (and {more} more)" if more else ""))
-
-
-def _refuse_duplicates(path: Path, node: Any) -> None:
-    """YAML lets a later key replace an earlier one in silence."""
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for name, value in node.value:
-            line = name.start_mark.line + 1
-            if name.value in seen:
-                first = seen[name.value]
-                raise BobError(f"{path}:{line}: {name.value}: already given on line {first}.")
-            seen[name.value] = line
-            _refuse_duplicates(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_duplicates(path, value)
 
 
 def _child(node: Any, key: str | int) -> tuple[int, Any] | None:

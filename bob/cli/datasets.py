@@ -134,6 +134,7 @@ def record(entry: DatasetEntry) -> dict[str, Any]:
 
 def markdown_table(entries: Iterable[DatasetEntry]) -> str:
     """Datasets as a Markdown table in which nothing depends on the machine."""
+    from bob.shown import markdown_cell
     from bob.tabular import markdown
 
     rows: list[tuple[str, ...]] = [_MARKDOWN]
@@ -143,7 +144,7 @@ def markdown_table(entries: Iterable[DatasetEntry]) -> str:
             f"`{entry.key}`", entry.kind, *_sizes(entry, "-"), _metric(entry), needs or BUILT_IN,
             entry.obtain or "-", entry.licence or "-",
         )  # fmt: skip
-        rows.append(tuple(cell.replace("|", "\\|") for cell in cells))
+        rows.append(tuple(markdown_cell(cell) for cell in cells))
     return markdown(rows, literal=False)
 
 

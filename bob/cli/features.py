@@ -47,6 +47,8 @@ def _store(args: argparse.Namespace) -> FeatureStore:
     from bob.features.store import FeatureStore, default_folder
 
     root = read_arguments(args).features or default_folder()
+    if root.exists() and not root.is_dir():
+        raise BobError(f"--features {root} is no folder.")
     if given(args, "--features") and not root.is_dir():
         raise BobError(f"--features {root}: there is no such folder.")
     return FeatureStore(root)
@@ -69,13 +71,25 @@ def _rm(args: argparse.Namespace) -> int:
     elif args.all or args.match:
         known = list(store.entries())
         removed = known if args.all else _matching(known, args.match)
-        for entry in removed:
-            store.remove(entry.key)
+        removed = [entry for entry in removed if _remove(store, entry)]
     else:
         raise BobError("bob features rm: name entries, or say --all or --to-size SIZE.")
     total = show_size(sum(entry.size for entry in removed))
     print(f"removed {len(removed)} entries, {total}, from {store.root}")
     return 0
+
+
+def _remove(store: FeatureStore, entry: Entry) -> bool:
+    """Remove an entry, or say why it is left."""
+    try:
+        gone = store.remove(entry.key)
+    except OSError as error:
+        raise BobError(
+            f"{entry.key[:12]} cannot be removed from {store.root}: {error}. Whoever owns it can."
+        ) from None
+    if entry.newer:
+        print(f"left     {_line(entry)}; update bob to remove it")
+    return gone
 
 
 def _matching(known: Iterable[Entry], words: Iterable[str]) -> list[Entry]:
@@ -91,17 +105,20 @@ def _matching(known: Iterable[Entry], words: Iterable[str]) -> list[Entry]:
 
 def _verify(args: argparse.Namespace) -> int:
     store = _store(args)
-    count, damaged = 0, 0
+    count, damaged, left = 0, 0, 0
     for entry in store.verify():
         count += 1
-        if entry.problem:
+        if entry.newer:
+            print(f"left     {_line(entry)}")
+        elif entry.problem:
             damaged += 1
             print(f"damaged  {_line(entry)}")
-            if args.remove:
-                store.remove(entry.key)
+            if args.remove and not _remove(store, entry):
+                left += 1
+                print(f"left     {entry.key[:12]}: {store.root} is not marked as a feature store")
     what = "removed" if args.remove else "extracted anew when next needed; --remove clears them now"
     print(f"{count} entries, {damaged} damaged" + (f" ({what})" if damaged else ""))
-    return 1 if damaged and not args.remove else 0
+    return 1 if (left if args.remove else damaged) else 0
 
 
 def _text(entry: Entry) -> str:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_MOST_BYTES = 2**31
+
 
 def add_command(commands: Any) -> None:
     """Add ``bob outcomes`` to the subcommands."""
@@ -37,6 +39,7 @@ def outcome_table(path: Path) -> bytes:
         BobError: There are none, or the file cannot be read.
     """
     import zipfile
+    import zlib
 
     import numpy as np
 
@@ -51,8 +54,12 @@ def outcome_table(path: Path) -> bytes:
         near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise unknown("entry", path.name, near, hint=f"Looked in {path.parent}.")
     try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > _MOST_BYTES:
+            raise BobError(f"{file} is not a file of outcomes: it unpacks to {unpacked:,} bytes.")
         arrays = dict(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise BobError(f"{file} is not a file of outcomes ({error}).") from None
     if "targets" in arrays:
         return sample_table(arrays)

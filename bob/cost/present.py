@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,8 +13,10 @@ from bob.catalog.data_root import data_root, missing
 from bob.catalog.release_cache import cache_path
 from bob.catalog.schema import BackboneEntry, DatasetEntry
 from bob.cost.work import work_of
+from bob.json_data import parse_json
 from bob.places import features_root
 from bob.references.files import ReferenceStore
+from bob.regular_files import read_regular
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -82,7 +83,7 @@ class Shelf:
         found = []
         for path in sorted(self.features.glob("??/*/manifest.json")):
             try:
-                manifest = json.loads(path.read_bytes())
+                manifest = parse_json(read_regular(path))
                 if manifest["facts"]["view"] is None:
                     found.append(manifest)
             except (OSError, ValueError, KeyError, TypeError):

@@ -22,6 +22,7 @@ from bob.datasets.images import Files
 from bob.datasets.instances import Sample, Target
 from bob.datasets.pixel_values import Ranges, rgb
 from bob.errors import BobError, first_line, some
+from bob.regular_files import open_regular
 
 TOLERATED = 0.01
 """Share of annotations without area that is left out rather than refused; COCO's own train2017 has
@@ -200,7 +201,7 @@ class CocoSplit:
     def _decode(self, index: int) -> torch.Tensor:
         path, (height, width) = self.path(index), self.size(index)
         try:
-            with Image.open(path) as stored:
+            with open_regular(path) as stream, Image.open(stream) as stored:
                 stored.load()
                 turned = stored if stored.size == (width, height) else upright(stored)
                 image = rgb(turned, self.ranges)

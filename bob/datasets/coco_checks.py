@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from bob.errors import BobError
+from bob.regular_files import open_regular
 
 LOOKED_AT = 256
 """Images whose heads are read, evenly spread over a split; the others are met when decoded."""
@@ -80,12 +81,12 @@ def _unconfirmed(unsure: int, looked_at: int, source: Path) -> tuple[str, ...]:
 def _stored(path: Path) -> tuple[tuple[int, int] | None, int | None]:
     """Height and width as stored, none where the head cannot be read; and EXIF's orientation."""
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as stream, Image.open(stream) as image:
             size = (image.height, image.width)
     except Exception:  # decoders of damaged files raise whatever they like
         return None, None
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as stream, Image.open(stream) as image:
             return size, image.getexif().get(_ORIENTATION)
     except Exception:  # damaged metadata turn nothing
         return size, None

@@ -8,8 +8,14 @@ from collections.abc import Iterator
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"tRNS",)
+_MOST_NAMED = 8
 _AVIF_EXIF = re.compile(rb"(infe[\x02\x03].{7,9})Exif", re.DOTALL)
 """The entry of a HEIF file that calls one of its items EXIF."""
+
+
+def may_be_mended(head: bytes) -> bool:
+    """Whether a file that begins so is of a format whose metadata can be left out."""
+    return head.startswith(_PNG) or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
 def without_metadata(content: bytes) -> Iterator[tuple[bytes, str]]:
@@ -23,12 +29,13 @@ def without_metadata(content: bytes) -> Iterator[tuple[bytes, str]]:
     """
     if content.startswith(_PNG):
         chunks = list(_chunks(content))
-        beside = [chunk for chunk in chunks if chunk[4:5].islower() and chunk[4:8] not in _PIXELS]
-        wrong = [chunk for chunk in beside if not _sound(chunk)]
-        for dropped in (wrong, beside):
-            if dropped:
-                kept = [chunk for chunk in chunks if chunk not in dropped]
-                names = sorted({chunk[4:8].decode("latin-1") for chunk in dropped})
+        beside = [chunk[4:5].islower() and chunk[4:8] not in _PIXELS for chunk in chunks]
+        wrong = [out and not _sound(chunk) for chunk, out in zip(chunks, beside, strict=True)]
+        for leave_out in (wrong, beside):
+            if any(leave_out):
+                kept = [chunk for chunk, out in zip(chunks, leave_out, strict=True) if not out]
+                dropped = [chunk for chunk, out in zip(chunks, leave_out, strict=True) if out]
+                names = sorted({chunk[4:8].decode("latin-1") for chunk in dropped})[:_MOST_NAMED]
                 yield _PNG + b"".join(kept), ", ".join(names)
     elif content[4:12] in (b"ftypavif", b"ftypavis"):
         mended, count = _AVIF_EXIF.subn(rb"\1skip", content)

@@ -6,7 +6,6 @@ Source: hsouri/bob-ood-detection, where only cars count.
 from __future__ import annotations
 
 import hashlib
-import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,8 @@ from bob.catalog.data_root import data_root
 from bob.datasets.coco import CocoSplit
 from bob.datasets.detection import DetectionShift, DetectionShiftData
 from bob.errors import BobError
+from bob.json_data import parse_json
+from bob.regular_files import open_regular, read_regular
 
 CAR = [{"id": 1, "name": "car"}]
 
@@ -43,7 +44,8 @@ def voc_to_coco(folder: Path, *, classes: Sequence[str]) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for number, file in enumerate(files, start=1):
         try:
-            root = ElementTree.parse(file).getroot()
+            with open_regular(file) as stream:
+                root = ElementTree.parse(stream).getroot()
             name = root.findtext("filename") or f"{file.stem}.jpg"
             size = {side: int(_text(root, f"size/{side}")) for side in ("height", "width")}
             for element in root.iter("object"):
@@ -62,7 +64,7 @@ def voc_to_coco(folder: Path, *, classes: Sequence[str]) -> dict[str, Any]:
                             "iscrowd": 0,
                         }
                     )
-        except (ElementTree.ParseError, ValueError) as error:
+        except (ElementTree.ParseError, OSError, ValueError) as error:
             raise BobError(f"{file} is not a VOC annotation: {error}.", kind="dataset") from error
         images.append({"id": number, "file_name": name, **size})
     categories = [{"id": place, "name": name} for place, name in enumerate(classes, start=1)]
@@ -95,14 +97,14 @@ def cityscapes_to_coco(root: Path, split: str) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for number, file in enumerate(files, start=1):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = parse_json(read_regular(file))
             height, width = int(content["imgHeight"]), int(content["imgWidth"])
             cars = [
                 (instance["label"], _points(instance["polygon"]))
                 for instance in content["objects"]
                 if instance["label"] in ("car", "cargroup")
             ]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise BobError(
                 f"{file} is not a Cityscapes annotation: {type(error).__name__}: {error}.",
                 kind="dataset",

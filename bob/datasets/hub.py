@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -33,6 +35,7 @@ from bob.datasets.hub_columns import (
 from bob.datasets.images import ImageSplit
 from bob.datasets.ranges import with_ranges
 from bob.errors import BobError
+from bob.regular_files import read_regular
 
 _TEST_NAMES = ("test", "validation", "val", "valid")
 
@@ -46,12 +49,15 @@ class TableImages:
         column: Its name.
         rows: Which rows, in their order.
         what: Named in messages.
+        roots: Folders of which rows may name files; paths that are not absolute are taken from the
+            first.
     """
 
     table: Any
     column: str
     rows: Sequence[int]
     what: str
+    roots: tuple[Path, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,7 +99,16 @@ class TableImages:
             return bytes(cell["bytes"])
         if not cell.get("path"):
             raise OSError("the row holds no image")
-        return Path(cell["path"]).read_bytes()
+        return read_regular(self._allowed(str(cell["path"])))
+
+    def _allowed(self, named: str) -> Path:
+        path = Path(os.path.normpath(self.roots[0] / named))
+        for root in self.roots:
+            # the library gives paths with links followed or not; links in the folder may lead out
+            for folder in (root, root.resolve()):
+                if path.is_relative_to(folder):
+                    return path
+        raise OSError(errno.EPERM, f"the row names a file outside of {self.roots[0]}", named)
 
 
 def load(
@@ -170,7 +185,7 @@ def _load(
     names = class_names_of(path, features[target], learnt, held)
     position = {name: index for index, name in enumerate(names)}
     parts = [
-        _split(splits[name], column, rows, position, f"{path}, split {name}")
+        _split(splits[name], column, rows, position, f"{path}, split {name}", _roots(path))
         for name, rows in ((train, learnt), (scored or train, held))
     ]
     data = ClassificationData(
@@ -270,14 +285,31 @@ def _builder(file: Path) -> str:
     return known[file.suffix]
 
 
+def _roots(path: str) -> tuple[Path, ...]:
+    """The dataset's own folder if it is here, and where the library keeps what it fetched."""
+    import datasets
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    place = Path(os.path.abspath(path))
+    own = [place if place.is_dir() else place.parent] if place.exists() else []
+    kept = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH,
+            datasets.config.EXTRACTED_DATASETS_PATH, HF_HUB_CACHE)  # fmt: skip
+    return (*own, *(Path(os.path.abspath(folder)) for folder in kept))
+
+
 def _split(
-    table: Any, column: str, rows: Labelled, position: dict[Any, int], what: str
+    table: Any,
+    column: str,
+    rows: Labelled,
+    position: dict[Any, int],
+    what: str,
+    roots: tuple[Path, ...],
 ) -> ImageSplit:
     import datasets
 
     encoded = table.with_format(None).cast_column(column, datasets.Image(decode=False))
     return ImageSplit(
-        source=TableImages(encoded, column, [row for row, _ in rows], what),
+        source=TableImages(encoded, column, [row for row, _ in rows], what, roots),
         targets=torch.tensor([position[name] for _, name in rows], dtype=torch.int64),
     )
 

@@ -17,7 +17,8 @@ from PIL import Image
 from bob.datasets.decoding import mode_of, noted, opened
 from bob.datasets.pixel_values import Ranges, rgb
 from bob.errors import BobError, first_line, some
-from bob.file_digests import digests_of_files
+from bob.file_digests import UNREADABLE, digests_of_files
+from bob.regular_files import inside
 
 MOST_ELONGATED = 16
 """Images longer than this many times their width are cropped before they are resized: the whole of
@@ -51,7 +52,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class Files:
-    """Image files.
+    """Image files; one whose name leads out of their folder is unreadable.
 
     Attributes:
         root: Folder that names are relative to.
@@ -70,17 +71,24 @@ class Files:
 
     def open(self, index: int) -> Image.Image:
         """The decoded file, upright."""
-        return opened(self.root / self.names[index])
+        return opened(inside(self.root, self.names[index]))
 
     def mode(self, index: int) -> str:
         """Mode that the file's head tells."""
-        return mode_of(self.root / self.names[index])
+        return mode_of(inside(self.root, self.names[index]))
 
     def facts(self) -> Iterator[str]:
         """Name and digest of the bytes of each file."""
-        digests = digests_of_files([self.root / name for name in self.names])
-        for name, sha256 in zip(self.names, digests, strict=True):
-            yield f"{name} {sha256}"
+        paths = [self._place(name) for name in self.names]
+        digests = iter(digests_of_files([path for path in paths if path is not None]))
+        for name, path in zip(self.names, paths, strict=True):
+            yield f"{name} {UNREADABLE if path is None else next(digests)}"
+
+    def _place(self, name: str) -> Path | None:
+        try:
+            return inside(self.root, name)
+        except OSError:
+            return None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from bob.datasets.coco import CocoSplit
+from bob.datasets.images import MOST_ELONGATED
 from bob.datasets.instances import Sample, Target
 from bob.errors import BobError
 from bob.protocols.detection import DetectionRecipe
@@ -20,6 +21,8 @@ Batch = tuple[list[torch.Tensor], list[Target]]
 
 _CROP_EDGES = (400, 500, 600)
 _CROP_SIDES = (384, 600)
+_CROP_LONGEST = MOST_ELONGATED * max(_CROP_EDGES)
+"""Of an image before it is cropped; only more elongated ones would be longer, without end."""
 
 
 class TrainBatches:
@@ -92,12 +95,13 @@ def train_transform(recipe: DetectionRecipe) -> Callable[[Sample], Sample]:
     steps: list[Any] = [v2.RandomHorizontalFlip(recipe.hflip)] if recipe.hflip else []
     side = (recipe.image_size, recipe.image_size)
     if recipe.augmentation == "multiscale":
-        resize = v2.RandomShortestSize(list(recipe.short_edges), recipe.long_edge)
-        behind_crop = v2.Compose([v2.RandomShortestSize(list(_CROP_EDGES)), _SomeCrop(), resize])
+        resize = _ShortestSize(list(recipe.short_edges), recipe.long_edge)
+        large = _ShortestSize(list(_CROP_EDGES), _CROP_LONGEST)
+        behind_crop = v2.Compose([large, _SomeCrop(), resize])
         steps.append(v2.RandomChoice([resize, behind_crop]))
     elif recipe.augmentation == "lsj":
         steps += [
-            v2.ScaleJitter(target_size=side, scale_range=recipe.jitter),
+            _ScaleJitter(target_size=side, scale_range=recipe.jitter),
             v2.RandomCrop(side, pad_if_needed=True),
         ]
     pipeline = v2.Compose([*steps, v2.ClampBoundingBoxes()]) if steps else None
@@ -108,6 +112,22 @@ def train_transform(recipe: DetectionRecipe) -> Callable[[Sample], Sample]:
         return _sanitised(_through(pipeline, sample) if pipeline else sample)
 
     return apply
+
+
+class _NotEmpty(v2.Transform):
+    """Rounds no side down to nothing, which a narrow image's would be."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        params: dict[str, Any] = super().make_params(flat_inputs)
+        return {**params, "size": tuple(max(1, side) for side in params["size"])}
+
+
+class _ShortestSize(_NotEmpty, v2.RandomShortestSize):
+    pass
+
+
+class _ScaleJitter(_NotEmpty, v2.ScaleJitter):
+    pass
 
 
 class _SomeCrop(v2.Transform):

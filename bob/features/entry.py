@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from bob.features.matrix import Features
+from bob.features.ownership import MANIFEST
 from bob.hashing import digest_of_file
+from bob.json_data import parse_json
 from bob.record import Record
+from bob.regular_files import read_regular
 
-MANIFEST = "manifest.json"
 SHARD_BYTES = 256 * 2**20
 SCHEMA = 1
 _HALF_MAX = float(np.finfo(np.float16).max)
@@ -33,7 +34,7 @@ class Shard(Record):
         sha256: Of the file's bytes.
     """
 
-    name: str
+    name: str = Field(pattern=r"^shard-\d{5,}\.npy$")
     rows: int = Field(ge=1)
     size: int = Field(ge=1)
     sha256: str
@@ -77,6 +78,10 @@ class Damaged(Exception):
     """An entry is not what its manifest says; the message says how."""
 
 
+class Newer(Exception):
+    """An entry is of a later version of bob, which alone knows what it holds."""
+
+
 class TooWide(Exception):
     """A value does not fit half precision."""
 
@@ -86,12 +91,19 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         Damaged: It is missing or malformed.
+        Newer: It is of a later schema.
+        PermissionError: It may not be read, which says nothing of the entry.
     """
     try:
-        data = json.loads((folder / MANIFEST).read_bytes())
+        data = parse_json(read_regular(folder / MANIFEST))
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if type(schema) is int and schema > SCHEMA:
+            raise Newer(f"it is of schema {schema}, and this version of bob reads {SCHEMA}")
         return Manifest.model_validate(data)
     except FileNotFoundError:
         raise Damaged("it has no manifest") from None
+    except PermissionError:
+        raise
     except (OSError, ValueError, ValidationError) as error:
         raise Damaged(f"its manifest cannot be read ({type(error).__name__})") from None
 
@@ -130,9 +142,18 @@ def stamp(folder: Path, manifest: Manifest) -> tuple[tuple[int, int, int], ...]:
 
 
 def load(folder: Path, manifest: Manifest) -> Features:
-    """The entry's features, memory-mapped."""
-    shards = [np.load(folder / shard.name, mmap_mode="r") for shard in manifest.shards]
-    return Features(shards)
+    """The entry's features, memory-mapped.
+
+    Raises:
+        Damaged: A shard is of another shape or type than its manifest says.
+    """
+    arrays = []
+    for shard in manifest.shards:
+        array = np.load(folder / shard.name, mmap_mode="r", allow_pickle=False)
+        if (array.shape, str(array.dtype)) != ((shard.rows, manifest.width), manifest.dtype):
+            raise Damaged(f"{shard.name} is of shape {array.shape} and type {array.dtype}")
+        arrays.append(array)
+    return Features(arrays)
 
 
 def write(

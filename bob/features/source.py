@@ -96,7 +96,7 @@ class FeatureSource:
             )
         except OSError as error:
             self.remarks.append(
-                f"features of {request.about} could not be stored ({error.strerror or error}); "
+                f"features of {request.about} could not be stored ({_told(error)}); "
                 f"free space in {self._store.root} (`bob features rm`), or name another folder "
                 "with --features"
             )
@@ -193,6 +193,11 @@ class FeatureSource:
     def _report(self, done: int, total: int) -> None:
         if self._throttle.due():
             self.job.emit(Progress(phase="extract", step=done, steps=total))
+
+
+def _told(error: OSError) -> str:
+    named = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror}{named}" if error.strerror else str(error)
 
 
 def _spread_rows(features: Features) -> torch.Tensor:

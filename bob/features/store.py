@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from bob.features import entry
-from bob.features.entry import Damaged, Manifest, TooWide
+from bob.features import entry, ownership
+from bob.features.entry import Damaged, Manifest, Newer, TooWide
 from bob.features.matrix import Features
+from bob.features.ownership import KEY_DIGITS, SCRATCH
 from bob.hashing import digest_of
 from bob.places import features_root
 
@@ -37,9 +39,10 @@ class Entry:
     Attributes:
         key: Digest it is stored under.
         manifest: What it says of itself; none when that cannot be read.
-        size: Bytes on disk.
+        size: Bytes of its shards on disk.
         used: When it was last read, in seconds since the epoch.
         problem: What is wrong with it; empty when nothing is known to be.
+        newer: Whether a later version of bob made it; such entries are left alone.
     """
 
     key: str
@@ -47,6 +50,7 @@ class Entry:
     size: int
     used: float
     problem: str = ""
+    newer: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Request:
     @property
     def key(self) -> str:
         """Digest of the facts."""
-        return digest_of(dict(self.facts), length=40)
+        return digest_of(dict(self.facts), length=KEY_DIGITS)
 
 
 @dataclass
@@ -82,6 +86,11 @@ class FeatureStore:
     An entry is written under a temporary name, read back and compared, and then renamed, so that a
     key either has a whole entry or none. Every process compares an entry's bytes with its manifest
     before it reads them first. What does not hold is extracted anew.
+
+    The folder may hold anything else besides: what is not an entry (see
+    ``bob.features.ownership``) is neither counted nor removed. All that the store makes has the
+    permissions of its folder, so that whoever may write there may use it; who may only read
+    is given what is there.
 
     Attributes:
         root: Folder of the store; created when needed.
@@ -117,16 +126,40 @@ class FeatureStore:
         Raises:
             OSError: The store's disk is full or cannot be written.
         """
-        with self._lock(request.key, waiting):
-            found = self._open(request, remark)
+        with self._lock(request.key, waiting) as refused:
+            try:
+                found = self._open(request)
+            except Newer as error:
+                remark(f"features of {request.about} are stored, but {error}: they are left alone")
+                return _unstored(batches, remark, found_out), True
+            except (Damaged, ValueError) as error:
+                found, trouble = None, str(error)
+            else:
+                trouble = ""
             if found is not None:
-                return found, False
+                for text in found[1]:
+                    remark(text)
+                return found[0], False
+            if refused is not None:
+                raise refused
+            place = self._clear(self._folder(request.key))
+            if trouble or place:
+                kept = f"; what was there is {place} now" if place else ""
+                why = trouble or "it is no entry"
+                remark(f"stored features of {request.about} were extracted anew: {why}{kept}")
             self._make_room(request.rows * request.width * (2 if request.half else 4))
             return self._write(request, batches, remark, found_out), True
 
-    def _open(self, request: Request, remark: Callable[[str], None]) -> Features | None:
+    def _open(self, request: Request) -> tuple[Features, tuple[str, ...]] | None:
+        """Features and remarks of a sound entry; none where nothing is.
+
+        Raises:
+            Damaged: What is there cannot be used.
+            Newer: It is of a later version of bob.
+            PermissionError: It may not be read.
+        """
         folder = self._folder(request.key)
-        if not folder.exists():
+        if not os.path.lexists(folder):
             return None
         try:
             manifest = entry.read_manifest(folder)
@@ -136,15 +169,13 @@ class FeatureStore:
                 raise Damaged("the backbone's code gives other features than it did")
             self._check(folder, manifest)
             features = entry.load(folder, manifest)
-            for text in manifest.remarks:
-                remark(text)
-        except (Damaged, OSError, ValueError) as error:
-            remark(f"stored features of {request.about} were extracted anew: {error}")
-            self._discard(folder)
-            return None
+        except PermissionError:
+            raise
+        except OSError as error:
+            raise Damaged(str(error)) from None
         with suppress(OSError):
             os.utime(folder)
-        return features
+        return features, manifest.remarks
 
     def _check(self, folder: Path, manifest: Manifest) -> None:
         stamp = entry.stamp(folder, manifest)
@@ -159,10 +190,12 @@ class FeatureStore:
         remark: Callable[[str], None],
         found_out: Callable[[], Sequence[str]],
     ) -> Features:
-        scratch = self.root / "tmp"
-        scratch.mkdir(parents=True, exist_ok=True)
-        for left in scratch.glob(f"{request.key}-*"):  # whoever wrote it no longer holds the lock
-            shutil.rmtree(left, ignore_errors=True)
+        ownership.mark(self.root)
+        scratch = self._scratch()
+        final = self._folder(request.key)
+        ownership.make_folder(final.parent, self.root)
+        for _, left in ownership.left_behind(self.root, request.key):
+            ownership.remove(left)  # whoever wrote it no longer holds the lock
         for half in (True, False) if request.half else (False,):
             folder = Path(tempfile.mkdtemp(prefix=f"{request.key}-", dir=scratch))
             try:
@@ -178,8 +211,8 @@ class FeatureStore:
                     found_out=found_out,
                 )
                 entry.check(folder, manifest)
-                final = self._folder(request.key)
-                final.parent.mkdir(parents=True, exist_ok=True)
+                for path in (*folder.iterdir(), folder):
+                    ownership.share(path, self.root)
                 os.replace(folder, final)
             except TooWide:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -198,7 +231,7 @@ class FeatureStore:
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, least recently used first; shards are not read."""
-        found = [self._entry(folder) for folder in self.root.glob("??/*") if folder.is_dir()]
+        found = [self._entry(folder) for folder in ownership.entry_folders(self.root)]
         yield from sorted(found, key=lambda kept: kept.used)
 
     def verify(self) -> Iterator[Entry]:
@@ -206,93 +239,155 @@ class FeatureStore:
         for kept in self.entries():
             problem = kept.problem
             if kept.manifest is not None:
-                with self._lock(kept.key):
+                with self._lock(kept.key):  # where that is refused nobody else writes either
                     try:
                         entry.check(self._folder(kept.key), kept.manifest)
                     except Damaged as error:
                         problem = str(error)
-            yield Entry(kept.key, kept.manifest, kept.size, kept.used, problem)
+            yield replace(kept, problem=problem)
 
-    def remove(self, key: str) -> None:
-        """Remove the entry of a key; waits for a process that is writing it."""
-        with self._lock(key):
-            self._discard(self._folder(key))
+    def remove(self, key: str) -> bool:
+        """Remove the entry of a key; waits for a process that is writing it.
+
+        Returns:
+            Whether it is gone: what is of a later version, or no entry, is left.
+
+        Raises:
+            OSError: The folder may not be written.
+        """
+        self._adopt()
+        with self._lock(key) as refused:
+            if refused is not None:
+                raise refused
+            return self._discard(self._folder(key))
 
     def trim(self, limit: int | None = None) -> list[Entry]:
         """Remove the least recently used entries until the rest fits the limit.
 
         Entries another process is writing or checking are left alone; one that is being read stays
-        readable there until it is closed.
+        readable there until it is closed. Entries of a later version count for nothing.
         """
-        known = list(self.entries())
+        self._adopt()
+        known = [kept for kept in self.entries() if not kept.newer]
         excess = sum(kept.size for kept in known) - (self.limit if limit is None else limit)
         removed = []
         for kept in known:
             if excess <= 0:
                 break
             with suppress(Timeout), self._file_lock(kept.key).acquire(timeout=0):
-                self._discard(self._folder(kept.key))
-                removed.append(kept)
-                excess -= kept.size
+                if self._discard(self._folder(kept.key)):
+                    removed.append(kept)
+                    excess -= kept.size
         self._sweep()
         return removed
 
+    def _adopt(self) -> None:
+        """Mark a folder that an earlier version has filled; one without entries stays unmarked."""
+        if any(kept.manifest is not None for kept in self.entries()):
+            ownership.mark(self.root)
+
     def _sweep(self) -> None:
         """Take away what processes that were killed left half-written."""
-        for left in (self.root / "tmp").glob("*-*"):
-            key = left.name.split("-", 1)[0]
+        if not ownership.is_marked(self.root):
+            return
+        for key, left in ownership.left_behind(self.root):
             with suppress(Timeout), self._file_lock(key).acquire(timeout=0):
-                shutil.rmtree(left, ignore_errors=True)
+                ownership.remove(left)
 
     def _make_room(self, size: int) -> None:
         """Remove old entries when the disk would not hold the new one; ``OSError`` if too few."""
-        self.root.mkdir(parents=True, exist_ok=True)
         while shutil.disk_usage(self.root).free < size * 1.02 + 2**20:
-            known = sum(kept.size for kept in self.entries())
+            known = sum(kept.size for kept in self.entries() if not kept.newer)
             if not known or not self.trim(max(0, known - size)):
                 raise OSError(f"{size / 2**20:.0f} MB do not fit the disk of {self.root}")
 
     def _entry(self, folder: Path) -> Entry:
+        size = used = 0.0
+        newer = False
         try:
             used = folder.stat().st_mtime
+            size = sum(path.lstat().st_size for path in folder.glob("*.npy"))
             manifest = entry.read_manifest(folder)
-        except Damaged as error:
-            size = sum(path.stat().st_size for path in folder.glob("*"))
-            return Entry(folder.name, None, size, 0.0, str(error))
-        except OSError as error:
-            return Entry(folder.name, None, 0, 0.0, str(error))
-        return Entry(folder.name, manifest, manifest.size, used)
+            if manifest.key == folder.name:
+                return Entry(folder.name, manifest, int(size), used)
+            problem = f"its manifest is of another key, {manifest.key[:12]}"
+        except (Damaged, Newer, OSError) as error:
+            newer, problem = isinstance(error, Newer), str(error)
+        return Entry(folder.name, None, int(size), used if newer else 0.0, problem, newer)
 
     def _folder(self, key: str) -> Path:
         return self.root / key[:2] / key
 
-    def _discard(self, folder: Path) -> None:
-        """Take an entry away in one step, so that nobody sees half of it."""
+    def _clear(self, folder: Path) -> Path | None:
+        """Make way for an entry; returns where what is not the store's was moved to."""
+        if not os.path.lexists(folder) or self._discard(folder, marked=True):
+            return None
+        return ownership.set_aside(folder, self.root)
+
+    def _discard(self, folder: Path, *, marked: bool = False) -> bool:
+        """Take an entry away in one step, so that nobody sees half of it.
+
+        Args:
+            folder: Its place.
+            marked: Whether the folder of the store may be marked for it.
+
+        Returns:
+            Whether it was an entry, and one to remove.
+        """
         self._checked.pop(folder.name, None)
-        scratch = self.root / "tmp"
-        scratch.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=scratch))
+        if marked:
+            ownership.mark(self.root)
+        if not (ownership.is_marked(self.root) and ownership.is_entry(folder)):
+            return False
+        if self._entry(folder).newer:
+            return False
+        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=self._scratch()))
         with suppress(FileNotFoundError):
             os.replace(folder, aside / "entry")
-        shutil.rmtree(aside, ignore_errors=True)
+        ownership.remove(aside)
+        return True
+
+    def _scratch(self) -> Path:
+        ownership.make_folder(self.root / SCRATCH, self.root)
+        return self.root / SCRATCH
 
     @contextmanager
-    def _lock(self, key: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        lock = self._file_lock(key)
+    def _lock(
+        self, key: str, waiting: Callable[[], None] = lambda: None
+    ) -> Iterator[OSError | None]:
+        """Hold a key alone; gives the reason where the folder does not let itself be locked."""
+        refused: OSError | None = None
+        lock: FileLock | None = None
         try:
+            lock = self._file_lock(key)
             lock.acquire(timeout=1)
         except Timeout:
             waiting()
+            assert lock is not None
             lock.acquire()
+        except OSError as error:
+            refused = error
         try:
-            yield
+            yield refused
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
 
     def _file_lock(self, key: str) -> FileLock:
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{key}.lock")
+        self.root.mkdir(parents=True, exist_ok=True)
+        ownership.make_folder(self.root / "locks", self.root)
+        shared = stat.S_IMODE(self.root.stat().st_mode) & 0o666 | 0o600
+        return FileLock(self.root / "locks" / f"{key}.lock", mode=shared)
+
+
+def _unstored(
+    batches: Batches, remark: Callable[[str], None], found_out: Callable[[], Sequence[str]]
+) -> Features:
+    """Features that are kept in memory alone."""
+    features = Features([np.concatenate(list(batches()))])
+    for text in found_out():
+        remark(text)
+    return features
 
 
 def _same(stored: tuple[float, ...], now: tuple[float, ...]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from bob.errors import BobError
+from bob.json_data import parse_json
 from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_plain
 from bob.ledger.records import SCHEMA, Judgement, Recorded
+from bob.regular_files import inside, read_regular
 
 
 class Unreadable(Exception):
@@ -59,7 +61,7 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Unreadable(f"{where}: {first['msg']}; it is of another version of bob") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
 
 
@@ -89,7 +91,7 @@ def read_record(path: Path) -> dict[str, Any]:
         Unreadable: It is cut off, none of bob's, or of a newer version.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
     except ValueError:
@@ -107,7 +109,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def _content(folder: Path, name: str, digest: str) -> bytes:
     try:
-        content = (folder / name).read_bytes()
+        content = read_regular(inside(folder, name))
     except OSError as error:
         raise Unreadable(f"{name} cannot be read ({error.strerror}); move the entry away") from None
     if hashlib.sha256(content).hexdigest() != digest:

@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import Field, FiniteFloat, ValidationError
 
 from bob.case import Case, Result
-from bob.errors import BobError
+from bob.errors import BobError, first_line
 from bob.hashing import file_name
+from bob.json_data import parse_json
 from bob.record import Record
 from bob.references.samples import Samples, samples_of
 from bob.references.writing import alone_in, check_writable, replace_file
@@ -218,7 +219,7 @@ class ReferenceStore:
 def _parse(path: Path) -> ReferenceFile:
     remedy = "Restore it from version control, or delete it and run with --bands new."
     try:
-        return ReferenceFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return ReferenceFile.model_validate(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BobError(f"Cannot read reference file {path}: {error}") from None
     except UnicodeDecodeError as error:
@@ -229,6 +230,8 @@ def _parse(path: Path) -> ReferenceFile:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the file"
         raise BobError(f"{path}: {key}: {first['msg']}. {remedy}") from None
+    except ValueError as error:
+        raise BobError(f"{path}: {first_line(error)}. {remedy}") from None
 
 
 def _reference(case: Case, results: list[Result], old: Reference | None) -> Reference:

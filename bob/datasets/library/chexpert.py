@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bob.datasets.base import MultilabelData
 from bob.datasets.images import Files, ImageSplit
 from bob.datasets.library.common import dataset_digest, refused
 from bob.errors import some, unknown
+from bob.regular_files import open_regular
 
 LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 """The five that CheXpert's own evaluation reads."""
@@ -53,7 +55,7 @@ def _split(file: Path, policy: Mapping[str, float]) -> ImageSplit:
     names: list[str] = []
     targets: list[list[float]] = []
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream)
             absent = [
                 column
@@ -66,13 +68,15 @@ def _split(file: Path, policy: Mapping[str, float]) -> ImageSplit:
                     "CheXpert-v1.0-small."
                 )
             for row in reader:
+                if not row["Path"]:
+                    raise refused(f"{file}:{reader.line_num}: the row names no image.")
                 if row[_VIEW] == "Frontal":
                     # paths start with the name the archive's folder was published under
                     names.append(f"{place}/{row['Path'].split('/', 1)[-1]}")
                     targets.append(
                         [_value(row[label], policy[label], file, reader) for label in LABELS]
                     )
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise refused(f"Cannot read {file}: {error}.") from None
     if not names:
         raise refused(f"{file} lists no frontal image.")

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import codecs
+import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bob.errors import BobError
+from bob.datasets.retrieval_sets.plain_arrays import (
+    ARRAY,
+    NotPlain,
+    array_from_buffer,
+    array_to_fill,
+    dtype_named,
+    scalar,
+)
+from bob.errors import BobError, first_line
+from bob.regular_files import read_regular
 
 _BROKEN = (
     pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError,
@@ -18,47 +27,69 @@ _BROKEN = (
 )  # fmt: skip
 
 
-class _Refused(Exception):
-    """The pickle names something beyond plain values."""
-
-
 def read_plain_pickle(path: Path) -> Any:
-    """The content of a pickle of plain containers, numbers, strings and NumPy arrays or scalars.
+    """The content of a pickle of plain containers, numbers, strings and NumPy arrays of those.
 
     Raises:
         BobError: The file cannot be read, is no whole pickle, or names anything else: a class, a
-            function, a module. Nothing that it names is imported or called. ``kind`` is
-            ``dataset``.
+            function, a module, an array of objects. Nothing that it names is imported or called.
+            ``kind`` is ``dataset``.
     """
     try:
-        with path.open("rb") as file:
-            # Files of Python 2 hold byte strings; latin-1 keeps each byte.
-            return _Plain(file, encoding="latin1").load()
-    except _Refused as error:
+        content = read_regular(path)
+        _check_memo(content)
+        # Files of Python 2 hold byte strings; latin-1 keeps each byte.
+        return _Plain(io.BytesIO(content), encoding="latin1").load()
+    except NotPlain as error:
         raise BobError(
             f"{path} is refused: it names {error}, and a ground truth is made of lists, numbers, "
-            "strings and NumPy arrays alone. Running what a pickle names can do anything; get "
-            "the file anew from its official place.",
+            "strings and NumPy arrays of numbers alone. Running what a pickle names can do "
+            "anything; get the file anew from its official place.",
             kind="dataset",
         ) from None
     except OSError as error:
         raise BobError(f"Cannot read {path}: {error}", kind="dataset") from None
     except _BROKEN as error:
         raise BobError(
-            f"{path} is not a whole pickle ({type(error).__name__}: {error}). Download it again.",
+            f"{path} is not a whole pickle ({type(error).__name__}: {first_line(error)}). Download "
+            "it again.",
             kind="dataset",
         ) from None
+
+
+def _check_memo(content: bytes) -> None:
+    """Refuse what costs memory or time without end before anything is made of it.
+
+    Python sizes its table of repeated values by the highest number given, in seven bytes 64 GB. A
+    tuple of twice the same tuple, thirty deep, has a billion items to whoever hashes it.
+    """
+    memo: dict[int, str] = {}
+    latest = ""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        kind = opcode.name
+        if kind in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            number = len(memo) if argument is None else int(argument)
+            if number > count:
+                raise NotPlain(f"the value number {number} and has no {count}")
+            memo[number] = latest
+            continue
+        if kind in ("GET", "BINGET", "LONG_BINGET"):
+            latest = memo.get(int(argument or 0), "")
+            if "TUPLE" in latest or latest == "FROZENSET":
+                raise NotPlain("a tuple within another twice over")
+        else:
+            latest = kind
 
 
 class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = _ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
-            raise _Refused(f"{module}.{name}")
+            raise NotPlain(f"{module}.{name}")
         return known
 
     def persistent_load(self, pid: Any) -> Any:
-        raise _Refused(f"the persistent object {pid!r}")
+        raise NotPlain(f"the persistent object {pid!r}")
 
 
 class _Function:
@@ -80,21 +111,16 @@ class _Function:
 def _encode(text: str, encoding: str) -> bytes:
     """How pickles of protocol 2 carry bytes."""
     if encoding != "latin1":
-        raise _Refused(f"the codec {encoding!r}")
+        raise NotPlain(f"the codec {encoding!r}")
     return codecs.encode(text, "latin1")
 
 
-def _from_buffer(buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> Any:
-    """How pickles of protocol 5 carry arrays."""
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)  # type: ignore[call-overload]
-
-
 _ALLOWED: dict[tuple[str, str], Any] = {
-    # NumPy's own functions, wherever a version of it keeps them.
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-    ("numpy.core.numeric", "_frombuffer"): _Function(_from_buffer),
+    # Wherever a version of NumPy keeps them. NumPy's own trust their arguments, and some crash.
+    ("numpy.core.multiarray", "_reconstruct"): _Function(array_to_fill),
+    ("numpy.core.multiarray", "scalar"): _Function(scalar),
+    ("numpy.core.numeric", "_frombuffer"): _Function(array_from_buffer),
     ("_codecs", "encode"): _Function(_encode),
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): ARRAY,
+    ("numpy", "dtype"): _Function(dtype_named),
 }

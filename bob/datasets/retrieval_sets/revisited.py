@@ -9,6 +9,7 @@ do not crop queries to their box, as the benchmark's authors do.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,15 +120,23 @@ def _names(value: Any, file: Path, key: str) -> tuple[str, ...]:
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str) or not len(value):
         raise _malformed(file, f"{key} is no list of image names")
     for name in value:
-        if not isinstance(name, str) or not name or Path(name).name != name:
-            raise _malformed(file, f"{key} holds {name!r}, which is no image name")
+        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
+            # lists of lists of the same lists would be written without end
+            shown = reprlib.repr(name)[:80]
+            raise _malformed(file, f"{key} holds {shown}, which is no image name")
     return tuple(str(name) for name in value)
 
 
 def _positions(value: Any, size: int, file: Path, where: str) -> torch.Tensor:
+    if isinstance(value, list | tuple):
+        plain = all(isinstance(position, int | np.integer) for position in value)
+        if not plain or any(isinstance(position, bool) for position in value):
+            raise _malformed(file, f"{where} is no list of positions among {size} images")
+    elif not isinstance(value, np.ndarray):
+        raise _malformed(file, f"{where} is no list of positions")
     try:
         positions = np.asarray(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _malformed(file, f"{where} is no list of positions") from None
     if positions.size == 0:
         return torch.empty(0, dtype=torch.int64)
