@@ -18,12 +18,11 @@ from bob.case import Case, Result
 from bob.errors import BobError
 from bob.hashing import digest_of, file_name
 from bob.record import Record
+from bob.references.bands import DIGITS
 from bob.references.samples import Samples, samples_of
 
 BUILTIN = Path(__file__).parent / "measured"
 SCHEMA = 1
-DIGITS = 6
-"""Digits behind the point that values are kept with."""
 
 
 class Anchor(Record):

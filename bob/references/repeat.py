@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from bob.case import Case, Comparison, Result, Status
 from bob.fingerprint import may_be_here
-from bob.references.files import DIGITS, Reference
+from bob.references.bands import DIGITS
+from bob.references.files import Reference
 from bob.references.samples import moved
 
 
