@@ -101,7 +101,10 @@ class Gate:
 
     def unchanged(self, case: Case, result: Result) -> Verdict:
         """The verdict of a case whose reference's seed gave its values again; see ``repeat``."""
-        judged = self.judge(case, [result])
+        judged, found = self.judge(case, [result]), self.store.find(case)
+        if found is None or not judged.comparisons:
+            return judged
+        reference, _ = found
         comparisons = tuple(map(as_unchanged, judged.comparisons))
         return replace(
             judged,
@@ -111,7 +114,7 @@ class Gate:
             comparisons=comparisons,
             together=None,
             unchanged=True,
-            warnings=tuple(dict.fromkeys(result.remarks)),
+            warnings=self._notes(case, [result], reference, reference.metric(case.metric)),
         )
 
     @staticmethod
@@ -146,8 +149,22 @@ class Gate:
                 f"[{comparisons[0].low:.4f}, {comparisons[0].high:.4f}]: improved? Look for "
                 "leakage, then update with --bands all."
             )
-        notes += dict.fromkeys(text for result in results for text in result.remarks)
-        drift = self._drift(case, results, reference)
+        own = sorted({result.case.seed for result in results} & reference.values.keys())
+        if own and case.seeded:
+            seeds = f"{'seed' if len(own) == 1 else 'seeds'} {', '.join(map(str, own))}"
+            notes.append(
+                f"{seeds} of this check are the reference's own, so that they say less than other "
+                "seeds would: name another --base-seed"
+            )
+        scores = [result.metrics[case.metric] for result in results]
+        return (*notes, *self._notes(case, results, reference, scores))
+
+    def _notes(
+        self, case: Case, results: Sequence[Result], reference: Reference, scores: Sequence[float]
+    ) -> tuple[str, ...]:
+        """What to warn of whether or not anything has changed."""
+        notes = list(dict.fromkeys(text for result in results for text in result.remarks))
+        drift = self._drift(case, scores, reference)
         if drift:
             notes.append(drift)
         digests = {result.weights_digest for result in results}
@@ -163,7 +180,7 @@ class Gate:
             )
         return tuple(notes)
 
-    def _drift(self, case: Case, results: Sequence[Result], reference: Reference) -> str:
+    def _drift(self, case: Case, scores: Sequence[float], reference: Reference) -> str:
         """Whether updates, each within its band, have added up to a drop from the first values."""
         if reference.anchor.values == reference.values:
             return ""
@@ -174,11 +191,11 @@ class Gate:
             judged,
             values,
             spread,
-            seeds=len(results),
+            seeds=len(scores),
             alpha=ALPHA_SECOND,
             margin=margin(case, judged),
         )
-        value = fmean(result.metrics[judged.name] for result in results)
+        value = fmean(scores)
         if not is_worse(judged, value, band):
             return ""
         side = "below" if judged.higher_is_better else "above"
