@@ -203,3 +203,20 @@ def test_a_reference_no_better_than_its_twin_says_that_it_guards_little(
     assert verdict.status is Status.PASS
     assert verdict.guards_little
     assert "without pretraining (0.96" in verdict.warnings[0]
+
+
+def test_first_values_without_today_s_score_say_nothing_of_drift(
+    tmp_path: Path, tiny_case: Case
+) -> None:
+    """A protocol of a package may be given another score and measured anew under its old hash."""
+    store = ReferenceStore(tmp_path, builtin=tmp_path / "none")
+    known = {"top1": 0.9, "test_loss": 0.3, "train_loss": 0.5}
+    store.write(tiny_case, [run(tiny_case, 1000 + n, known) for n in range(4)])
+    path = tmp_path / "tiny" / "pixels_coarse.json"
+    content = json.loads(path.read_text())
+    for values in content["settings"]["finetune/digits"]["anchor"]["values"].values():
+        del values["top1"]
+    path.write_text(json.dumps(content))
+    gate = Gate(ReferenceStore(tmp_path, builtin=tmp_path / "none"))
+    verdict = gate.judge(tiny_case, [run(tiny_case, 0, known)])
+    assert (verdict.status, verdict.warnings) == (Status.PASS, ())

@@ -186,6 +186,8 @@ class Gate:
             return ""
         judged = case.judged[0]
         values = reference.anchored(judged.name)
+        if not values:
+            return ""
         spread = spread_of(case, judged, values, reference=reference, store=self.store)
         band = predict(
             judged,
