@@ -37,6 +37,18 @@ def test_intervals_of_areas_cover(present: int, absent: int, value: float, sprea
     assert np.mean([low <= value <= high for low, high in ends]) >= LEAST
 
 
+@pytest.mark.parametrize("spread", [0.4, 3.0])
+@pytest.mark.parametrize("value", [0.5, 0.9])
+@pytest.mark.parametrize(("present", "absent"), [(1, 29), (2, 58), (5, 195), (60, 3)])
+def test_intervals_cover_where_the_label_is_rare_or_rarely_absent(
+    present: int, absent: int, value: float, spread: float
+) -> None:
+    rng = np.random.default_rng(present)
+    truth = np.repeat([1.0, 0.0], [present, absent])
+    ends = [interval([area(drawn(rng, truth, value, spread), truth)]) for _ in range(TRIALS)]
+    assert np.mean([low <= value <= high for low, high in ends]) >= LEAST
+
+
 @pytest.mark.parametrize("alike", [0.0, 0.8])
 def test_intervals_of_mean_areas_cover_and_are_narrower(alike: float) -> None:
     """Five labels, some of them not known, on images that are alike in all or not."""

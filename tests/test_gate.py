@@ -58,11 +58,24 @@ def test_a_small_reference_takes_more_seeds_more_often() -> None:
 def test_a_check_repeats_no_run_of_its_reference(tiny_case: Case) -> None:
     case = tiny_case.with_seed(5)
     checked = check_cases(case, 3)
-    extra = extra_cases(case, checked, reference_seeds=8)
+    extra = extra_cases(case, checked, reference_seeds=range(1000, 1008))
     assert [run.seed for run in (*checked, *extra)] == list(range(5, 5 + 3 + stages(8).extra))
+    near = tiny_case.with_seed(997)
+    further = extra_cases(near, check_cases(near, 2), reference_seeds=[999, 1000, 1002])
+    assert [run.seed for run in further] == [1001, *range(1003, 1003 + stages(3).extra - 1)]
     measured = [run.seed for run in reference_cases(case)]
     assert measured == [REFERENCE_SEED + 5 + n for n in range(case.reference_seeds)]
     assert len(reference_cases(case, 2)) == 2
+
+
+def test_a_check_on_a_reference_s_own_seeds_says_so(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    store.write(tiny_case, [make_result(tiny_case.with_seed(1000 + n), 0.95) for n in range(4)])
+    runs = [make_result(tiny_case.with_seed(seed), 0.95) for seed in (999, 1000, 1001)]
+    verdict = Gate(store).judge(tiny_case, runs)
+    assert verdict.warnings[0].startswith("seeds 1000, 1001 of this check are the reference's own")
+    assert not Gate(store).judge(tiny_case, runs[:1]).warnings
 
 
 def test_where_no_seed_matters_one_run_is_all(cases: dict[str, Case]) -> None:

@@ -232,7 +232,9 @@ def test_error_rates_of_the_gate(
         verdict = gate.judge(case, runs)
         if needs_second_stage(case, verdict):
             seeds = len(verdict.reference_seeds)
-            extra = extra_cases(case, [run.case for run in runs], reference_seeds=seeds)
+            extra = extra_cases(
+                case, [run.case for run in runs], reference_seeds=range(1000, 1000 + seeds)
+            )
             runs += [draw(run.seed, drop) for run in extra]
             verdict = gate.judge(case, runs, stage=2)
         failures += verdict.status is Status.FAIL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -152,6 +153,19 @@ def test_one_seed_of_a_trained_backbone_tells_nothing(run: Play) -> None:
     text = "\n".join(lines(found))
     assert "p -: trained on one seed" in text
     assert "within noise" not in text
+
+
+def test_a_seed_that_ran_as_check_and_for_a_reference_is_one(run: Play) -> None:
+    """``--bands failed`` runs a seed of the reference first, and once more for the new one."""
+    twice = []
+    for backbone, right in zip("ab", shares(90, 60), strict=True):
+        once = run(backbone, "finetune", right)
+        twice.append(replace(once, results=once.results * 2, roles=("check", "reference")))
+    ranking = ranked(twice)
+    assert ranking is not None
+    assert {entry.seeds for row in ranking.cells.values() for entry in row.values()} == {1}
+    assert ranking.standings[0].one_seed
+    assert ranking.standings[0].p_next is None
 
 
 def test_one_seed_beside_three_tells_nothing_either_and_an_exact_setting_does_not_help(

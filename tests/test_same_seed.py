@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from bob.case import Case, Outcomes, Result, Status
+from bob.case import Case, Context, Outcomes, Result, Status
+from bob.evaluator import Evaluator
+from bob.executors import Deliver
 from bob.fingerprint import fingerprint, may_be_here, threads_wanted
 from bob.references.files import ReferenceStore
 from bob.references.repeat import repeat, repeatable
 from bob.references.samples import MOST_IMAGES, moved, samples_of
+from bob.tracking import NoTracker
 from tests.conftest import MakeResult
 from tests.store_parts import ledger_of
+from tests.test_bench import Scripted
 
 AUTO = ("--same-seed", "auto", "-k", "coarse")
 REFERENCE = "references/tiny/pixels_coarse.json"
@@ -114,6 +118,119 @@ def test_equal_values_of_the_same_environment_are_unchanged(
     assert not elsewhere.comparable
     assert not elsewhere.unchanged
     assert elsewhere.note == ""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ReferenceStore:
+    return ReferenceStore(tmp_path / "references", builtin=tmp_path / "none")
+
+
+def test_equal_values_of_other_weights_or_data_are_not_unchanged(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    seeds = [
+        replace(here(tiny_case.with_seed(1000 + n), make_result), data_digest="d") for n in range(3)
+    ]
+    _, reference = store.write(tiny_case, seeds)
+    assert repeat(tiny_case, seeds[0], reference).unchanged
+    weights = repeat(tiny_case, replace(seeds[0], weights_digest="others"), reference)
+    assert not weights.unchanged
+    assert "test_loss, train_loss are the same" in weights.note
+    assert "the weights are others" in weights.note
+    assert "None" not in weights.note
+    data = repeat(tiny_case, replace(seeds[0], data_digest="others"), reference)
+    assert not data.unchanged
+    assert "the data are others" in data.note
+    assert "evaluation that changed" not in data.note
+
+
+def test_as_many_images_lost_as_won_are_a_change(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    """Top-1 is the same to the last digit, and may be all that is judged."""
+
+    def seen(predictions: list[int], probability: float = 0.9) -> Result:
+        found = outcomes(np.array(predictions), probability)
+        return replace(here(tiny_case.with_seed(1000), make_result, 0.5), outcomes=found)
+
+    _, reference = store.write(tiny_case, [seen([0, 1, 0, 1])])
+    assert repeat(tiny_case, seen([0, 1, 0, 1]), reference).unchanged
+    assert repeat(tiny_case, seen([0, 1, 0, 1], 0.9000001), reference).unchanged
+    other = repeat(tiny_case, seen([1, 0, 0, 1]), reference)
+    assert not other.unchanged
+    assert "of its 4 images 1 are now wrong and 1 now right" in other.note
+
+
+def test_a_seed_that_lacks_a_metric_is_not_the_one_to_repeat(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    seeds = [here(tiny_case.with_seed(1000 + n), make_result) for n in range(3)]
+    _, reference = store.write(tiny_case, seeds)
+    values = {seed: dict(known) for seed, known in reference.values.items()}
+    del values[1000]["train_loss"]
+    partly = reference.model_copy(update={"values": values})
+    assert repeatable(tiny_case, partly) == 1001
+    bare = {seed: {"top1": known["top1"]} for seed, known in values.items()}
+    assert repeatable(tiny_case, reference.model_copy(update={"values": bare})) is None
+
+
+def test_digits_beyond_those_of_a_file_are_rounded_as_a_run_s_are(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    seeds = [here(tiny_case.with_seed(1000 + n), make_result, 0.94639866) for n in range(3)]
+    _, reference = store.write(tiny_case, seeds)
+    by_hand = {1000: {**reference.values[1000], "top1": 0.94639866}}
+    assert repeat(tiny_case, seeds[0], reference.model_copy(update={"values": by_hand})).unchanged
+
+
+def test_on_a_gpu_a_difference_may_be_the_order_of_a_sum(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    environment = {**fingerprint(), "device": "cuda", "gpu": "any"}
+    run = replace(make_result(tiny_case.with_seed(1000), 0.9), environment=environment)
+    _, reference = store.write(tiny_case, [run])
+    other = replace(run, metrics={**run.metrics, "top1": 0.8})
+    assert (
+        "or a GPU's kernels added up in another order" in repeat(tiny_case, other, reference).note
+    )
+
+
+def test_an_unchanged_case_still_says_that_its_reference_has_drifted(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    from bob.references.judge import Gate
+
+    for top1 in (0.95, 0.80):
+        seeds = [
+            here(tiny_case.with_seed(1000 + n), make_result, top1 + n / 1000) for n in range(8)
+        ]
+        store.write(tiny_case, seeds)
+    verdict = Gate(store).unchanged(tiny_case, seeds[0])
+    assert verdict.status is Status.PASS
+    assert any("top1 has drifted: 0.8035" in warning for warning in verdict.warnings)
+
+
+def test_a_reference_that_is_written_anew_meanwhile_does_not_end_the_session(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    """Another session may measure it on other seeds while its lowest seed runs."""
+    seeds = [here(tiny_case.with_seed(1000 + n), make_result) for n in range(3)]
+    store.write(tiny_case, seeds)
+
+    class Meanwhile(Scripted):
+        def advance(self, deliver: Deliver, *, waiting_for: str) -> None:
+            if waiting_for and not self.ran:
+                store.write(
+                    tiny_case, [here(tiny_case.with_seed(2000 + n), make_result) for n in range(3)]
+                )
+            super().advance(deliver, waiting_for=waiting_for)
+
+    executor = Meanwhile(lambda case, top1: here(case, make_result, top1), lambda seed: 0.9)
+    made = Evaluator(
+        executor=executor, context=Context(), store=store, tracker=NoTracker(), same_seed=True
+    )
+    assert made.evaluate(tiny_case).verdict.unchanged
+    assert executor.ran == [1000]
 
 
 @pytest.mark.parametrize("fact", ["cpu", "torch", "python", "threads"])

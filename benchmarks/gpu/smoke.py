@@ -92,7 +92,7 @@ def _evaluate(part: Part, case: Case, context: Context) -> None:
     taken = time.perf_counter() - start
     note = ""
     if needs_second_stage(case, verdict):
-        extra = extra_cases(case, [case], reference_seeds=len(verdict.reference_seeds))
+        extra = extra_cases(case, [case], reference_seeds=verdict.reference_seeds)
         if part.late(len(extra) * taken):
             note = "no time for further seeds"
         else:

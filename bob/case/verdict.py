@@ -95,7 +95,7 @@ class Verdict:
         detectable: Drop of the score that the reference's band sees in four cases of five; none
             without a band, or where nothing is random.
         guards_little: Whether that is a large share of the score, or the reference itself is no
-            better than chance.
+            better than chance or the same network without pretraining, or too near to them to tell.
         stage: 1, or 2 after extra seeds were run.
         unchanged: Whether a seed of the reference gave its values again in the same environment, so
             that nothing has changed; ``scores`` and ``comparisons`` are of that seed then.

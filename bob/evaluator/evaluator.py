@@ -128,9 +128,10 @@ class Evaluator:
         seed = repeatable(case, found[0]) if found else None
         if seed is None:
             return self._request(case, "check", check_cases(case, self.seeds))
-        group = Group(case, "check", [], again=self._run(case.with_seed(seed), "check"))
-        assert group.again is not None
-        self._submit(group.again, group)
+        assert found is not None
+        again = self._run(case.with_seed(seed), "check")
+        group = Group(case, "check", [], again=again, reference=found[0])
+        self._submit(again, group)
         return group
 
     def _request(self, case: Case, role: str, seeds: Sequence[Case]) -> Group:
@@ -228,7 +229,7 @@ class Evaluator:
             extra = extra_cases(
                 case,
                 [run.case for run in group.first],
-                reference_seeds=len(verdict.reference_seeds),
+                reference_seeds=verdict.reference_seeds,
             )
             group.further = [self._run(seed, group.role) for seed in extra]
             for run in group.further:
@@ -236,10 +237,10 @@ class Evaluator:
 
     def _go_on_from_repeat(self, group: Group, again: Run) -> None:
         """Fresh seeds where the reference's own did not give its values again."""
-        case, found = group.case, self.store.find(group.case)
-        if found is None or again.recorded is None:
+        case = group.case
+        if group.reference is None or again.recorded is None:
             return
-        group.repeated = repeat(case, again.recorded.result, found[0])
+        group.repeated = repeat(case, again.recorded.result, group.reference)
         if group.repeated.unchanged:
             return
         if not case.seeded:

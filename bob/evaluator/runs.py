@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from bob.case import Case, Failure, Result
 from bob.ledger.records import Recorded
+from bob.references.files import Reference
 from bob.references.repeat import Repeat
 
 
@@ -45,6 +46,7 @@ class Group:
         first: Runs of the first stage; none until a run of a reference's seed has differed.
         further: Runs of the second stage, once it is due.
         again: A run of a seed of the reference, where the machine is like the reference's.
+        reference: What that run is held against: the reference as it was when it was asked for.
         repeated: What it says, once it has finished.
     """
 
@@ -53,6 +55,7 @@ class Group:
     first: list[Run]
     further: list[Run] = field(default_factory=list)
     again: Run | None = None
+    reference: Reference | None = None
     repeated: Repeat | None = None
 
     @property

@@ -18,6 +18,9 @@ from bob.intervals import wilson
 
 Values = NDArray[np.float64]
 
+FEW = 6
+"""Images with the label, or without it, below which their own spread tells too little."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
@@ -41,7 +44,9 @@ def area(scores: Values, truth: Values) -> Area:
     """The area of one label, with the variance of E. R. DeLong et al. (1988).
 
     That is too small where nearly all pairs are in order, as it is of the few that are not. It is
-    no less here than J. A. Hanley and B. J. McNeil (1982) expect of an area of this size.
+    no less here than J. A. Hanley and B. J. McNeil (1982) expect of an area of this size, and with
+    fewer than ``FEW`` images of either kind than it can be at most (Z. W. Birnbaum and O. M. Klose,
+    1957).
 
     Args:
         scores: ``(n,)``, finite.
@@ -84,6 +89,8 @@ def interval(areas: Sequence[Area], *, level: float = 0.95) -> tuple[float, floa
 
 
 def _expected(value: float, present: int, absent: int) -> float:
+    if min(present, absent) < FEW:
+        return value * (1 - value) / min(present, absent)
     both_present, both_absent = value / (2 - value), 2 * value**2 / (1 + value)
     return (
         value * (1 - value)

@@ -55,6 +55,12 @@ class Judged:
         """
         return _SCALES[self.unit]
 
+    def holds(self, value: float) -> bool:
+        """Whether a finite value is one of the unit, up to rounding."""
+        if self.scale == "linear":
+            return True
+        return value >= -1e-6 and (self.scale == "log" or value <= 1 + 1e-6)
+
     @property
     def sign(self) -> int:
         """1 where a higher value is better, -1 where a lower one is."""

@@ -20,6 +20,12 @@ POOL_SEEDS = 4
 """The pooled spread weighs as much as this many further seeds of the case itself: enough to steady
 eight seeds, little enough that a calm backbone among restless ones keeps a narrow band."""
 
+DIGITS = 6
+"""Digits behind the point that a reference's values are kept with."""
+
+RESOLUTION = 10.0**-DIGITS
+"""Smallest difference from a reference's value that is more than the rounding of its file."""
+
 ENOUGH_FREEDOM = 8
 """Degrees of freedom of a case's own seeds from which they alone say how much it spreads: with
 every second stage."""
@@ -33,9 +39,16 @@ def _from_angle(value: float) -> float:
     return math.sin(min(math.pi / 2, max(0.0, value))) ** 2
 
 
+def _exponential(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
 _SCALES: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
     "angular": (_angle, _from_angle),
-    "log": (lambda value: math.log(max(value, 1e-12)), math.exp),
+    "log": (lambda value: math.log(max(value, RESOLUTION)), _exponential),
     "linear": (float, float),
 }
 
@@ -164,7 +177,7 @@ def predict(
     alpha: float,
     margin: float,
 ) -> Band:
-    """Band for the mean of ``seeds`` new runs.
+    """Band for the mean of ``seeds`` new runs; no narrower than the values are rounded.
 
     Args:
         metric: Decides scale and side.
@@ -181,9 +194,8 @@ def predict(
     mean = fmean(values)
     low = from_scale(metric, centre - half)
     high = from_scale(metric, centre + half)
-    if metric.scale == "log":
-        return Band(mean, min(low, mean * (1 - margin)), max(high, mean * (1 + margin)), error)
-    return Band(mean, min(low, mean - margin), max(high, mean + margin), error)
+    least = max(margin * abs(mean) if metric.scale == "log" else margin, RESOLUTION)
+    return Band(mean, min(low, mean - least), max(high, mean + least), error)
 
 
 def distance(metric: Judged, value: float, values: Sequence[float], band: Band) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -12,7 +12,7 @@ from bob.protocols import PROTOCOLS, Judged
 from bob.references import wording
 from bob.references.bands import Band, Spread, case_spread, distance, pool, predict, to_scale
 from bob.references.files import Reference, ReferenceStore
-from bob.references.gate import Levels, levels, margin
+from bob.references.gate import ALPHA_SECOND, Levels, levels, margin
 
 TOGETHER = Judged(wording.TOGETHER, "real")
 """All judged metrics as one: the mean of their distances from the reference in its deviations."""
@@ -51,11 +51,44 @@ def compare(
     )
 
 
+def stays_above(
+    case: Case,
+    results: Sequence[Result],
+    least: float,
+    *,
+    reference: Reference,
+    store: ReferenceStore,
+) -> bool:
+    """Whether an unchanged score stays above what it has to beat, but for ``ALPHA_SECOND``.
+
+    Args:
+        case: The case.
+        results: One result a seed, all with the score.
+        least: What it has to beat.
+        reference: The case's reference, with the score.
+        store: Where references of its kind are pooled from.
+    """
+    judged = case.judged[0]
+    values = reference.metric(judged.name)
+    fresh = [result.metrics[judged.name] for result in results]
+    spread = spread_of(case, judged, values, reference=reference, store=store, fresh=fresh)
+    band = predict(
+        judged,
+        values,
+        spread,
+        seeds=len(fresh),
+        alpha=ALPHA_SECOND,
+        margin=margin(case, judged),
+    )
+    return band.low >= least
+
+
 def raised(comparison: Comparison, least: float) -> Comparison:
     """A comparison of the score whose worse edge is drawn up to what it has to beat.
 
     A band that reaches down to what a network without any learning scores would guard nothing.
-    Nothing is drawn past the reference itself, which would turn an unchanged case red.
+    Nothing is drawn past the reference itself, which would turn an unchanged case red; where the
+    reference lies barely above, neither is a band that turns a case red (see ``stays_above``).
 
     Args:
         comparison: Of the score, of which more is better.
@@ -91,8 +124,8 @@ def compare_together(
         stage: 1, or 2 when the results include the extra seeds.
 
     Returns:
-        None where a single metric is judged, where nothing is random, and where the spread of a
-        metric is not known.
+        None where a single metric is judged, where nothing is random, where the spread of a metric
+        is not known, and where no seed of the reference has every metric.
     """
     if len(case.judged) < 2 or is_exact(case, reference):
         return None
@@ -104,8 +137,10 @@ def compare_together(
     }
     if not all(0 < deviation < math.inf for deviation in deviations.values()):
         return None
+    means = _means(reference, deviations)
+    if not means:
+        return None
     known = _averages(reference, deviations)
-    means = {judged: _centre(judged, reference.metric(judged.name)) for judged in case.judged}
     fresh = [_average(result.metrics, means, deviations) for result in results]
     groups = [_averages(other, deviations) for other in store.alike(case, reference)]
     least = fmean(
@@ -136,14 +171,24 @@ def _average(
 
 def _averages(reference: Reference, deviations: Mapping[Judged, float]) -> list[float]:
     """Those of a reference's seeds around their own mean; seeds that lack a metric are left out."""
-    names = {judged.name for judged in deviations}
-    whole = [values for _, values in sorted(reference.values.items()) if names <= values.keys()]
+    means = _means(reference, deviations)
+    return [_average(values, means, deviations) for values in _whole(reference, deviations)]
+
+
+def _means(reference: Reference, metrics: Iterable[Judged]) -> dict[Judged, float]:
+    """Mean of each metric on its scale over the seeds that have them all; empty without one."""
+    whole = _whole(reference, metrics)
     if not whole:
-        return []
-    means = {
-        judged: _centre(judged, [values[judged.name] for values in whole]) for judged in deviations
+        return {}
+    return {
+        judged: _centre(judged, [values[judged.name] for values in whole]) for judged in metrics
     }
-    return [_average(values, means, deviations) for values in whole]
+
+
+def _whole(reference: Reference, metrics: Iterable[Judged]) -> list[Mapping[str, float]]:
+    """Values of the seeds that have all of some metrics."""
+    names = {judged.name for judged in metrics}
+    return [values for _, values in sorted(reference.values.items()) if names <= values.keys()]
 
 
 def _comparison(

@@ -16,13 +16,12 @@ from bob.errors import BobError, first_line
 from bob.hashing import file_name
 from bob.json_data import parse_json
 from bob.record import Record
+from bob.references.bands import DIGITS
 from bob.references.samples import Samples, samples_of
 from bob.references.writing import alone_in, check_writable, replace_file
 
 BUILTIN = Path(__file__).parent / "measured"
 SCHEMA = 1
-DIGITS = 6
-"""Digits behind the point that values are kept with."""
 
 
 class Anchor(Record):

@@ -10,8 +10,9 @@ than ``ALPHA_SECOND`` however often stage 1 asks for more seeds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 from bob.case import Case, Status, Verdict
 from bob.protocols import Judged
@@ -107,38 +108,42 @@ def needs_second_stage(case: Case, verdict: Verdict) -> bool:
     return verdict.status is Status.FAIL and bool(verdict.comparisons) and case.seeded
 
 
-def check_cases(case: Case, count: int) -> list[Case]:
+def check_cases(case: Case, number: int) -> list[Case]:
     """The case with each seed of a check; one where no seed matters.
 
     Args:
         case: The case; its seed is the first.
-        count: Seeds of a case that they matter to.
+        number: Seeds of a case that they matter to.
     """
-    return _seeds(case, case.seed, count)
+    return _seeds(case, case.seed, number)
 
 
-def extra_cases(case: Case, runs: Sequence[Case], *, reference_seeds: int) -> list[Case]:
+def extra_cases(
+    case: Case, runs: Sequence[Case], *, reference_seeds: Collection[int]
+) -> list[Case]:
     """The case with the seeds that the second stage adds to those of ``runs``.
 
     Args:
         case: The case; its seed is the first.
         runs: Those of the first stage.
-        reference_seeds: Seeds of its reference.
+        reference_seeds: Seeds of its reference, none of which is run again.
     """
-    extra = stages(reference_seeds).extra
-    return [case.with_seed(case.seed + len(runs) + index) for index in range(extra)]
+    extra = stages(len(reference_seeds)).extra
+    taken = {*reference_seeds, *(run.seed for run in runs)}
+    free = (seed for seed in count(case.seed) if seed not in taken)
+    return [case.with_seed(seed) for seed in islice(free, extra)]
 
 
-def reference_cases(case: Case, count: int | None = None) -> list[Case]:
+def reference_cases(case: Case, number: int | None = None) -> list[Case]:
     """The case with each seed its reference is measured on.
 
     Args:
         case: The case.
-        count: Seeds of a case that they matter to; the case's own number by default.
+        number: Seeds of a case that they matter to; the case's own number by default.
     """
-    count = case.reference_seeds if count is None else count
-    return _seeds(case, REFERENCE_SEED + case.seed, count)
+    number = case.reference_seeds if number is None else number
+    return _seeds(case, REFERENCE_SEED + case.seed, number)
 
 
-def _seeds(case: Case, first: int, count: int) -> list[Case]:
-    return [case.with_seed(first + index) for index in range(count if case.seeded else 1)]
+def _seeds(case: Case, first: int, number: int) -> list[Case]:
+    return [case.with_seed(first + index) for index in range(number if case.seeded else 1)]

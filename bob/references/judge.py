@@ -8,15 +8,22 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bob.case import Case, Comparison, Result, Status, Verdict
-from bob.references.bands import predict
-from bob.references.comparison import compare, compare_together, is_worse, raised, spread_of
-from bob.references.files import DIGITS, Reference, ReferenceStore
+from bob.references.bands import DIGITS, predict
+from bob.references.comparison import (
+    compare,
+    compare_together,
+    is_worse,
+    raised,
+    spread_of,
+    stays_above,
+)
+from bob.references.files import Reference, ReferenceStore
 from bob.references.gate import ALPHA_SECOND, margin
 from bob.references.no_reference import chance_of, origin_of, stale, without_reference
 from bob.references.power import sight
 from bob.references.published import beside
 from bob.references.repeat import as_unchanged
-from bob.references.wording import reason, worst
+from bob.references.wording import reason, too_near, worst
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,12 @@ class Gate:
             compare(case, judged, results, reference=reference, store=self.store, stage=stage)
             for judged in case.judged
         )
-        chance = chance_of(case, results) if case.judged[0].higher_is_better else None
-        comparisons = (
-            raised(comparisons[0], self._least(case, chance)),
-            *comparisons[1:],
-        )
+        least = self._least(case, results)
+        own = comparisons[0]
+        # a first stage that asks for more seeds turns nothing red
+        asks = stage == 1 and case.seeded
+        if asks or stays_above(case, results, least, reference=reference, store=self.store):
+            comparisons = (raised(own, least), *comparisons[1:])
         together = compare_together(
             case, results, reference=reference, store=self.store, stage=stage
         )
@@ -72,22 +80,31 @@ class Gate:
             reference_seeds=tuple(sorted(reference.values)),
             origin=origin_of(path, reference),
             detectable=None if seen.exact else seen.drop,
-            guards_little=(seen.dull and not seen.exact) or seen.mean <= (chance or -math.inf),
+            guards_little=(seen.dull and not seen.exact)
+            or seen.mean <= least
+            or comparisons[0].low < least,
             stage=stage,
-            warnings=self._warnings(case, results, reference, comparisons),
+            warnings=(
+                *too_near(comparisons[0], least),
+                *self._warnings(case, results, reference, comparisons),
+            ),
         )
 
-    def _least(self, case: Case, chance: float | None) -> float:
+    def _least(self, case: Case, results: Sequence[Result]) -> float:
         """What the score has to beat whatever its band is: chance, and the mean of its twin."""
         if not case.judged[0].higher_is_better:
             return -math.inf
+        chance = chance_of(case, results)
         twin = self.store.twin(case)
         known = twin.metric(case.metric) if twin is not None else []
         return max(-math.inf if chance is None else chance, fmean(known) if known else -math.inf)
 
     def unchanged(self, case: Case, result: Result) -> Verdict:
         """The verdict of a case whose reference's seed gave its values again; see ``repeat``."""
-        judged = self.judge(case, [result])
+        judged, found = self.judge(case, [result]), self.store.find(case)
+        if found is None or not judged.comparisons:
+            return judged
+        reference, _ = found
         comparisons = tuple(map(as_unchanged, judged.comparisons))
         return replace(
             judged,
@@ -97,12 +114,12 @@ class Gate:
             comparisons=comparisons,
             together=None,
             unchanged=True,
-            warnings=tuple(dict.fromkeys(result.remarks)),
+            warnings=self._notes(case, [result], reference, reference.metric(case.metric)),
         )
 
     @staticmethod
     def unusable(case: Case, results: Sequence[Result]) -> str:
-        """Which judged metric is missing or not finite; empty when all are there."""
+        """Which judged metric is missing, or not finite, or no value of its unit; else empty."""
         for result in results:
             for judged in case.judged:
                 value = result.metrics.get(judged.name)
@@ -110,6 +127,12 @@ class Gate:
                     return f"{judged.name} is missing for seed {result.case.seed}"
                 if not math.isfinite(value):
                     return f"{judged.name} is {value} for seed {result.case.seed}"
+                if not judged.holds(value):
+                    return (
+                        f"{judged.name} is {value:g} for seed {result.case.seed}, which is no "
+                        f"value of its unit {judged.unit!r}: the protocol has to give another "
+                        "unit, or a share instead of percent"
+                    )
         return ""
 
     def _warnings(
@@ -126,8 +149,22 @@ class Gate:
                 f"[{comparisons[0].low:.4f}, {comparisons[0].high:.4f}]: improved? Look for "
                 "leakage, then update with --bands all."
             )
-        notes += dict.fromkeys(text for result in results for text in result.remarks)
-        drift = self._drift(case, results, reference)
+        own = sorted({result.case.seed for result in results} & reference.values.keys())
+        if own and case.seeded:
+            seeds = f"{'seed' if len(own) == 1 else 'seeds'} {', '.join(map(str, own))}"
+            notes.append(
+                f"{seeds} of this check are the reference's own, so that they say less than other "
+                "seeds would: name another --base-seed"
+            )
+        scores = [result.metrics[case.metric] for result in results]
+        return (*notes, *self._notes(case, results, reference, scores))
+
+    def _notes(
+        self, case: Case, results: Sequence[Result], reference: Reference, scores: Sequence[float]
+    ) -> tuple[str, ...]:
+        """What to warn of whether or not anything has changed."""
+        notes = list(dict.fromkeys(text for result in results for text in result.remarks))
+        drift = self._drift(case, scores, reference)
         if drift:
             notes.append(drift)
         digests = {result.weights_digest for result in results}
@@ -143,22 +180,24 @@ class Gate:
             )
         return tuple(notes)
 
-    def _drift(self, case: Case, results: Sequence[Result], reference: Reference) -> str:
+    def _drift(self, case: Case, scores: Sequence[float], reference: Reference) -> str:
         """Whether updates, each within its band, have added up to a drop from the first values."""
         if reference.anchor.values == reference.values:
             return ""
         judged = case.judged[0]
         values = reference.anchored(judged.name)
+        if not values:
+            return ""
         spread = spread_of(case, judged, values, reference=reference, store=self.store)
         band = predict(
             judged,
             values,
             spread,
-            seeds=len(results),
+            seeds=len(scores),
             alpha=ALPHA_SECOND,
             margin=margin(case, judged),
         )
-        value = fmean(result.metrics[judged.name] for result in results)
+        value = fmean(scores)
         if not is_worse(judged, value, band):
             return ""
         side = "below" if judged.higher_is_better else "above"

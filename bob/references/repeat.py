@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from bob.case import Case, Comparison, Result, Status
 from bob.fingerprint import may_be_here
-from bob.references.files import DIGITS, Reference
-from bob.references.samples import moved
+from bob.references.bands import DIGITS
+from bob.references.files import Reference
+from bob.references.samples import moved, same_right
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Repeat:
         seed: The seed.
         comparable: Whether it ran in the reference's environment.
         differences: What differs, in words; empty when nothing does.
+        steady: Whether runs repeat in that environment: on a GPU they may not.
     """
 
     seed: int
     comparable: bool
     differences: tuple[str, ...]
+    steady: bool = True
 
     @property
     def unchanged(self) -> bool:
@@ -40,21 +43,34 @@ class Repeat:
         """What a summary says where something differs; empty where nothing can be said."""
         if not self.comparable or not self.differences:
             return ""
+        cause = "Code, data or another library changed"
+        if not self.steady:
+            cause += ", or a GPU's kernels added up in another order"
         return (
             f"differs from the reference's run of seed {self.seed} in the same environment: "
-            f"{'; '.join(self.differences)}. Code, data or another library changed."
+            f"{'; '.join(self.differences)}. {cause}."
         )
 
 
 def repeatable(case: Case, reference: Reference) -> int | None:
-    """The seed of a reference that a check runs first; none on another machine or protocol."""
+    """The seed of a reference that a check runs first; none on another machine or protocol.
+
+    It is the lowest of those that have every judged metric.
+    """
     if reference.protocol != case.protocol or not may_be_here(reference.environment):
         return None
-    return min(reference.values)
+    names = {judged.name for judged in case.judged}
+    return min(
+        (seed for seed, known in reference.values.items() if names <= known.keys()), default=None
+    )
 
 
 def repeat(case: Case, result: Result, reference: Reference) -> Repeat:
     """Hold a run against the reference's run of the same seed.
+
+    Equal metrics are not enough: as many images may be lost as won, and a change that they do not
+    show is one. So weights, data and who was right on each image have to be the same as well, where
+    the reference tells.
 
     Args:
         case: The case.
@@ -73,23 +89,32 @@ def repeat(case: Case, result: Result, reference: Reference) -> Repeat:
         name: f"{name} {'none' if before is None else before} -> "
         f"{'none' if after is None else round(after, DIGITS)}"
         for name, before, after in values
-        if before is None or after is None or round(after, DIGITS) != before
+        if before is None or after is None or round(after, DIGITS) != round(before, DIGITS)
     }
-    if not changed:
+    others = _others(result, reference)
+    before = reference.samples.get(seed)
+    if not changed and not others and (before is None or same_right(before, result)):
         return Repeat(seed, True, ())
     differences = list(changed.values())
     equal = [name for name, _, _ in values if name not in changed]
-    if "train_loss" in equal:
+    if changed and "train_loss" in equal:
         differences.append("train_loss is the same, so that it is the evaluation that changed")
     elif equal:
         differences.append(f"{', '.join(equal)} {'is' if len(equal) == 1 else 'are'} the same")
-    if seed in reference.samples:
-        differences.append(moved(reference.samples[seed], result))
+    if before is not None:
+        differences.append(moved(before, result))
+    steady = reference.environment.get("device", "cpu") == "cpu"
+    return Repeat(seed, True, (*differences, *others), steady)
+
+
+def _others(result: Result, reference: Reference) -> list[str]:
+    """Which of weights and data are not those of the reference, where it tells."""
+    found = []
     if reference.weights and result.weights_digest != reference.weights:
-        differences.append("the weights are others")
+        found.append("the weights are others")
     if reference.data and result.data_digest and result.data_digest != reference.data:
-        differences.append("the data are others")
-    return Repeat(seed, True, tuple(differences))
+        found.append("the data are others")
+    return found
 
 
 def as_unchanged(comparison: Comparison) -> Comparison:

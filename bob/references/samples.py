@@ -71,6 +71,14 @@ def moved(before: Samples, result: Result) -> str:
     return f"of its {after.count} images {lost} are now wrong and {won} now right"
 
 
+def same_right(before: Samples, result: Result) -> bool:
+    """Whether a run got the same images right; for many images, whether nothing shows otherwise."""
+    after = samples_of(result)
+    if after is None or after.count != before.count:
+        return False
+    return after.right == before.right
+
+
 def _digest(outcomes: Outcomes) -> str:
     import numpy as np
 

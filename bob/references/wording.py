@@ -33,6 +33,22 @@ def reason(comparisons: Sequence[Comparison]) -> str:
     return "; ".join(_outside(comparison) for comparison in named)
 
 
+def too_near(score: Comparison, least: float) -> list[str]:
+    """What to warn of where a score does not beat what its band cannot hold it against.
+
+    Args:
+        score: Comparison of the score.
+        least: Chance or the mean of the twin, whichever is higher.
+    """
+    if score.value >= least or score.low >= least:
+        return []
+    return [
+        f"{score.metric} {score.value:.4f} is no better than chance or than the same network "
+        f"without pretraining ({least:.4f}). Its reference {score.reference:.4f} is not either, "
+        "or too near to it, so that this decides nothing."
+    ]
+
+
 def _outside(comparison: Comparison) -> str:
     if comparison.metric == TOGETHER:
         return (

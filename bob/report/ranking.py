@@ -75,20 +75,22 @@ def rank(
 
     Args:
         rows: Of scores proper and of one scale, a row a seed (see ``sources.newest``). A score that
-            is not finite is left out.
+            is not finite is left out. Of a seed that ran as check and for a reference the last row
+            counts: it is one run, done twice.
         outcomes: Per sample, by ``Score.run``, where they are at hand; see ``outcomes_of``. Two
             backbones' are compared image by image, and other scores by their intervals.
         backbones: Those that ran, so that one without a score is named among the unranked.
     """
-    groups: dict[tuple[str, str], list[Score]] = {}
+    groups: dict[tuple[str, str], dict[int, Score]] = {}
     keys = set(backbones)
     for row in sorted(rows, key=lambda row: (row.setting, row.metric, row.backbone, row.seed)):
         keys.add(row.backbone)
         if math.isfinite(row.value):
-            groups.setdefault((f"{row.setting} {row.metric}", row.backbone), []).append(row)
+            name = f"{row.setting} {row.metric}"
+            groups.setdefault((name, row.backbone), {})[row.seed] = row
     cells: dict[str, dict[str, Cell]] = {}
     for (name, backbone), seeds in groups.items():
-        cells.setdefault(name, {})[backbone] = cell(seeds, outcomes)
+        cells.setdefault(name, {})[backbone] = cell(list(seeds.values()), outcomes)
     return rank_cells({name: cells[name] for name in sorted(cells)}, sorted(keys))
 
 
