@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from bob.case import Case, Context, Outcomes, Result, Status
+from bob.evaluation import Bands, Evaluation
 from bob.evaluator import Evaluator
 from bob.executors import Deliver
 from bob.fingerprint import fingerprint, may_be_here, threads_wanted
 from bob.references.files import ReferenceStore
+from bob.references.gate import stages
 from bob.references.repeat import repeat, repeatable
 from bob.references.samples import MOST_IMAGES, moved, samples_of
 from bob.tracking import NoTracker
@@ -231,6 +233,39 @@ def test_a_reference_that_is_written_anew_meanwhile_does_not_end_the_session(
     )
     assert made.evaluate(tiny_case).verdict.unchanged
     assert executor.ran == [1000]
+
+
+def test_the_repeated_seed_is_no_fresh_evidence_and_no_part_of_a_new_reference(
+    store: ReferenceStore, tiny_case: Case, make_result: MakeResult
+) -> None:
+    known = [here(tiny_case.with_seed(1000 + n), make_result, 0.95) for n in range(4)]
+    store.write(tiny_case, known)
+
+    def evaluated(top1: float) -> tuple[Evaluation, list[int]]:
+        executor = Scripted(lambda case, score: here(case, make_result, score), lambda seed: top1)
+        made = Evaluator(
+            executor=executor,
+            context=Context(),
+            store=store,
+            tracker=NoTracker(),
+            same_seed=True,
+            bands=Bands.FAILED,
+        )
+        return made.evaluate(tiny_case), executor.ran
+
+    same, ran = evaluated(0.95)
+    assert same.verdict.unchanged
+    assert (ran, same.update) == ([1000], None)
+    worse, ran = evaluated(0.6)
+    fresh = [0, *range(1, 1 + stages(4).extra)]
+    assert ran == [1000, *fresh, *range(1000, 1000 + tiny_case.reference_seeds)]
+    assert sorted(worse.verdict.scores) == fresh
+    assert worse.verdict.warnings[0].startswith("differs from the reference's run of seed 1000")
+    assert worse.update is not None
+    roles = dict(zip(ran, worse.roles, strict=True))
+    assert worse.roles.count("reference") == tiny_case.reference_seeds
+    assert roles[0] == "check"
+    assert worse.update.new.metric("top1") == [0.6] * tiny_case.reference_seeds
 
 
 @pytest.mark.parametrize("fact", ["cpu", "torch", "python", "threads"])
