@@ -188,7 +188,7 @@ def battle(request: pytest.FixtureRequest) -> Battle:
         __tracebackhide__ = True
         telling.forget_earlier(item)
         evaluation = bob.evaluate(case)
-        item.user_properties.extend(bob.properties(evaluation))
+        item.user_properties.extend(telling.properties_of(evaluation))
         remarks = telling.tell_hooks(item, evaluation)
         failure = evaluation.failure
         if evaluation.verdict.status == "skipped":
@@ -196,7 +196,7 @@ def battle(request: pytest.FixtureRequest) -> Battle:
         if failure is not None and failure.traceback:
             item.add_report_section("call", telling.SECTION, telling.traceback_of(failure))
         failed = evaluation.verdict.status == "fail"
-        for text in [*remarks, *([] if failed else bob.remarks(evaluation))]:
+        for text in [*remarks, *([] if failed else telling.remarks_of(evaluation))]:
             warnings.warn(BobWarning(shown.block(f"{case.name}: {text}")), stacklevel=2)
         if failed:
             pytest.fail(shown.block(bob.message(evaluation, _address(item))), pytrace=False)

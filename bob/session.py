@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from bob.case import Case, Context, Status
+from bob.case import Case, Context
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
 from bob.errors import BobError
 from bob.options.pytest_config import read_options
@@ -15,7 +14,6 @@ from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
 from bob.protocols.detection import ENGINES
-from bob.redaction import without_password
 from bob.telling import failure_of
 
 if TYPE_CHECKING:
@@ -227,33 +225,6 @@ class BobSession:
             word=left_out(self.config),
         )
 
-    def remarks(self, evaluation: Evaluation) -> list[str]:
-        """What to warn of although the test passes."""
-        verdict = evaluation.verdict
-        soft = (Status.INCONCLUSIVE, Status.NO_REFERENCE)
-        return [*verdict.warnings, *([verdict.reason] if verdict.status in soft else [])]
-
-    def properties(self, evaluation: Evaluation) -> list[tuple[str, object]]:
-        """Values for ``--junitxml``."""
-        case, verdict = evaluation.case, evaluation.verdict
-        pairs: list[tuple[str, object]] = [
-            ("bob.case", case.id),
-            ("bob.run_keys", " ".join(result.run_key for result in evaluation.results)),
-            ("bob.verdict", verdict.status.value),
-            ("bob.seeds", len(verdict.scores)),
-        ]
-        if verdict.mean is not None:
-            pairs.append((f"bob.{case.metric}", round(verdict.mean, 6)))
-        for comparison in verdict.deciding:
-            band = f"[{comparison.low:.6f}, {comparison.high:.6f}]"
-            pairs.append((f"bob.{comparison.metric}.band", band))
-            pairs.append((f"bob.{comparison.metric}.z", round(comparison.z, 3)))
-        for published in verdict.published:
-            pairs.append((f"bob.{published.metric}.published", round(published.published, 6)))
-        if evaluation.run_id or evaluation.run_ids:
-            pairs.append(("bob.mlflow_run", evaluation.run_id or evaluation.run_ids[-1]))
-        return pairs
-
     @property
     def finished(self) -> bool:
         """Whether the record was closed."""
@@ -317,20 +288,14 @@ class BobSession:
         """Sections for the end of pytest's report: title and lines."""
         from bob.report import ranking_text, text
         from bob.tabular import aligned
+        from bob.tracking.words import what_is_missing, where_recorded
 
         tracker = self.tracker
         sections = []
         lines = aligned(text.table(self.evaluations))
         lines += text.licence_lines(self.evaluations)
-        lines += ["", f"MLflow: session {tracker.session} in {tracker.store.uri}"]
-        address = without_password(tracker.store.address).rstrip("/")
-        if not tracker.store.remote:
-            lines.append(f"  mlflow ui --backend-store-uri {shlex.quote(tracker.store.uri)}")
-            lines += [f"    ({tracker.store.word})"] if tracker.store.word else []
-            address = "http://127.0.0.1:5000"
-        for task in sorted({evaluation.case.task for evaluation in self.evaluations}):
-            lines.append(f"  {task}: {address}{tracker.page(task)}")
-        lines += tracker.notes
+        tasks = (evaluation.case.task for evaluation in self.evaluations)
+        lines += ["", *where_recorded(tracker, tasks)]
         sections.append((f"battle of the backbones, scale {self.options.scale}", lines))
         ranking = self._ranking()
         if ranking:
@@ -343,11 +308,8 @@ class BobSession:
             remedy = "No case of the catalog uses these; delete them if they are left over."
             sections.append(("unused references", [*unused, remedy]))
         if tracker.problems:
-            kept = "The other results" if self.lost else "Nothing is lost: results"
-            remedy = f"{kept} are under {tracker.store.ledger}. Send them with"
-            command = f"  bob sync --tracking-uri={shlex.quote(tracker.store.uri)}"
-            word = [f"    ({tracker.store.word})"] if tracker.store.word else []
-            sections.append(("not recorded in MLflow", [*tracker.problems, remedy, command, *word]))
+            missing = what_is_missing(tracker, lost=bool(self.lost))
+            sections.append(("not recorded in MLflow", missing))
         remarks = [*tracker.remarks, *self._problems.values()]
         if remarks:
             sections.append(("remarks on the record", remarks))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bob.case import Failure
+from bob.case import Failure, Status
 from bob.shown import block, line
 
 if TYPE_CHECKING:
@@ -29,6 +29,35 @@ def failure_of(error: BaseException) -> Failure:
         kind = "unavailable"
     text = "".join(traceback.format_exception(error))
     return Failure(kind, f"{type(error).__name__}: {error}", text)
+
+
+def remarks_of(evaluation: Evaluation) -> list[str]:
+    """What to warn of although the test passes."""
+    verdict = evaluation.verdict
+    soft = (Status.INCONCLUSIVE, Status.NO_REFERENCE)
+    return [*verdict.warnings, *([verdict.reason] if verdict.status in soft else [])]
+
+
+def properties_of(evaluation: Evaluation) -> list[tuple[str, object]]:
+    """Values for ``--junitxml``."""
+    case, verdict = evaluation.case, evaluation.verdict
+    pairs: list[tuple[str, object]] = [
+        ("bob.case", case.id),
+        ("bob.run_keys", " ".join(result.run_key for result in evaluation.results)),
+        ("bob.verdict", verdict.status.value),
+        ("bob.seeds", len(verdict.scores)),
+    ]
+    if verdict.mean is not None:
+        pairs.append((f"bob.{case.metric}", round(verdict.mean, 6)))
+    for comparison in verdict.deciding:
+        band = f"[{comparison.low:.6f}, {comparison.high:.6f}]"
+        pairs.append((f"bob.{comparison.metric}.band", band))
+        pairs.append((f"bob.{comparison.metric}.z", round(comparison.z, 3)))
+    for published in verdict.published:
+        pairs.append((f"bob.{published.metric}.published", round(published.published, 6)))
+    if evaluation.run_id or evaluation.run_ids:
+        pairs.append(("bob.mlflow_run", evaluation.run_id or evaluation.run_ids[-1]))
+    return pairs
 
 
 def forget_earlier(item: pytest.Item) -> None:
