@@ -23,6 +23,9 @@ INTERRUPTS: dict[str, tuple[signal.Signals, ...]] = {
     "SIGINT three times": (signal.SIGINT,) * 3,
 }
 _BETWEEN_SECONDS = 0.05
+_SEEDS = 6
+_LATEST_SECONDS = 5.0
+"""A session of so many seeds is still running then, on a quiet machine."""
 
 
 def interrupts(folder: Path, tries: int, draw: random.Random) -> Tally:
@@ -32,9 +35,9 @@ def interrupts(folder: Path, tries: int, draw: random.Random) -> Tally:
     for number in range(tries):
         name = names[number % len(names)]
         project = Project(folder / f"interrupt-{number}")
-        process = project.start()
-        moment = _opened(project, process) + draw.uniform(0.0, 6.0)
-        time.sleep(max(0.0, moment - time.monotonic()))
+        process = project.start(seeds=_SEEDS)
+        _opened(project, process)
+        time.sleep(draw.uniform(0.0, _LATEST_SECONDS))
         what = f"{name}, try {number}"
         met = process.poll() is None
         for signum in INTERRUPTS[name]:
@@ -53,8 +56,9 @@ def kills(folder: Path, tries: int, draw: random.Random) -> Tally:
     tally = Tally("kills")
     for number in range(tries):
         project = Project(folder / f"kill-{number}")
-        process = project.start()
-        time.sleep(max(0.0, _opened(project, process) + draw.uniform(0.0, 6.0) - time.monotonic()))
+        process = project.start(seeds=_SEEDS)
+        _opened(project, process)
+        time.sleep(draw.uniform(0.0, _LATEST_SECONDS))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         tally.tries += 1
@@ -89,14 +93,13 @@ def first_stores(folder: Path, tries: int, draw: random.Random) -> Tally:
     return tally
 
 
-def _opened(project: Project, process: subprocess.Popen[str]) -> float:
-    """When the session's record was open, on the monotonic clock."""
+def _opened(project: Project, process: subprocess.Popen[str]) -> None:
+    """Wait until the session's record is open."""
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until and process.poll() is None:
         if project.database.exists() and project.session_statuses():
-            break
+            return
         time.sleep(0.05)
-    return time.monotonic()
 
 
 def _look(
