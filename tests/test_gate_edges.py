@@ -76,6 +76,15 @@ def test_seeds_that_are_all_alike_give_their_values_again(
         assert {part.status for part in verdict.deciding} == {Status.PASS}
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_room_for_rounding_ends_where_the_unit_does(value: float) -> None:
+    band = predict(
+        Judged("m", "bounded"), [value] * 8, Spread(0.0, 7), seeds=1, alpha=0.01, margin=0
+    )
+    assert 0.0 <= band.low <= value <= band.high <= 1.0
+    assert band.high - band.low == pytest.approx(RESOLUTION)
+
+
 def test_losses_far_apart_leave_a_band_without_an_upper_edge() -> None:
     loss = Judged("loss", "positive", higher_is_better=False)
     band = predict(loss, [0.5], Spread(2.0, 1), seeds=1, alpha=0.0005, margin=0.0)

@@ -52,6 +52,9 @@ _SCALES: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = 
     "linear": (float, float),
 }
 
+_ENDS = {"angular": (0.0, 1.0), "log": (0.0, math.inf), "linear": (-math.inf, math.inf)}
+"""Between which values a number of a scale lies."""
+
 
 def to_scale(metric: Judged, value: float) -> float:
     """A value on the scale where the metric's spread is pooled."""
@@ -194,8 +197,11 @@ def predict(
     mean = fmean(values)
     low = from_scale(metric, centre - half)
     high = from_scale(metric, centre + half)
-    least = max(margin * abs(mean) if metric.scale == "log" else margin, RESOLUTION)
-    return Band(mean, min(low, mean - least), max(high, mean + least), error)
+    least = margin * abs(mean) if metric.scale == "log" else margin
+    lowest, highest = _ENDS[metric.scale]
+    low = min(low, mean - least, max(lowest, mean - RESOLUTION))
+    high = max(high, mean + least, min(highest, mean + RESOLUTION))
+    return Band(mean, low, high, error)
 
 
 def distance(metric: Judged, value: float, values: Sequence[float], band: Band) -> float:
