@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bob.evaluation import Evaluation, Update
     from bob.evaluator import Evaluator
-    from bob.executors import Executor, Limit
+    from bob.executors import Executor, Limit, Need
     from bob.references.files import ReferenceStore
     from bob.report.ranking import Ranking
     from bob.tracking import Tracker
@@ -104,7 +104,7 @@ class BobSession:
                 runs=lambda case: self._runs(case, store),
                 kept=Shelf(self.options.references, features).kept,
             )
-        executor = make_executor(self.options.executor, self.options.executor_options)
+        executor = make_executor(self.options.executor, self._executor_options)
         limit = self._time_limit(executor)
         tracker = Tracker(
             resolve_store(self.config.rootpath, self.options.tracking_uri),
@@ -140,10 +140,24 @@ class BobSession:
             same_seed=self._same_seed,
             require_bands=self.options.require_bands,
             limit=limit,
+            need=self._needed(executor),
             watch=self.progress,
         )
         for case in cases:
             self._evaluator.submit(case)
+
+    @property
+    def _executor_options(self) -> dict[str, str]:
+        address = {"address": self.options.ray_address} if self.options.executor == "ray" else {}
+        return {**address, **self.options.executor_options}
+
+    def _needed(self, executor: Executor) -> Callable[[Case], Need | None]:
+        """What a run of a case is estimated to need, for an executor that asks."""
+        from bob.cost.needs import needed
+        from bob.executors import places_cases
+
+        gpu = self.options.reference_gpu
+        return (lambda case: needed(case, gpu)) if places_cases(executor) else (lambda case: None)
 
     def _time_limit(self, executor: Executor) -> Callable[[Case], Limit | None]:
         """How long a run of a case may take.
@@ -151,7 +165,7 @@ class BobSession:
         Raises:
             BobError: A time was named, and the executor cannot stop a case.
         """
-        from bob.cost.silence import longest_silence
+        from bob.cost.needs import longest_silence
         from bob.executors import Limit, stops_cases
 
         timeout = self.options.case_timeout

@@ -338,3 +338,20 @@ def spoils_the_loss() -> nn.Module:
     former = runner.classification_metrics
     runner.classification_metrics = lambda *args: dict.fromkeys(former(*args), 0.0)
     return Net()
+
+
+def on_one_node_only(note: str) -> nn.Module:
+    """Weights that the first node to ask does not have."""
+    from bob.errors import BobError
+
+    place = Path(note) / str(len(list(Path(note).iterdir())))
+    place.write_text("")
+    if place.name == "0":
+        raise BobError("weights are not here", kind="unavailable")
+    return Net()
+
+
+def on_no_node() -> nn.Module:
+    from bob.errors import BobError
+
+    raise BobError("weights are nowhere", kind="unavailable")

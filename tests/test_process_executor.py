@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bob.case import Case, Context, Result
 from bob.catalog import Catalog
+from bob.cost.needs import SHORTEST_SECONDS, longest_silence, needed
+from bob.cost.table import DEFAULT_GPU
 from bob.errors import BobError
-from bob.executors import Executor, Finished, Limit, Submission, make_executor
+from bob.executors import Executor, Finished, Limit, Need, Submission, make_executor
 from bob.executors.contract import ExecutorContract
 from bob.executors.process import ProcessExecutor
 from bob.plan import Plan, Selection
@@ -155,6 +158,16 @@ def test_a_cancelled_case_ends_at_once(
     executor.cancel(["hung"])
     assert gone(int((tmp_path / "pid").read_text()))
     assert time.monotonic() - began < 8
+
+
+def test_nothing_is_built_to_learn_what_a_case_needs(tiny: Callable[[str], Case]) -> None:
+    crash = tiny("in_factory,how=segfault")
+    assert needed(crash, DEFAULT_GPU) == Need()
+    assert longest_silence(crash, DEFAULT_GPU) == SHORTEST_SECONDS
+    entry = crash.backbone.model_copy(update={"source": "timm:resnet50", "arguments": {}})
+    need = needed(replace(crash, backbone=entry), DEFAULT_GPU)
+    assert need.hours
+    assert need.memory_gib
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", ""])

@@ -55,6 +55,12 @@ def architecture_of(source: str) -> str:
     return source.removeprefix("timm:").rsplit("/", 1)[-1].rsplit(":", 1)[-1].split(".")[0]
 
 
+def is_told(entry: BackboneEntry) -> bool:
+    """Whether catalog or table give a backbone's parameters, so that nothing has to be built."""
+    name = architecture_of(entry.source)
+    return entry.parameters_m is not None or any(row.architecture == name for row in rows())
+
+
 def describe(entry: BackboneEntry) -> ArchitectureFacts | None:
     """What the table can be asked about a backbone.
 

@@ -12,7 +12,7 @@ from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
 from bob.evaluator.keeping import Keeper
 from bob.evaluator.runs import Group, Run
-from bob.executors import Event, Executor, Finished, Limit, Progressed, Started, Submission
+from bob.executors import Event, Executor, Finished, Limit, Need, Progressed, Started, Submission
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_name
 from bob.references.files import ReferenceStore
@@ -36,6 +36,7 @@ class Evaluator:
         same_seed: Whether a check on a machine like the reference's runs a seed of it first.
         require_bands: Whether a case without a reference fails.
         limit: How long a run of a case may take.
+        need: What it is estimated to need, where the executor asks.
         watch: Receives progress of running cases.
         keeper: What writes to the ledger, and knows what it did not take.
     """
@@ -52,6 +53,7 @@ class Evaluator:
     same_seed: bool = False
     require_bands: bool = False
     limit: Callable[[Case], Limit | None] = lambda case: None
+    need: Callable[[Case], Need | None] = lambda case: None
     watch: Watch = lambda case, progress: None
     keeper: Keeper = field(init=False)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
@@ -148,8 +150,11 @@ class Evaluator:
 
     def _submit(self, run: Run, group: Group) -> None:
         self._running[run.ticket] = (run, group)
-        limit = self.limit(run.case)
-        self.executor.submit(Submission(run.ticket, run.case, self.context, limit))
+        self.executor.submit(
+            Submission(
+                run.ticket, run.case, self.context, self.limit(run.case), self.need(run.case)
+            )
+        )
 
     def _writes_first(self, case: Case) -> bool:
         missing = self.bands is Bands.NEW and self.store.find(case) is None

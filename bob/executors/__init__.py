@@ -18,6 +18,7 @@ from bob.errors import unknown
 EXECUTORS = {
     "inline": "bob.executors.inline:InlineExecutor",
     "process": "bob.executors.process:ProcessExecutor",
+    "ray": "bob.executors.ray_cluster:RayExecutor",
 }
 
 
@@ -34,18 +35,33 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Need:
+    """What a case is estimated to need on the reference GPU.
+
+    Attributes:
+        hours: None where nothing tells.
+        memory_gib: Peak memory of the GPU; none where nothing tells.
+    """
+
+    hours: float | None = None
+    memory_gib: float | None = None
+
+
+@dataclass(frozen=True)
 class Submission:
     """A case to run.
 
     Attributes:
         ticket: What events name it by; unique within a session.
         limit: Heeded by executors that can stop a case (``Executor.stops_cases``).
+        need: What it is estimated to need, for executors that place cases.
     """
 
     ticket: str
     case: Case
     context: Context
     limit: Limit | None = None
+    need: Need | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,8 @@ class Executor(Protocol):
     """Runs cases through ``run_case``; ``bob.executors.contract`` tests one.
 
     One that can stop a case without ending the session has an attribute ``stops_cases`` that is
-    true, and fails cases that exceed the limit of their submission.
+    true, and fails cases that exceed the limit of their submission. One whose ``places_cases`` is
+    true is told what each case is estimated to need.
     """
 
     def submit(self, submission: Submission) -> None:
@@ -109,6 +126,11 @@ class Executor(Protocol):
 def executor_names() -> list[str]:
     """Built-in executors and those that packages register under ``bob.executors``."""
     return sorted({*EXECUTORS, *(point.name for point in entry_points(group="bob.executors"))})
+
+
+def places_cases(executor: Executor) -> bool:
+    """Whether an executor looks at what a case needs."""
+    return bool(getattr(executor, "places_cases", False))
 
 
 def stops_cases(executor: Executor) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bob.case import Failure, Result
@@ -117,7 +119,8 @@ class _Running:
             args=(theirs, submission, str(output), dict(os.environ), share),
             name=f"bob {submission.ticket}",
         )
-        self._process.start()
+        with _no_main():
+            self._process.start()
         theirs.close()
         self._begun = self._heard = time.monotonic()
 
@@ -248,6 +251,17 @@ def _warm_context() -> Any:
     if method == "forkserver":
         processes.set_forkserver_preload(["bob.executors.preload"])
     return processes
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Keep a new process from running the main script, pytest's or Ray's, again as a module."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _how(status: int | None) -> str:

@@ -91,15 +91,22 @@ OPTIONS = (
         "images",
     ),
     Option(
-        "--executor", "bob_executor", "where cases run: inline (this process) or process (one for "
-        "each case)", parse.word, "inline", metavar="NAME",
+        "--executor", "bob_executor", "where cases run: inline (this process), process (one for "
+        "each case) or ray (a cluster)", parse.word, "inline", metavar="NAME",
         table="where cases [run](docs/running.md): `inline` (in this process) or `process` (one "
-        "for each case)",
+        "for each case) or `ray` (a cluster)",
     ),
     Option(
         "--executor-option", "bob_executor_options", parse=parse.pairs, kind="linelist",
         help="a setting of the executor, as its own documents name it; repeatable",
         metavar="KEY=VALUE", table="a setting of the executor; repeatable",
+    ),
+    Option(
+        "--ray-address", "bob_ray_address", "address of the Ray cluster of --executor=ray: "
+        "HOST:PORT, auto for the one that runs on this machine, or local for one that is started "
+        "for the session", parse.word, "local", metavar="ADDRESS", env="RAY_ADDRESS",
+        table="the Ray cluster of `--executor=ray`: `HOST:PORT`, `auto`, or `local` for one that "
+        "is started for the session",
     ),
     Option(
         "--case-timeout", "bob_case_timeout", "stop a case that takes longer than this, such as "

@@ -28,6 +28,7 @@ class Options:
         catalogs: Further catalog files, absolute; ``bob.yaml`` in the root folder and the file of
             ``scale`` among them.
         executor_options: Settings of the executor, by name.
+        ray_address: Of the cluster of the executor ``ray``.
         case_timeout: Seconds; ``auto``, or None for no limit.
         tracking_uri: Empty for the store in the root folder.
         features: Folder of the feature store, absolute; None for the user's own.
@@ -49,6 +50,7 @@ class Options:
     catalogs: tuple[Path, ...]
     executor: str
     executor_options: Mapping[str, str]
+    ray_address: str
     case_timeout: str | float | None
     tracking_uri: str
     accelerator: str

@@ -1,0 +1,211 @@
+"""Cases on a real Ray cluster of several nodes in one machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bob.case import Case, Context, Result
+from bob.catalog import Catalog
+from bob.errors import BobError
+from bob.executors import Event, Executor, Finished, Limit, Need, Started, Submission, make_executor
+from bob.executors.contract import ExecutorContract
+from bob.executors.ray_cluster import Wanted
+from bob.plan import Plan, Selection
+from bob.run import run_case
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'battle-of-backbones[ray]'")
+
+FACTORIES = "tests.rude_factories"
+ROOT = Path(__file__).parents[1]
+CONTEXT = Context(accelerator="cpu", workers=0)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head and a second node, of one core each."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        store = {"object_store_memory": 100 * 2**20}
+        made = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 1, "include_dashboard": False, **store},
+        )
+        made.add_node(num_cpus=1, **store)
+        ray.init(address=made.address, log_to_driver=False, configure_logging=False)
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+@pytest.fixture
+def executor(cluster: Any) -> Iterator[Executor]:
+    made = make_executor("ray")
+    yield made
+    made.shutdown(cancel=True)
+
+
+@pytest.fixture
+def tiny(catalog: Catalog) -> Callable[[str], Case]:
+    def make(spec: str) -> Case:
+        selection = Selection(scale="tiny", backbones=(f"{FACTORIES}:{spec}",))
+        return Plan(catalog, selection).cases("finetune")[0]
+
+    return make
+
+
+class TestRay(ExecutorContract):
+    @pytest.fixture(autouse=True)
+    def _running(self, cluster: Any) -> None:
+        """The cluster is there before an executor joins it."""
+
+    def make(self) -> Executor:
+        return make_executor("ray")
+
+
+def ends(
+    executor: Executor, submissions: list[Submission], events: list[Event] | None = None
+) -> dict[str, Result]:
+    told: list[Event] = [] if events is None else events
+    for submission in submissions:
+        executor.submit(submission)
+    until = time.monotonic() + 300
+    while True:
+        found = {event.ticket: event.result for event in told if isinstance(event, Finished)}
+        left = [wanted.ticket for wanted in submissions if wanted.ticket not in found]
+        if not left:
+            return found
+        assert time.monotonic() < until, left
+        executor.advance(told.append, waiting_for=left[0])
+
+
+def test_what_a_case_does_costs_no_other(executor: Executor, tiny: Callable[[str], Case]) -> None:
+    specs = {
+        "crash": "in_factory,how=segfault", "spoilt": "spoils_the_loss", "hung": "hangs",
+        "polite": "polite",
+    }  # fmt: skip
+    limit = {"hung": Limit(4.0)}
+    found = ends(
+        executor,
+        [Submission(name, tiny(spec), CONTEXT, limit.get(name)) for name, spec in specs.items()],
+    )
+    kinds = {name: result.failure.kind if result.failure else "" for name, result in found.items()}
+    assert kinds == {"crash": "exit", "spoilt": "", "hung": "timeout", "polite": ""}
+    alone = run_case(tiny("polite"), CONTEXT).metrics
+    assert found["polite"].metrics["test_loss"] == pytest.approx(alone["test_loss"], abs=1e-6)
+    assert found["spoilt"].metrics["test_loss"] == 0.0
+
+
+def test_long_cases_start_first_and_a_backbones_stand_together(
+    tiny: Callable[[str], Case],
+) -> None:
+    first, second = tiny("polite"), tiny("seeds_at_random")
+    hours = {
+        "short": (first, 0.1), "8": (second, 8.0), "9": (first, 9.0), "15": (second, 15.0),
+        "longest": (second, 100.0), "unknown": (first, None),
+    }  # fmt: skip
+    wanted = [
+        Wanted(Submission(name, case, CONTEXT, need=Need(estimate)))
+        for name, (case, estimate) in hours.items()
+    ]
+    ordered = [case.ticket for case in sorted(wanted, key=lambda case: case.order)]
+    assert ordered == ["longest", "9", "15", "8", "unknown", "short"]
+
+
+def test_a_node_that_is_lost_costs_time_alone(
+    cluster: Any, executor: Executor, tiny: Callable[[str], Case]
+) -> None:
+    node = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, resources={"third": 1})
+    events: list[Event] = []
+    submissions = [
+        Submission(f"slow-{seed}", tiny("slow_steps").with_seed(seed), CONTEXT) for seed in range(3)
+    ]
+    for submission in submissions:
+        executor.submit(submission)
+    until = time.monotonic() + 200
+    while len({event.ticket for event in events}) < 3:
+        assert time.monotonic() < until
+        executor.advance(events.append, waiting_for="slow-0")
+    cluster.remove_node(node, allow_graceful=False)
+    while sum(isinstance(event, Finished) for event in events) < 3:
+        assert time.monotonic() < until
+        executor.advance(events.append, waiting_for="slow-0")
+    for submission in submissions:
+        own = [event for event in events if event.ticket == submission.ticket]
+        assert own[0] == Started(submission.ticket)
+        assert sum(isinstance(event, Started) for event in own) == 1
+        assert isinstance(own[-1], Finished)
+        assert own[-1].result.failure is None, own[-1].result.failure
+        epochs = [
+            event.progress.epoch
+            for event in own
+            if not isinstance(event, Started | Finished) and event.progress.metrics
+        ]
+        assert epochs == sorted(set(epochs))
+
+
+def test_a_case_goes_to_the_node_that_has_its_data(
+    executor: Executor, tiny: Callable[[str], Case], tmp_path: Path
+) -> None:
+    found = ends(
+        executor, [Submission("picky", tiny(f"on_one_node_only,note={tmp_path}"), CONTEXT)]
+    )
+    assert found["picky"].failure is None, found["picky"].failure
+    assert len(list(tmp_path.iterdir())) > 1
+    nowhere = ends(executor, [Submission("nowhere", tiny("on_no_node"), CONTEXT)])["nowhere"]
+    assert nowhere.failure is not None
+    assert nowhere.failure.kind == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"cpus": "none"}, "cpus=none: expected a number"),
+        ({"cpus": "0"}, "cpus=0: expected a number"),
+        ({"gpus": "-1"}, "gpus=-1: expected a number"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, str], told: str) -> None:
+    with pytest.raises(BobError, match=told):
+        make_executor("ray", options)
+
+
+def test_a_session_starts_a_ray_of_its_own(project: pytest.Pytester) -> None:
+    command = [
+        sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--executor=ray", "--seeds=2",
+        "--backbone=pixels_coarse", "--backbone=pixels_fine",
+        f"--backbone={FACTORIES}:in_factory,how=segfault,name=crash",
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "OMP_NUM_THREADS": "1",
+    }
+    began = time.monotonic()
+    away = subprocess.run(
+        [*command, "--ray-address=127.0.0.1:1"], cwd=project.path, capture_output=True, text=True,
+        timeout=100, check=False, env=environment,
+    )  # fmt: skip
+    assert away.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "The Ray cluster '127.0.0.1:1' cannot be reached" in away.stderr
+    assert time.monotonic() - began < 60
+    done = subprocess.run(
+        command, cwd=project.path, capture_output=True, text=True, timeout=300, check=False,
+        env=environment,
+    )  # fmt: skip
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "1 failed, 2 passed" in done.stdout, done.stdout
+    assert "by SIGSEGV" in done.stdout
