@@ -100,6 +100,7 @@ class Project:
         return subprocess.Popen(
             [sys.executable, *words], cwd=self.folder, text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            preexec_fn=_hear_hangups,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {}), "PYTHONPATH": paths},
         )  # fmt: skip
 
@@ -149,6 +150,11 @@ class Project:
                 if run.info.status in ("FINISHED", "FAILED") and "bob.entry" in tags:
                     found[f"{tags['bob.session']}/{tags['bob.entry']}"] += 1
         return found
+
+
+def _hear_hangups() -> None:
+    """Under ``nohup`` SIGHUP is ignored, here too unless somebody says otherwise."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen[str], seconds: float) -> subprocess.CompletedProcess[str]:
