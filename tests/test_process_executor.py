@@ -141,6 +141,29 @@ def test_processes_of_a_case_end_with_it(
         assert gone(int(note.read_text()))
 
 
+def test_a_crash_is_heard_of_although_a_daemon_keeps_its_pipe(
+    executor: ProcessExecutor, tiny: Callable[[str], Case], tmp_path: Path
+) -> None:
+    note = tmp_path / "daemon"
+    try:
+        began = time.monotonic()
+        ended = result_of(executor, tiny(f"leaves_a_daemon_and_crashes,note={note}"))
+        assert ended.failure is not None
+        assert "by SIGSEGV" in ended.failure.message
+        assert time.monotonic() - began < 60
+    finally:
+        os.kill(int(note.read_text()), signal.SIGKILL)
+
+
+def test_where_a_case_hangs_is_told_behind_much_output(
+    executor: ProcessExecutor, tiny: Callable[[str], Case]
+) -> None:
+    hung = result_of(executor, tiny("prints_much_and_hangs"), Limit(3.0))
+    assert hung.failure is not None
+    assert "in hangs" in hung.failure.traceback
+    assert "a line of many" not in hung.failure.traceback
+
+
 def test_a_cancelled_case_ends_at_once(
     executor: ProcessExecutor, tiny: Callable[[str], Case], tmp_path: Path
 ) -> None:

@@ -25,7 +25,8 @@ from bob.executors.worker import TRACE_SIGNAL, work
 _TICK_SECONDS = 0.5
 _GRACE_SECONDS = 5.0
 _TRACE_SECONDS = 2.0
-_SHOWN_CHARACTERS = 20_000
+_TRACE_WORDS = "(most recent call first)"
+_SHOWN_BYTES = 20_000
 
 
 class ProcessExecutor:
@@ -66,9 +67,8 @@ class ProcessExecutor:
             if len(self._running) >= self._workers:
                 break
             self._start(self._waiting.pop(ticket))
-        running = {case.events: case for case in self._running.values()}
-        for events in wait(list(running), timeout=_TICK_SECONDS):
-            case = running[events]
+        running = {told: case for case in self._running.values() for told in case.heard_by}
+        for case in {running[told]: None for told in wait(list(running), timeout=_TICK_SECONDS)}:
             if self._running.get(case.ticket) is case:
                 for event in case.told():
                     self._pass_on(case, event, deliver)
@@ -122,6 +122,11 @@ class _Running:
         self._begun = self._heard = time.monotonic()
 
     @property
+    def heard_by(self) -> tuple[Any, ...]:
+        """What to wait for: its events, and its end. What it has left behind may keep the first."""
+        return self.events, self._process.sentinel
+
+    @property
     def what(self) -> str:
         """Words that name the case in messages."""
         case = self._submission.case
@@ -130,6 +135,7 @@ class _Running:
     def told(self) -> list[Event]:
         """What the case has told since; its end where the process has ended without a word."""
         found: list[Event] = []
+        ended = not self._process.is_alive()  # asked first: its last words are there by then
         try:
             while self.events.poll():
                 found.append(self.events.recv())
@@ -145,7 +151,7 @@ class _Running:
                 "Are its classes importable where pytest runs?"
             )
             return [*found, Finished(self.ticket, self._failed("error", message))]
-        return found
+        return [*found, Finished(self.ticket, self._end_unheard())] if ended else found
 
     @property
     def overdue(self) -> bool:
@@ -160,14 +166,14 @@ class _Running:
         """End it because of its limit, with a word on where it stood."""
         limit = self._submission.limit
         assert limit is not None
-        before = self._read_output()
+        before = self._output.stat().st_size if self._output.exists() else 0
         with suppress(OSError):
             os.kill(self._process.pid, TRACE_SIGNAL)
         until = time.monotonic() + _TRACE_SECONDS
-        while self._read_output() == before and time.monotonic() < until:
+        while _TRACE_WORDS not in self._read_output(before) and time.monotonic() < until:
             time.sleep(0.05)
         time.sleep(0.05)
-        trace = self._read_output()[len(before) :]
+        trace = self._read_output(before)
         _end([self])
         why = "nothing was heard of it" if limit.of_silence else "it ran"
         message = (
@@ -223,12 +229,15 @@ class _Running:
     def _failed(self, kind: str, message: str, text: str = "") -> Result:
         return Result(case=self._submission.case, failure=Failure(kind, message, text))
 
-    def _read_output(self) -> str:
+    def _read_output(self, start: int = 0) -> str:
+        """The end of what was printed from a byte on."""
         try:
-            text = self._output.read_text(encoding="utf-8", errors="replace")
+            with self._output.open("rb") as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(max(start, size - _SHOWN_BYTES))
+                return stream.read(_SHOWN_BYTES).decode(errors="replace")
         except OSError:
             return ""
-        return text[-_SHOWN_CHARACTERS:]
 
 
 def _end(cases: Collection[_Running]) -> None:
