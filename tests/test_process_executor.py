@@ -250,3 +250,27 @@ def test_cases_end_with_pytest(
     assert gone(int(note.read_text()))
     if signum is not signal.SIGKILL:
         assert running.returncode == pytest.ExitCode.INTERRUPTED
+
+
+def test_a_script_that_runs_pytest_is_run_once(project: pytest.Pytester) -> None:
+    words = ["-p", "no:cacheprovider", "--seeds=1", "--executor=process", "-kcoarse"]
+    script = project.path / "script.py"
+    script.write_text(f"import pytest\nprint('script')\nraise SystemExit(pytest.main({words}))\n")
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=project.path, capture_output=True, text=True,
+        timeout=300, check=False, env=environment(),
+    )  # fmt: skip
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("script\n") == 1
+
+
+def test_a_temporary_folder_that_holds_no_socket_is_named(
+    project: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    done = session(project, "--executor=process", "-kcoarse")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
+    assert "--executor=process cannot start processes" in done.stderr
+    assert f"in TMPDIR, which is {folder}" in done.stderr

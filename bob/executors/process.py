@@ -9,16 +9,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
 from bob.case import Failure, Result
-from bob.errors import BobError
+from bob.errors import BobError, first_line
 from bob.executors import Deliver, Event, Finished, Submission
 from bob.executors.worker import TRACE_SIGNAL, work
 
@@ -41,7 +43,7 @@ class ProcessExecutor:
             an n-th of the threads that one alone would have.
 
     Raises:
-        BobError: ``workers`` is not a number from 1.
+        BobError: ``workers`` is not a number from 1, or no process can be started.
     """
 
     stops_cases = True
@@ -52,10 +54,17 @@ class ProcessExecutor:
                 f"--executor-option workers={workers!r}: expected a whole number from 1."
             )
         self._workers = int(workers)
-        self._processes = _warm_context()
+        try:
+            self._processes = _warm_context()
+            self._folder = tempfile.TemporaryDirectory(prefix="bob-cases-")
+        except OSError as error:
+            raise BobError(
+                f"--executor=process cannot start processes: {first_line(error)}. They are reached "
+                "by a socket in the folder of temporary files. Name a short one that can be "
+                f"written in TMPDIR{_named(os.environ.get('TMPDIR'))}."
+            ) from None
         self._waiting: dict[str, Submission] = {}
         self._running: dict[str, _Running] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="bob-cases-")
 
     def submit(self, submission: Submission) -> None:
         """Remember the case."""
@@ -117,7 +126,8 @@ class _Running:
             args=(theirs, submission, str(output), dict(os.environ), share),
             name=f"bob {submission.ticket}",
         )
-        self._process.start()
+        with _without_main():
+            self._process.start()
         theirs.close()
         self._begun = self._heard = time.monotonic()
 
@@ -250,13 +260,36 @@ def _end(cases: Collection[_Running]) -> None:
         case.kill()
 
 
+def _named(folder: str | None) -> str:
+    return f", which is {folder}" if folder else ""
+
+
 def _warm_context() -> Any:
-    """Processes that are forked from one which has imported what every case needs."""
+    """Processes that are forked from one which has imported what every case needs.
+
+    Raises:
+        OSError: That one cannot be started.
+    """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     processes = multiprocessing.get_context(method)
     if method == "forkserver":
         processes.set_forkserver_preload(["bob.executors.preload"])
+        ensure_running()
     return processes
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A script that calls ``pytest.main`` is not run once more by each process that starts."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).get(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 def _how(status: int | None) -> str:
