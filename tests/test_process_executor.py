@@ -186,6 +186,12 @@ def test_a_wrong_number_of_workers_is_named(text: str) -> None:
         make_executor("process", {"workers": text})
 
 
+def test_a_system_without_groups_of_processes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "killpg")
+    with pytest.raises(BobError, match="needs a system that forks"):
+        make_executor("process")
+
+
 def session(
     project: pytest.Pytester, *words: str, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:

@@ -53,6 +53,11 @@ class ProcessExecutor:
             raise BobError(
                 f"--executor-option workers={workers!r}: expected a whole number from 1."
             )
+        if not hasattr(os, "killpg"):
+            raise BobError(
+                "--executor=process needs a system that forks and has groups of processes, such as "
+                "Linux and macOS. Take --executor=inline."
+            )
         self._workers = int(workers)
         try:
             self._processes = _warm_context()
@@ -270,11 +275,9 @@ def _warm_context() -> Any:
     Raises:
         OSError: That one cannot be started.
     """
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    processes = multiprocessing.get_context(method)
-    if method == "forkserver":
-        processes.set_forkserver_preload(["bob.executors.preload"])
-        ensure_running()
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["bob.executors.preload"])
+    ensure_running()
     return processes
 
 
