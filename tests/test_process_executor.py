@@ -164,6 +164,22 @@ def test_where_a_case_hangs_is_told_behind_much_output(
     assert "a line of many" not in hung.failure.traceback
 
 
+def test_a_case_that_cannot_be_started_fails_alone(
+    executor: ProcessExecutor,
+    tiny: Callable[[str], Case],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        (tmp_path / "gone").mkdir()
+        patch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        failed = result_of(executor, tiny("polite"))
+    assert failed.failure is not None
+    assert "no process can be started for it: FileNotFoundError" in failed.failure.message
+    assert scores(result_of(executor, tiny("polite")))
+
+
 def test_a_cancelled_case_ends_at_once(
     executor: ProcessExecutor, tiny: Callable[[str], Case], tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from bob.case import Failure, Result
 from bob.errors import BobError, first_line
-from bob.executors import Deliver, Event, Finished, Submission
+from bob.executors import Deliver, Event, Finished, Started, Submission
 from bob.executors.worker import TRACE_SIGNAL, work
 
 _TICK_SECONDS = 0.5
@@ -80,7 +80,9 @@ class ProcessExecutor:
         for ticket in sorted(self._waiting, key=lambda ticket: ticket != waiting_for):
             if len(self._running) >= self._workers:
                 break
-            self._start(self._waiting.pop(ticket))
+            if ticket not in self._waiting:  # cancelled when another one failed
+                continue
+            self._start(self._waiting.pop(ticket), deliver)
         running = {told: case for case in self._running.values() for told in case.heard_by}
         for case in {running[told]: None for told in wait(list(running), timeout=_TICK_SECONDS)}:
             if self._running.get(case.ticket) is case:
@@ -105,10 +107,18 @@ class ProcessExecutor:
         self.cancel(list(self._running))
         self._folder.cleanup()
 
-    def _start(self, submission: Submission) -> None:
+    def _start(self, submission: Submission, deliver: Deliver) -> None:
         output = Path(self._folder.name) / f"{time.monotonic_ns()}.txt"
-        case = _Running(self._processes, submission, output, share=self._workers)
-        self._running[submission.ticket] = case
+        ticket = submission.ticket
+        try:
+            self._running[ticket] = _Running(
+                self._processes, submission, output, share=self._workers
+            )
+        except Exception as error:  # no process or file is left, or the case cannot be sent
+            message = f"no process can be started for it: {type(error).__name__}: {error}"
+            deliver(Started(ticket))
+            failure = Failure("error", message)
+            deliver(Finished(ticket, Result(case=submission.case, failure=failure)))
 
     def _pass_on(self, case: _Running, event: Event, deliver: Deliver) -> None:
         if isinstance(event, Finished):
