@@ -27,7 +27,7 @@ _SHORTEST = 6
 
 # what stands before a port is no user: digits up to a slash
 _IN_TEXT = re.compile(
-    r"(?P<before>://)(?P<user>[^\s/:@?#'\"<>]{0,200}):(?!\d+[/?#])(?P<password>\S{0,2000})@"
+    r"(?P<before>://)(?P<user>[^\s/:@?#'\"<>\[]{0,200}):(?!\d+[/?#])(?P<password>\S{0,2000})@"
 )
 _HOST = re.compile(r"([\w.%~,-]*|\[[\w:.%]+\])(:\d*)?")
 _QUERY = re.compile(
@@ -36,6 +36,9 @@ _QUERY = re.compile(
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"(?P<before>\bauthorization\W{1,5}(?:basic|bearer)\s+)[^\s'\",]+", re.I)
+
+_TOKEN = re.compile(r"\b(?:hf_|gh[opsu]_|github_pat_)[A-Za-z0-9_]{30,}")
+"""Tokens of hubs of models and of code, which say themselves what they are."""
 
 _told: set[str] = set()
 
@@ -95,8 +98,9 @@ def password_word(uri: str) -> str:
     return "its password is left out here, and has to be put back"
 
 
-def remember(secret: str) -> None:
-    """Have a secret redacted wherever it turns up by itself."""
+def remember(secret: str, *, user: str = "") -> None:
+    """Have a secret redacted wherever it turns up, and what a header makes of it and its user."""
+    _told.add(_encoded_pair(user, secret))
     if len(secret) >= _SHORTEST:
         _told.update((secret, quote(secret, safe=""), quote_plus(secret)))
 
@@ -104,8 +108,8 @@ def remember(secret: str) -> None:
 def redacted(text: str) -> str:
     """A text without the passwords and tokens in it.
 
-    Left out are passwords of URIs, in their parameters too, authorization headers, and every value
-    of the environment variables that hold a secret.
+    Left out are passwords of URIs, in their parameters too, authorization headers, tokens of hubs,
+    and every value of the environment variables that hold a secret.
     """
     if "://" in text:
         text = _IN_TEXT.sub(_starred_login, text)
@@ -113,9 +117,14 @@ def redacted(text: str) -> str:
         text = _QUERY.sub(_starred, text)
     if "uthorization" in text or "UTHORIZATION" in text:
         text = _HEADER.sub(_starred, text)
+    if "_" in text:
+        text = _TOKEN.sub(STARS, text)
     for secret in sorted(_secrets(), key=len, reverse=True):
-        if secret in text:
-            text = text.replace(secret, STARS)
+        if secret not in text:
+            continue
+        # one that is a common word is also part of names, which have to stay what they are
+        word = secret.isascii() and secret.isalpha()
+        text = re.sub(rf"\b{secret}\b", STARS, text) if word else text.replace(secret, STARS)
     return text
 
 
@@ -126,8 +135,11 @@ def _secrets() -> Iterator[str]:
         if len(value) >= _SHORTEST:
             yield from {value, quote(value, safe=""), quote_plus(value)}
     if os.environ.get(PASSWORD):
-        pair = f"{os.environ.get(USERNAME, '')}:{os.environ[PASSWORD]}"
-        yield b64encode(pair.encode(errors="replace")).decode()
+        yield _encoded_pair(os.environ.get(USERNAME, ""), os.environ[PASSWORD])
+
+
+def _encoded_pair(user: str, password: str) -> str:
+    return b64encode(f"{user}:{password}".encode(errors="replace")).decode()
 
 
 def _starred(found: re.Match[str]) -> str:

@@ -321,6 +321,23 @@ def leaves_a_child_and_crashes(note: str) -> nn.Module:
     return Net()
 
 
+def leaves_a_daemon_and_crashes(note: str) -> nn.Module:
+    """The daemon has a session of its own, and every file that the case had open."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        while True:
+            time.sleep(1000)
+    Path(note).write_text(str(pid))
+    _segfault()
+    return Net()
+
+
+def prints_much_and_hangs() -> nn.Module:
+    print("a line of many\n" * 5000)
+    return hangs()
+
+
 def notes_and_hangs(note: str) -> nn.Module:
     Path(note).write_text(str(os.getpid()))
     return hangs()

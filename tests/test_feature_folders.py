@@ -82,13 +82,16 @@ def test_strangers_count_for_nothing(tmp_path: Path) -> None:
     assert [gone.size for gone in store.trim(entry.size - 1)] == [entry.size]
 
 
-def test_a_folder_without_the_mark_is_left(tmp_path: Path) -> None:
+def test_a_folder_without_the_mark_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A damaged entry alone, say of an archive of another program, makes no store of a folder."""
     folder = tmp_path / "ab" / HEX
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
     before = files_below(tmp_path)
     assert main(["features", "verify", "--remove", "--features", str(tmp_path)]) == 1
+    assert "1 entries, 1 damaged (0 removed, 1 left)" in capsys.readouterr().out
     assert main(["features", "rm", "--all", "--features", str(tmp_path)]) == 0
     assert files_below(tmp_path) == before
 

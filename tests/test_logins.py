@@ -18,6 +18,7 @@ from bob.options.shell import left_out, repeated_words
 from bob.redaction import redacted, without_password
 from bob.shown import block, line
 from bob.tracking import Destination, check_reachable, resolve_store
+from bob.tracking.login import access_of
 from tests.conftest import suite_of
 from tests.store_parts import running_server, runs_of
 from tests.unruly_proxy import Proxy
@@ -68,7 +69,8 @@ def test_secrets_of_any_text_are_left_out(text: str) -> None:
     "text",
     [
         "http://host:5000/#/experiments/1", "http://127.0.0.1:5000/a@b", "sqlite:////a:b@c/x.db",
-        "alice@host: 3", "http://alice@host:5000", "databricks", "ratio 3:4@5", "lr=0.1&token",
+        "http://[::1]:5000/a@b", "hf_hub:timm/resnet50_a1_in1k", "alice@host: 3",
+        "http://alice@host:5000", "databricks", "ratio 3:4@5", "lr=0.1&token",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -82,6 +84,28 @@ def test_the_secrets_of_the_environment_are_left_out(
 ) -> None:
     monkeypatch.setenv(name, PASSWORD)
     assert_secret(line(f"sent {PASSWORD} and {quote(PASSWORD, safe='')}"))
+
+
+@pytest.mark.parametrize("before", ["hf_", "ghp_", "ghs_", "github_pat_11AB_"])
+def test_tokens_of_hubs_are_left_out(before: str) -> None:
+    token = before + "aB3" * 12
+    for text in (f"https://{token}@github.com/x/y", f"{{'token': '{token}'}}", f"TOKEN={token}"):
+        assert "aB3" not in redacted(text)
+        assert redacted(text).count("***") == 1
+
+
+def test_a_password_that_is_a_word_is_left_out_and_spoils_no_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(LOGIN[1], "finetune")
+    assert redacted("pytest test_x.py::test_finetune") == "pytest test_x.py::test_finetune"
+    assert redacted("login with 'finetune' refused") == "login with '***' refused"
+
+
+def test_the_header_of_a_login_in_a_uri_is_left_out_wherever_it_stands() -> None:
+    access_of("http://bertha:s3cr3t%2099@host:5000")
+    header = b64encode(b"bertha:s3cr3t 99").decode()
+    assert header not in redacted(f"sent {header} to host")
 
 
 def test_what_a_store_is_told_and_what_is_shown() -> None:

@@ -144,6 +144,45 @@ def test_processes_of_a_case_end_with_it(
         assert gone(int(note.read_text()))
 
 
+def test_a_crash_is_heard_of_although_a_daemon_keeps_its_pipe(
+    executor: ProcessExecutor, tiny: Callable[[str], Case], tmp_path: Path
+) -> None:
+    note = tmp_path / "daemon"
+    try:
+        began = time.monotonic()
+        ended = result_of(executor, tiny(f"leaves_a_daemon_and_crashes,note={note}"))
+        assert ended.failure is not None
+        assert "by SIGSEGV" in ended.failure.message
+        assert time.monotonic() - began < 60
+    finally:
+        os.kill(int(note.read_text()), signal.SIGKILL)
+
+
+def test_where_a_case_hangs_is_told_behind_much_output(
+    executor: ProcessExecutor, tiny: Callable[[str], Case]
+) -> None:
+    hung = result_of(executor, tiny("prints_much_and_hangs"), Limit(3.0))
+    assert hung.failure is not None
+    assert "in hangs" in hung.failure.traceback
+    assert "a line of many" not in hung.failure.traceback
+
+
+def test_a_case_that_cannot_be_started_fails_alone(
+    executor: ProcessExecutor,
+    tiny: Callable[[str], Case],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        (tmp_path / "gone").mkdir()
+        patch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        failed = result_of(executor, tiny("polite"))
+    assert failed.failure is not None
+    assert "no process can be started for it: FileNotFoundError" in failed.failure.message
+    assert scores(result_of(executor, tiny("polite")))
+
+
 def test_a_cancelled_case_ends_at_once(
     executor: ProcessExecutor, tiny: Callable[[str], Case], tmp_path: Path
 ) -> None:
@@ -174,6 +213,12 @@ def test_nothing_is_built_to_learn_what_a_case_needs(tiny: Callable[[str], Case]
 def test_a_wrong_number_of_workers_is_named(text: str) -> None:
     with pytest.raises(BobError, match=r"workers=.*expected a whole number from 1"):
         make_executor("process", {"workers": text})
+
+
+def test_a_system_without_groups_of_processes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "killpg")
+    with pytest.raises(BobError, match="needs a system that forks"):
+        make_executor("process")
 
 
 def session(
@@ -240,3 +285,27 @@ def test_cases_end_with_pytest(
     assert gone(int(note.read_text()))
     if signum is not signal.SIGKILL:
         assert running.returncode == pytest.ExitCode.INTERRUPTED
+
+
+def test_a_script_that_runs_pytest_is_run_once(project: pytest.Pytester) -> None:
+    words = ["-p", "no:cacheprovider", "--seeds=1", "--executor=process", "-kcoarse"]
+    script = project.path / "script.py"
+    script.write_text(f"import pytest\nprint('script')\nraise SystemExit(pytest.main({words}))\n")
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=project.path, capture_output=True, text=True,
+        timeout=300, check=False, env=environment(),
+    )  # fmt: skip
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("script\n") == 1
+
+
+def test_a_temporary_folder_that_holds_no_socket_is_named(
+    project: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    done = session(project, "--executor=process", "-kcoarse")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
+    assert "--executor=process cannot start processes" in done.stderr
+    assert f"in TMPDIR, which is {folder}" in done.stderr

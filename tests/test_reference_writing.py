@@ -153,6 +153,29 @@ def test_a_read_only_file_is_not_replaced(
     assert path.read_bytes() == before
 
 
+def test_a_link_stays_one_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "b.json").write_text("before")
+    folder = tmp_path / "references"
+    folder.mkdir()
+    link = folder / "a.json"
+    link.symlink_to("../kept/b.json")
+    check_writable([link])
+    with alone_in(folder):
+        replace_file(link, "after")
+    assert link.is_symlink()
+    assert (tmp_path / "kept" / "b.json").read_text() == "after"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "a.json", "b.json", "kept", "references"
+    ]  # fmt: skip
+
+
+def test_a_folder_where_a_file_belongs_is_told_before_training(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(BobError, match=r"a\.json: something that is no file has its name"):
+        check_writable([tmp_path / "a.json"])
+
+
 def test_the_reference_before_is_the_one_that_another_session_has_just_written(
     tmp_path: Path, tiny_case: Case, make_result: MakeResult
 ) -> None:

@@ -7,6 +7,7 @@ more values than memory once every alias is followed.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ DEEPEST = 50
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _LARGEST = 2**63
+_ANOTHER_NUMBER = re.compile(r"[-+]?0[0-7_]+|.*:.*")
+"""What YAML 1.1 reads to the base of 8 or 60: ``010`` and ``1:30``."""
 
 
 def check_nodes(path: Path, root: Any, loader: Any) -> None:
@@ -114,6 +117,8 @@ class _Walk:
         shown = repr(node.value[:40])
         if not isinstance(value, str | int | float | None):
             raise self._error(node, f"{shown} is read as a {_short(node.tag)}; write it in quotes")
+        if isinstance(value, int | float) and _ANOTHER_NUMBER.fullmatch(node.value):
+            raise self._error(node, f"{shown} is read as {value}; write that, or put it in quotes")
         if isinstance(value, int) and abs(value) >= _LARGEST:
             raise self._error(node, f"{shown} is too large a number")
         if isinstance(value, float) and not math.isfinite(value):

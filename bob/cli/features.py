@@ -116,7 +116,9 @@ def _verify(args: argparse.Namespace) -> int:
             if args.remove and not _remove(store, entry):
                 left += 1
                 print(f"left     {entry.key[:12]}: {store.root} is not marked as a feature store")
-    what = "removed" if args.remove else "extracted anew when next needed; --remove clears them now"
+    what = "extracted anew when next needed; --remove clears them now"
+    if args.remove:
+        what = f"{damaged - left} removed, {left} left" if left else "removed"
     print(f"{count} entries, {damaged} damaged" + (f" ({what})" if damaged else ""))
     return 1 if (left if args.remove else damaged) else 0
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from bob.case import Failure, Progress, Result
 from bob.executors import Finished, Progressed, Started, Submission
 
-TRACE_SIGNAL = signal.SIGUSR1
+TRACE_SIGNAL = getattr(signal, "SIGUSR1", signal.SIGINT)
 """Has the process write where all its threads stand."""
 
 _TOLD_SECONDS = 0.1

@@ -7,6 +7,7 @@ folder is. It is gone when nobody writes, because the folder is under version co
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,9 +46,12 @@ def alone_in(folder: Path) -> Iterator[None]:
 def replace_file(path: Path, text: str) -> None:
     """Replace a file in one step; whoever writes holds its folder alone.
 
+    A link stays one, and what it leads to is replaced.
+
     Raises:
         BobError: It cannot be written; the file is as it was.
     """
+    path = _followed(path)
     fresh = path.with_name(f".{path.name}{WRITING}")
     _refuse_read_only(path)
     try:
@@ -77,7 +81,8 @@ def check_writable(paths: Iterable[Path]) -> None:
     """
     by_folder: dict[Path, list[Path]] = {}
     for path in paths:
-        by_folder.setdefault(path.parent, []).append(path)
+        for place in {path, _followed(path)}:
+            by_folder.setdefault(place.parent, []).append(place)
     for folder, files in by_folder.items():
         missing = [place for place in (folder, *folder.parents) if not place.exists()]
         try:
@@ -159,12 +164,24 @@ def _is_there(path: Path, handle: int) -> bool:
         os.close(named)
 
 
+def _followed(path: Path) -> Path:
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def _refuse_read_only(path: Path) -> None:
-    """A file that somebody made read-only is not replaced, although its folder would allow it."""
+    """A file that somebody made read-only is not replaced, although its folder would allow it.
+
+    What is no file cannot be replaced.
+    """
     try:
         mode = path.stat().st_mode
     except OSError:
         return
+    if not stat.S_ISREG(mode):
+        raise BobError(
+            f"Cannot write reference file {path}: something that is no file has its name. Move it "
+            "away, or choose another folder with --references=DIR."
+        )
     if not mode & 0o222 or not os.access(path, os.W_OK):
         raise BobError(
             f"Cannot write reference file {path}: it is read-only. Make it writable, or choose "

@@ -31,7 +31,7 @@ def access_of(uri: str) -> Access:
     login = login_of(uri)
     shown = without_password(uri)
     if login.password:
-        remember(login.password)
+        remember(login.password, user=unquote(login.user or ""))
     if login.user is None:
         return Access(shown, uri, {})
     if login.scheme not in ("http://", "https://"):
@@ -39,6 +39,7 @@ def access_of(uri: str) -> Access:
     user = unquote(login.user)
     if login.password == "":  # a token, which MLflow's variables have no words for
         remember(user)
+        remember("", user=user)
         return Access(shown, _encoded(login), {})
     given = {} if login.password is None else {PASSWORD: login.password}
     return Access(shown, f"{login.scheme}{login.rest}", {USERNAME: user, **given})
