@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.faults import ends, inputs, places, servers
+from benchmarks.faults import cases, ends, inputs, places, servers
 from benchmarks.faults.tally import Tally
 from bob.tabular import aligned
 
@@ -36,6 +36,7 @@ GROUPS: dict[str, Group] = {
     "feature-store": places.features,
     "secrets": places.secrets,
     "files-of-others": inputs.inputs,
+    "rude-cases": cases.cases,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import random
 import resource
 import struct
@@ -14,6 +15,8 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.faults.project import Project
 from benchmarks.faults.tally import Tally
@@ -27,7 +30,7 @@ def inputs(folder: Path, tries: int, draw: random.Random) -> Tally:
     """Each file once; a session or command that reads it has to end with an error of its own."""
     del tries, draw
     tally = Tally("files of others")
-    for name, make in {**_CATALOGS, **_DATASETS}.items():
+    for name, make in {**_CATALOGS, **_PICKLES, **_DATASETS}.items():
         place = folder / name.replace(" ", "-")
         project = Project(place)
         words = make(place)
@@ -46,6 +49,8 @@ def inputs(folder: Path, tries: int, draw: random.Random) -> Tally:
                 tally.notes.append(f"{name}: not done in {_LONGEST_SECONDS:.0f} s")
         tally.tries += 1
         took = time.monotonic() - began
+        if (place / "it-ran").exists():
+            tally.bad(f"{name}: its command was run")
         if process.returncode < 0 or "Traceback" in output or "MemoryError" in output:
             tally.bad(f"{name}: status {process.returncode} in {took:.0f} s: {output[-300:]}")
         elif process.returncode == 0 and name not in _HARMLESS:
@@ -82,6 +87,56 @@ _CATALOGS = {
     "deep lists": _catalog("backbones: " + "[" * 5000 + "]" * 5000),
     "an object": _catalog("backbones: !!python/object/apply:os.system ['true']"),
     "a zero byte": _catalog("backbones: {x: \0}"),
+}
+
+
+_READ = """
+import sys
+from pathlib import Path
+from bob.datasets.retrieval_sets.revisited import read_ground_truth
+from bob.errors import BobError
+try:
+    read_ground_truth(Path("gnd.pkl"))
+except BobError as error:
+    sys.exit(f"Error: {error}")
+"""
+
+
+class _Runs:
+    """What a pickle calls when it is read."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch it-ran",)
+
+
+def _pickle(content: bytes) -> Callable[[Path], list[str]]:
+    """A ground truth of revisitop's, which is a pickle."""
+
+    def make(folder: Path) -> list[str]:
+        (folder / "gnd.pkl").write_bytes(content)
+        return ["-c", _READ]
+
+    return make
+
+
+def _checkpoint(value: object) -> Callable[[Path], list[str]]:
+    """A checkpoint that is a pickle."""
+
+    def make(folder: Path) -> list[str]:
+        (folder / "weights.pth").write_bytes(pickle.dumps(value))
+        return _session("digits", "knn", backbone="weights.pth,model=resnet18")
+
+    return make
+
+
+_OBJECTS = np.array(["a", None], dtype=object)
+_PICKLES: dict[str, Callable[[Path], list[str]]] = {
+    "a pickle that runs a command": _pickle(pickle.dumps(_Runs())),
+    "a pickle with an array of objects": _pickle(pickle.dumps({"gnd": _OBJECTS})),
+    "a pickle that calls ndarray": _pickle(b"cnumpy\nndarray\n(I1000000000000\ntR."),
+    "a pickle that is cut off": _pickle(pickle.dumps({"gnd": [1, 2, 3]})[:-4]),
+    "a checkpoint that runs a command": _checkpoint({"state_dict": _Runs()}),
+    "a checkpoint with an array of objects": _checkpoint({"conv1.weight": _OBJECTS}),
 }
 
 
@@ -156,10 +211,10 @@ def _coco(change: Callable[[dict[str, list[dict[str, object]]]], None]) -> Calla
     return make
 
 
-def _session(dataset: str, task: str) -> list[str]:
+def _session(dataset: str, task: str, backbone: str = "resnet_micro_random") -> list[str]:
     return [
         "-m", "pytest", "--pyargs", "suites", "-p", "no:cacheprovider", "-k", f"test_{task}[",
-        "-c", os.devnull, "--rootdir=.", "--backbone=resnet_micro_random", f"--dataset={dataset}",
+        "-c", os.devnull, "--rootdir=.", f"--backbone={backbone}", f"--dataset={dataset}",
         "--seeds=1", "--workers=0",
     ]  # fmt: skip
 
