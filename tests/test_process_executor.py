@@ -230,6 +230,11 @@ def session(
     )  # fmt: skip
 
 
+def hear_signals() -> None:
+    """A job in the background ignores SIGINT, and a session heeds that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def command() -> list[str]:
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--seeds", "1"]
 
@@ -273,7 +278,7 @@ def test_cases_end_with_pytest(
     words = ["--executor", "process", *backbones(f"notes_and_hangs,note={note}")]
     with subprocess.Popen(
         [*command(), *words], cwd=project.path, env=environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=hear_signals,
     ) as running:  # fmt: skip
         until = time.monotonic() + 100
         while not note.exists() or not note.read_text():
@@ -281,7 +286,10 @@ def test_cases_end_with_pytest(
             assert running.poll() is None
             time.sleep(0.05)
         running.send_signal(signum)
-        running.wait(30)
+        try:
+            running.wait(30)
+        finally:
+            running.kill()
     assert gone(int(note.read_text()))
     if signum is not signal.SIGKILL:
         assert running.returncode == pytest.ExitCode.INTERRUPTED

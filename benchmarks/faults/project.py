@@ -100,7 +100,7 @@ class Project:
         return subprocess.Popen(
             [sys.executable, *words], cwd=self.folder, text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            preexec_fn=_hear_hangups,
+            preexec_fn=_hear_signals,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {}), "PYTHONPATH": paths},
         )  # fmt: skip
 
@@ -152,9 +152,10 @@ class Project:
         return found
 
 
-def _hear_hangups() -> None:
-    """Under ``nohup`` SIGHUP is ignored, here too unless somebody says otherwise."""
+def _hear_signals() -> None:
+    """Jobs in the background ignore some signals, and sessions heed that."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen[str], seconds: float) -> subprocess.CompletedProcess[str]:
