@@ -110,7 +110,7 @@ def test_in_training(signals: tuple[signal.Signals, ...], project: pytest.Pytest
     )  # fmt: skip
     for how in signals:
         process.send_signal(how)
-        time.sleep(0.2)
+        time.sleep(0.05)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert run_statuses(database) == CUT

@@ -22,6 +22,7 @@ WRITING = ".bob-writing"
 """Ending of a file on its way; one that a killed session left goes when the next one writes."""
 WAIT_SECONDS = 120.0
 _PAUSE_SECONDS = 0.02
+_MOST_MISSING = 50
 
 
 @contextmanager
@@ -123,12 +124,17 @@ def _locked(folder: Path) -> Iterator[None]:
 def _acquire(path: Path) -> int:
     """A handle of the lock file that ``path`` names, locked."""
     deadline = time.monotonic() + WAIT_SECONDS
+    missing = 0
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # a session that only tried has removed the empty folder
+        try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             if _locks(path, handle):
                 return handle
+        except FileNotFoundError:  # a session that only tried has removed the empty folder
+            missing += 1
+            if missing > _MOST_MISSING:  # or nothing can be made in it
+                raise
         if time.monotonic() > deadline:
             raise TimeoutError(f"another process has held {path} for {WAIT_SECONDS:.0f} s")
         time.sleep(_PAUSE_SECONDS)
