@@ -102,6 +102,17 @@ def tiny_case(catalog: Catalog) -> Case:
     return Plan(catalog, Selection(scale="tiny")).cases("finetune")[0]
 
 
+@pytest.fixture
+def rude_case(catalog: Catalog) -> Callable[[str], Case]:
+    """Makes a tiny case of a backbone of ``tests/rude_factories.py``."""
+
+    def make(spec: str) -> Case:
+        selection = Selection(scale="tiny", backbones=(f"tests.rude_factories:{spec}",))
+        return Plan(catalog, selection).cases("finetune")[0]
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def smoke_cases(catalog: Catalog) -> dict[str, Case]:
     cases = Plan(catalog, Selection(scale="smoke")).cases("finetune")

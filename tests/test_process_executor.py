@@ -14,14 +14,12 @@ from pathlib import Path
 import pytest
 
 from bob.case import Case, Context, Result
-from bob.catalog import Catalog
 from bob.cost.needs import SHORTEST_SECONDS, longest_silence, needed
 from bob.cost.table import DEFAULT_GPU
 from bob.errors import BobError
 from bob.executors import Executor, Finished, Limit, Need, Submission, make_executor
 from bob.executors.contract import ExecutorContract
 from bob.executors.process import ProcessExecutor
-from bob.plan import Plan, Selection
 from bob.run import run_case
 from tests.rude_factories import HARD_ENDS
 
@@ -42,15 +40,6 @@ def executor() -> Iterator[ProcessExecutor]:
     made = ProcessExecutor()
     yield made
     made.shutdown(cancel=True)
-
-
-@pytest.fixture
-def tiny(catalog: Catalog) -> Callable[[str], Case]:
-    def make(spec: str) -> Case:
-        selection = Selection(scale="tiny", backbones=(f"{FACTORIES}:{spec}",))
-        return Plan(catalog, selection).cases("finetune")[0]
-
-    return make
 
 
 def result_of(executor: Executor, case: Case, limit: Limit | None = None) -> Result:
@@ -90,67 +79,67 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("how", HARD_ENDS)
 def test_an_end_in_c_fails_its_case_and_the_next_goes_on(
-    executor: ProcessExecutor, tiny: Callable[[str], Case], how: str
+    executor: ProcessExecutor, rude_case: Callable[[str], Case], how: str
 ) -> None:
-    ended = result_of(executor, tiny(f"in_factory,how={how}"))
+    ended = result_of(executor, rude_case(f"in_factory,how={how}"))
     assert ended.failure is not None
     assert ended.failure.kind == "exit"
     assert HARD_ENDS[how][1] in ended.failure.message
     assert HARD_ENDS[how][2] in ended.failure.traceback
-    assert scores(result_of(executor, tiny("polite")))
+    assert scores(result_of(executor, rude_case("polite")))
 
 
 def test_what_nobody_looks_at_spoils_no_other_case(
-    executor: ProcessExecutor, tiny: Callable[[str], Case]
+    executor: ProcessExecutor, rude_case: Callable[[str], Case]
 ) -> None:
-    alone = scores(run_case(tiny("polite"), CONTEXT))
-    spoilt = scores(result_of(executor, tiny("spoils_the_loss")))
+    alone = scores(run_case(rude_case("polite"), CONTEXT))
+    spoilt = scores(result_of(executor, rude_case("spoils_the_loss")))
     assert spoilt["test_loss"] == 0.0
-    assert scores(result_of(executor, tiny("polite"))) == alone
+    assert scores(result_of(executor, rude_case("polite"))) == alone
 
 
 def test_a_case_that_hangs_is_stopped_and_says_where_it_stood(
-    executor: ProcessExecutor, tiny: Callable[[str], Case]
+    executor: ProcessExecutor, rude_case: Callable[[str], Case]
 ) -> None:
     for limit in (Limit(3.0), Limit(3.0, of_silence=True)):
-        hung = result_of(executor, tiny("hangs"), limit)
+        hung = result_of(executor, rude_case("hangs"), limit)
         assert hung.failure is not None
         assert hung.failure.kind == "timeout"
         assert "for 3 s (--case-timeout)" in hung.failure.message
         assert "in hangs" in hung.failure.traceback
-    assert scores(result_of(executor, tiny("polite"), Limit(300.0)))
+    assert scores(result_of(executor, rude_case("polite"), Limit(300.0)))
 
 
 def test_a_stopped_process_is_ended_too(
-    executor: ProcessExecutor, tiny: Callable[[str], Case]
+    executor: ProcessExecutor, rude_case: Callable[[str], Case]
 ) -> None:
-    hung = result_of(executor, tiny("stops_itself"), Limit(3.0))
+    hung = result_of(executor, rude_case("stops_itself"), Limit(3.0))
     assert hung.failure is not None
     assert hung.failure.kind == "timeout"
 
 
-def test_slow_is_not_hung(executor: ProcessExecutor, tiny: Callable[[str], Case]) -> None:
-    slow = result_of(executor, tiny("slow_steps"), Limit(2.0, of_silence=True))
+def test_slow_is_not_hung(executor: ProcessExecutor, rude_case: Callable[[str], Case]) -> None:
+    slow = result_of(executor, rude_case("slow_steps"), Limit(2.0, of_silence=True))
     assert scores(slow)
     assert slow.timings["total"] > 3.0
 
 
 def test_processes_of_a_case_end_with_it(
-    executor: ProcessExecutor, tiny: Callable[[str], Case], tmp_path: Path
+    executor: ProcessExecutor, rude_case: Callable[[str], Case], tmp_path: Path
 ) -> None:
     for how in ("leaves_a_child", "leaves_a_child_and_crashes"):
         note = tmp_path / how
-        result_of(executor, tiny(f"{how},note={note}"))
+        result_of(executor, rude_case(f"{how},note={note}"))
         assert gone(int(note.read_text()))
 
 
 def test_a_crash_is_heard_of_although_a_daemon_keeps_its_pipe(
-    executor: ProcessExecutor, tiny: Callable[[str], Case], tmp_path: Path
+    executor: ProcessExecutor, rude_case: Callable[[str], Case], tmp_path: Path
 ) -> None:
     note = tmp_path / "daemon"
     try:
         began = time.monotonic()
-        ended = result_of(executor, tiny(f"leaves_a_daemon_and_crashes,note={note}"))
+        ended = result_of(executor, rude_case(f"leaves_a_daemon_and_crashes,note={note}"))
         assert ended.failure is not None
         assert "by SIGSEGV" in ended.failure.message
         assert time.monotonic() - began < 60
@@ -159,9 +148,9 @@ def test_a_crash_is_heard_of_although_a_daemon_keeps_its_pipe(
 
 
 def test_where_a_case_hangs_is_told_behind_much_output(
-    executor: ProcessExecutor, tiny: Callable[[str], Case]
+    executor: ProcessExecutor, rude_case: Callable[[str], Case]
 ) -> None:
-    hung = result_of(executor, tiny("prints_much_and_hangs"), Limit(3.0))
+    hung = result_of(executor, rude_case("prints_much_and_hangs"), Limit(3.0))
     assert hung.failure is not None
     assert "in hangs" in hung.failure.traceback
     assert "a line of many" not in hung.failure.traceback
@@ -169,7 +158,7 @@ def test_where_a_case_hangs_is_told_behind_much_output(
 
 def test_a_case_that_cannot_be_started_fails_alone(
     executor: ProcessExecutor,
-    tiny: Callable[[str], Case],
+    rude_case: Callable[[str], Case],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -177,16 +166,16 @@ def test_a_case_that_cannot_be_started_fails_alone(
         (tmp_path / "gone").mkdir()
         patch.chdir(tmp_path / "gone")
         (tmp_path / "gone").rmdir()
-        failed = result_of(executor, tiny("polite"))
+        failed = result_of(executor, rude_case("polite"))
     assert failed.failure is not None
     assert "no process can be started for it: FileNotFoundError" in failed.failure.message
-    assert scores(result_of(executor, tiny("polite")))
+    assert scores(result_of(executor, rude_case("polite")))
 
 
 def test_a_cancelled_case_ends_at_once(
-    executor: ProcessExecutor, tiny: Callable[[str], Case], tmp_path: Path
+    executor: ProcessExecutor, rude_case: Callable[[str], Case], tmp_path: Path
 ) -> None:
-    case = tiny(f"notes_and_hangs,note={tmp_path / 'pid'}")
+    case = rude_case(f"notes_and_hangs,note={tmp_path / 'pid'}")
     executor.submit(Submission("hung", case, CONTEXT))
     until = time.monotonic() + 100
     while not (tmp_path / "pid").exists():
@@ -199,8 +188,8 @@ def test_a_cancelled_case_ends_at_once(
     assert time.monotonic() - began < 8
 
 
-def test_nothing_is_built_to_learn_what_a_case_needs(tiny: Callable[[str], Case]) -> None:
-    crash = tiny("in_factory,how=segfault")
+def test_nothing_is_built_to_learn_what_a_case_needs(rude_case: Callable[[str], Case]) -> None:
+    crash = rude_case("in_factory,how=segfault")
     assert needed(crash, DEFAULT_GPU) == Need()
     assert longest_silence(crash, DEFAULT_GPU) == SHORTEST_SECONDS
     entry = crash.backbone.model_copy(update={"source": "timm:resnet50", "arguments": {}})

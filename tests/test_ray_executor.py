@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 
 from bob.case import Case, Context, Result
-from bob.catalog import Catalog
 from bob.errors import BobError
 from bob.executors import Event, Executor, Finished, Limit, Need, Started, Submission, make_executor
 from bob.executors.contract import ExecutorContract
 from bob.executors.ray_cluster import Wanted
-from bob.plan import Plan, Selection
 from bob.run import run_case
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'battle-of-backbones[ray]'")
@@ -58,15 +56,6 @@ def executor(cluster: Any) -> Iterator[Executor]:
     made.shutdown(cancel=True)
 
 
-@pytest.fixture
-def tiny(catalog: Catalog) -> Callable[[str], Case]:
-    def make(spec: str) -> Case:
-        selection = Selection(scale="tiny", backbones=(f"{FACTORIES}:{spec}",))
-        return Plan(catalog, selection).cases("finetune")[0]
-
-    return make
-
-
 class TestRay(ExecutorContract):
     @pytest.fixture(autouse=True)
     def _running(self, cluster: Any) -> None:
@@ -92,7 +81,9 @@ def ends(
         executor.advance(told.append, waiting_for=left[0])
 
 
-def test_what_a_case_does_costs_no_other(executor: Executor, tiny: Callable[[str], Case]) -> None:
+def test_what_a_case_does_costs_no_other(
+    executor: Executor, rude_case: Callable[[str], Case]
+) -> None:
     specs = {
         "crash": "in_factory,how=segfault", "spoilt": "spoils_the_loss", "hung": "hangs",
         "polite": "polite",
@@ -100,19 +91,22 @@ def test_what_a_case_does_costs_no_other(executor: Executor, tiny: Callable[[str
     limit = {"hung": Limit(4.0)}
     found = ends(
         executor,
-        [Submission(name, tiny(spec), CONTEXT, limit.get(name)) for name, spec in specs.items()],
+        [
+            Submission(name, rude_case(spec), CONTEXT, limit.get(name))
+            for name, spec in specs.items()
+        ],
     )
     kinds = {name: result.failure.kind if result.failure else "" for name, result in found.items()}
     assert kinds == {"crash": "exit", "spoilt": "", "hung": "timeout", "polite": ""}
-    alone = run_case(tiny("polite"), CONTEXT).metrics
+    alone = run_case(rude_case("polite"), CONTEXT).metrics
     assert found["polite"].metrics["test_loss"] == pytest.approx(alone["test_loss"], abs=1e-6)
     assert found["spoilt"].metrics["test_loss"] == 0.0
 
 
 def test_long_cases_start_first_and_a_backbones_stand_together(
-    tiny: Callable[[str], Case],
+    rude_case: Callable[[str], Case],
 ) -> None:
-    first, second = tiny("polite"), tiny("seeds_at_random")
+    first, second = rude_case("polite"), rude_case("seeds_at_random")
     hours = {
         "short": (first, 0.1), "8": (second, 8.0), "9": (first, 9.0), "15": (second, 15.0),
         "longest": (second, 100.0), "unknown": (first, None),
@@ -126,12 +120,13 @@ def test_long_cases_start_first_and_a_backbones_stand_together(
 
 
 def test_a_node_that_is_lost_costs_time_alone(
-    cluster: Any, executor: Executor, tiny: Callable[[str], Case]
+    cluster: Any, executor: Executor, rude_case: Callable[[str], Case]
 ) -> None:
     node = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, resources={"third": 1})
     events: list[Event] = []
     submissions = [
-        Submission(f"slow-{seed}", tiny("slow_steps").with_seed(seed), CONTEXT) for seed in range(3)
+        Submission(f"slow-{seed}", rude_case("slow_steps").with_seed(seed), CONTEXT)
+        for seed in range(3)
     ]
     for submission in submissions:
         executor.submit(submission)
@@ -158,14 +153,14 @@ def test_a_node_that_is_lost_costs_time_alone(
 
 
 def test_a_case_goes_to_the_node_that_has_its_data(
-    executor: Executor, tiny: Callable[[str], Case], tmp_path: Path
+    executor: Executor, rude_case: Callable[[str], Case], tmp_path: Path
 ) -> None:
     found = ends(
-        executor, [Submission("picky", tiny(f"on_one_node_only,note={tmp_path}"), CONTEXT)]
+        executor, [Submission("picky", rude_case(f"on_one_node_only,note={tmp_path}"), CONTEXT)]
     )
     assert found["picky"].failure is None, found["picky"].failure
     assert len(list(tmp_path.iterdir())) > 1
-    nowhere = ends(executor, [Submission("nowhere", tiny("on_no_node"), CONTEXT)])["nowhere"]
+    nowhere = ends(executor, [Submission("nowhere", rude_case("on_no_node"), CONTEXT)])["nowhere"]
     assert nowhere.failure is not None
     assert nowhere.failure.kind == "unavailable"
 

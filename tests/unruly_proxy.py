@@ -69,80 +69,84 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def _handler(proxy) -> type[BaseHTTPRequestHandler]:
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # or every reply waits 40 ms for an acknowledgement
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        return type("Handler", (_Handler,), {"proxy": self})
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Nothing."""
 
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                way = proxy.rule(self.command, self.path)
-                if proxy.wanted and self.headers.get("Authorization") != proxy.wanted:
-                    way = "401"
-                proxy.asked.append(f"{way} {self.command} {self.path}")
-                self.close_connection = way != "pass"
-                match way:
-                    case "pass":
-                        self.reply(*self.forward(body))
-                    case "lose":
-                        self.forward(body)
-                    case "late":
-                        threading.Timer(1.0, self.forward, [body]).start()
-                    case "hang":
-                        proxy._stopped.wait(60)
-                    case "trickle":
-                        self.trickle()
-                    case "html":
-                        page = b"<html><body>Sign in to the network</body></html>"
-                        self.reply(200, {"Content-Type": "text/html"}, page)
-                    case "401":
-                        self.reply(401, {"WWW-Authenticate": "Basic"}, b"who are you?")
-                    case "half":
-                        self.send_response(200)
-                        self.send_header("Content-Length", "1000")
-                        self.end_headers()
-                        self.wfile.write(b'{"run": {"info": {"run_id": "')
-                    case "hour" | "429":
-                        status = 503 if way == "hour" else 429
-                        self.reply(status, {"Retry-After": "3600"}, b"later")
-                    case "503" | "500":
-                        self.reply(int(way), {}, b"no")
+class _Handler(BaseHTTPRequestHandler):
+    """Answers a request in the way that its proxy's rule says."""
 
-            do_GET = do_POST = do_PUT = do_DELETE = answer
+    proxy: Proxy
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or every reply waits 40 ms for an acknowledgement
 
-            def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-                behind = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=60)
-                given = {
-                    name: text
-                    for name, text in self.headers.items()
-                    if name.lower() not in ("host", "connection", "accept-encoding")
-                }
-                behind.request(self.command, self.path, body, given)
-                reply = behind.getresponse()
-                content = reply.read()
-                behind.close()
-                kind = reply.headers.get("Content-Type", "application/json")
-                return reply.status, {"Content-Type": kind}, content
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
 
-            def reply(self, status: int, headers: dict[str, str], content: bytes) -> None:
-                self.send_response(status)
-                for name, text in headers.items():
-                    self.send_header(name, text)
-                self.send_header("Content-Length", str(len(content)))
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        way = self.proxy.rule(self.command, self.path)
+        if self.proxy.wanted and self.headers.get("Authorization") != self.proxy.wanted:
+            way = "401"
+        self.proxy.asked.append(f"{way} {self.command} {self.path}")
+        self.close_connection = way != "pass"
+        match way:
+            case "pass":
+                self.reply(*self.forward(body))
+            case "lose":
+                self.forward(body)
+            case "late":
+                threading.Timer(1.0, self.forward, [body]).start()
+            case "hang":
+                self.proxy._stopped.wait(60)
+            case "trickle":
+                self.trickle()
+            case "html":
+                page = b"<html><body>Sign in to the network</body></html>"
+                self.reply(200, {"Content-Type": "text/html"}, page)
+            case "401":
+                self.reply(401, {"WWW-Authenticate": "Basic"}, b"who are you?")
+            case "half":
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
                 self.end_headers()
-                self.wfile.write(content)
+                self.wfile.write(b'{"run": {"info": {"run_id": "')
+            case "hour" | "429":
+                status = 503 if way == "hour" else 429
+                self.reply(status, {"Retry-After": "3600"}, b"later")
+            case "503" | "500":
+                self.reply(int(way), {}, b"no")
 
-            def trickle(self) -> None:
-                ends = time.monotonic() + 60
-                try:
-                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Wait: ")
-                    while time.monotonic() < ends and not proxy._stopped.wait(0.3):
-                        self.wfile.write(b".")
-                        self.wfile.flush()
-                except OSError:
-                    pass
+    do_GET = do_POST = do_PUT = do_DELETE = answer
 
-        return Handler
+    def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        behind = http.client.HTTPConnection("127.0.0.1", self.proxy.port, timeout=60)
+        given = {
+            name: text
+            for name, text in self.headers.items()
+            if name.lower() not in ("host", "connection", "accept-encoding")
+        }
+        behind.request(self.command, self.path, body, given)
+        reply = behind.getresponse()
+        content = reply.read()
+        behind.close()
+        kind = reply.headers.get("Content-Type", "application/json")
+        return reply.status, {"Content-Type": kind}, content
+
+    def reply(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.send_response(status)
+        for name, text in headers.items():
+            self.send_header(name, text)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def trickle(self) -> None:
+        ends = time.monotonic() + 60
+        try:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Wait: ")
+            while time.monotonic() < ends and not self.proxy._stopped.wait(0.3):
+                self.wfile.write(b".")
+                self.wfile.flush()
+        except OSError:
+            pass

@@ -35,9 +35,7 @@ def interrupts(folder: Path, tries: int, draw: random.Random) -> Tally:
     for number in range(tries):
         name = names[number % len(names)]
         project = Project(folder / f"interrupt-{number}")
-        process = project.start(seeds=_SEEDS)
-        _opened(project, process)
-        time.sleep(draw.uniform(0.0, _LATEST_SECONDS))
+        process = _running(project, draw)
         what = f"{name}, try {number}"
         met = process.poll() is None
         for signum in INTERRUPTS[name]:
@@ -56,9 +54,7 @@ def kills(folder: Path, tries: int, draw: random.Random) -> Tally:
     tally = Tally("kills")
     for number in range(tries):
         project = Project(folder / f"kill-{number}")
-        process = project.start(seeds=_SEEDS)
-        _opened(project, process)
-        time.sleep(draw.uniform(0.0, _LATEST_SECONDS))
+        process = _running(project, draw)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         tally.tries += 1
@@ -93,13 +89,16 @@ def first_stores(folder: Path, tries: int, draw: random.Random) -> Tally:
     return tally
 
 
-def _opened(project: Project, process: subprocess.Popen[str]) -> None:
-    """Wait until the session's record is open."""
+def _running(project: Project, draw: random.Random) -> subprocess.Popen[str]:
+    """A session, some moments after its record was opened."""
+    process = project.start(seeds=_SEEDS)
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until and process.poll() is None:
         if project.database.exists() and project.session_statuses():
-            return
+            break
         time.sleep(0.05)
+    time.sleep(draw.uniform(0.0, _LATEST_SECONDS))
+    return process
 
 
 def _look(
