@@ -50,8 +50,8 @@ def main() -> int:
         beyond = f", beyond the cases {(took - inside) / len(cases):.2f} s each"
         print(f"{name:20}{took:7.1f} s{'' if '2' in name else beyond}", flush=True)
     for name in ("process", "ray"):
-        one, two = ("1 worker", "2 workers") if name == "process" else ("1 core", "2 cores")
-        ratio = seconds[f"{name}, {one}"] / seconds[f"{name}, {two}"]
+        alone, paired = ("1 worker", "2 workers") if name == "process" else ("1 core", "2 cores")
+        ratio = seconds[f"{name}, {alone}"] / seconds[f"{name}, {paired}"]
         print(f"{name}: two workers are {ratio:.2f} times as fast as one")
     return 0
 
