@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bob.case import Case, Failure, Result, Verdict
+from bob.ledger.records import Recorded
 from bob.references.files import Reference
 
 
@@ -38,6 +39,7 @@ class Evaluation:
         run_id: The MLflow run that stands for the case: the only one, or the parent of several.
         failure: Set when a seed has no score.
         update: The reference that was written, if any.
+        reused: Results that are of earlier sessions.
     """
 
     case: Case
@@ -48,3 +50,4 @@ class Evaluation:
     run_id: str | None = None
     failure: Failure | None = None
     update: Update | None = None
+    reused: tuple[Recorded, ...] = ()

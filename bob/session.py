@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bob.executors import Executor, Limit, Need
     from bob.references.files import ReferenceStore
     from bob.report.ranking import Ranking
+    from bob.reuse import Earlier
     from bob.tracking import Tracker
 
 
@@ -52,6 +53,7 @@ class BobSession:
         self._summary: dict[str, Any] = {}
         self._evaluator: Evaluator | None = None
         self._tracker: Tracker | None = None
+        self._earlier: Earlier | None = None
 
     @property
     def started(self) -> bool:
@@ -89,6 +91,7 @@ class BobSession:
         from bob.executors import make_executor
         from bob.ledger import Ledger
         from bob.references.files import ReferenceStore
+        from bob.reuse import Earlier, nothing_earlier
         from bob.tracking import Tracker, resolve_store
 
         cases = list(cases)
@@ -112,10 +115,9 @@ class BobSession:
             self.config.rootpath,
         )
         ledger = Ledger(tracker.store.ledger)
+        self._earlier = Earlier(ledger) if self.options.resume else None
         try:
-            tracker.start_session(
-                {"bob.bands": self.options.bands, "bob.base_seed": str(self.options.base_seed)}
-            )
+            tracker.start_session(self._facts)
             ledger.open_session(tracker.session, tracker.facts)
         except BaseException:  # an interrupt, or a ledger that cannot be written
             tracker.kill(tracker.session_run)
@@ -137,14 +139,23 @@ class BobSession:
             bands=Bands(self.options.bands),
             seeds=self.options.seeds or 1,
             seeds_given=self.options.seeds is not None,
-            same_seed=self._same_seed,
+            same_seed=self.options.repeats_reference,
             require_bands=self.options.require_bands,
             limit=limit,
             need=self._needed(executor),
             watch=self.progress,
+            earlier=self._earlier or nothing_earlier,
         )
         for case in cases:
             self._evaluator.submit(case)
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        from bob.ledger.records import RESUMED
+
+        options = self.options
+        facts = {"bob.bands": options.bands, "bob.base_seed": str(options.base_seed)}
+        return {**facts, RESUMED: "true"} if options.resume else facts
 
     @property
     def _executor_options(self) -> dict[str, str]:
@@ -182,13 +193,6 @@ class BobSession:
             return lambda case: None
         gpu = self.options.reference_gpu
         return lambda case: Limit(longest_silence(case, gpu), of_silence=True)
-
-    @property
-    def _same_seed(self) -> bool:
-        """Whether checks run a seed of the reference first: where nobody asked for other seeds."""
-        options = self.options
-        chosen = options.seeds is not None or options.base_seed != 0
-        return options.same_seed == "auto" and not chosen
 
     def _may_be_written(self, case: Case, store: ReferenceStore) -> bool:
         """Whether ``--bands`` may write a reference of a case."""
@@ -301,6 +305,7 @@ class BobSession:
     def summary(self) -> list[tuple[str, list[str]]]:
         """Sections for the end of pytest's report: title and lines."""
         from bob.report import ranking_text, text
+        from bob.report.reused import reused_lines
         from bob.tabular import aligned
         from bob.tracking.words import what_is_missing, where_recorded
 
@@ -314,6 +319,9 @@ class BobSession:
         ranking = self._ranking()
         if ranking:
             sections.append(("ranking", ranking_text.lines(ranking)))
+        if self._earlier is not None:
+            earlier = reused_lines(self.evaluations, self._earlier.index.damaged)
+            sections.append(("results of earlier sessions", earlier))
         if self._updates:
             diff = [line for update in self._updates for line in text.update_lines(update)]
             sections.append(("references written", diff))

@@ -47,7 +47,7 @@ FLOORS = (
     ("run",),
     # around a run
     ("executors", "ledger", "references"),
-    ("cost", "evaluation", "tracking"),
+    ("cost", "evaluation", "reuse", "tracking"),
     ("evaluator", "report"),
     # the shell
     ("hooks", "options", "progress", "telling"),

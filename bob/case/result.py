@@ -151,6 +151,8 @@ class Result:
         classes: Classes of the data that were loaded.
         test_size: Images that the score was read on, or queries.
         failure: Set when the case has no score.
+        recognised: Whether the case was loaded, turned out to be of a run key that is known, and
+            was not run; see ``Context.known``. Nothing else but its run key is set then.
     """
 
     case: Case
@@ -171,6 +173,7 @@ class Result:
     classes: int = 0
     test_size: int = 0
     failure: Failure | None = None
+    recognised: bool = False
 
     @property
     def score(self) -> float | None:

@@ -16,6 +16,8 @@ class Context:
         workers: Loader processes for datasets that decode files.
         features: Folder of the feature store; empty for the user's own.
         features_limit: Bytes the feature store may keep.
+        known: Run keys of which there are results: a case that turns out to be of such a key when
+            it has been loaded is not run.
     """
 
     accelerator: str = "auto"
@@ -23,6 +25,7 @@ class Context:
     workers: int = 2
     features: str = ""
     features_limit: int = 50 * 2**30
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

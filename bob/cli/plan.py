@@ -8,19 +8,17 @@ import sys
 from typing import Any
 
 from bob.case import Case
-from bob.catalog import installed_backbones, load_catalog
 from bob.cli.plan_output import Costs, record, table
+from bob.cli.selecting import add_selection, selected_cases
 from bob.cost import Speeds, estimate, total
 from bob.cost.calibration import Calibration, calibrate, kept_calibration
 from bob.cost.cpu import estimate_on_cpu, total_on_cpu
 from bob.cost.present import Presence, Shelf
 from bob.cost.total import refusal
-from bob.errors import BobError, unknown
+from bob.errors import BobError
 from bob.fingerprint import cpu_model
-from bob.options import Options
 from bob.options.arguments import add_arguments, read_arguments
 from bob.places import features_root
-from bob.plan import Plan
 
 _LITTLE = 0.1
 """GPU-hours below which a selection may as well run on the CPU."""
@@ -35,12 +33,7 @@ def add_command(commands: Any) -> None:
         "how it is made and how far it holds.",
     )  # fmt: skip
     add_arguments(plan, "plan")
-    plan.add_argument(
-        "--task", action="append", default=[], metavar="NAME", help="only this task; repeatable"
-    )
-    plan.add_argument(
-        "-k", dest="words", default="", metavar="TEXT", help="only cases whose task[name] has this"
-    )
+    add_selection(plan)
     plan.add_argument(
         "--cpu", action=argparse.BooleanOptionalAction, default=None,
         help=f"minutes on this CPU, measured at first use; unless told otherwise for selections "
@@ -58,7 +51,7 @@ def _plan(args: argparse.Namespace) -> int:
     if args.calibrate and args.cpu is False:
         raise BobError("--calibrate measures what --no-cpu leaves out; give one of them.")
     speeds = Speeds(options.reference_gpu)
-    cases = _cases(args, options)
+    cases = selected_cases(args, options)
     shelf = Shelf(options.references, options.features or features_root())
     there = [shelf.look(case) for case in cases]
     costs = _costs(args, cases, there, speeds, seeds=options.seeds or 1)
@@ -113,17 +106,3 @@ def _calibration(*, again: bool) -> Calibration | None:
 
 def _say(text: str) -> None:
     print(f"bob: {text}", file=sys.stderr)
-
-
-def _cases(args: argparse.Namespace, options: Options) -> list[Case]:
-    plan = Plan(installed_backbones(load_catalog(options.catalogs)), options.selection)
-    for task in args.task:
-        if task not in plan.scale.tasks:
-            raise unknown(f"task of scale {plan.scale.key}", task, plan.scale.tasks)
-    words = args.words.lower()
-    return [
-        case
-        for case in plan.all_cases()
-        if (not args.task or case.task in args.task)
-        and words in f"{case.task}[{case.name}]".lower()
-    ]

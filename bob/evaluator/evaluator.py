@@ -19,6 +19,7 @@ from bob.references.files import ReferenceStore
 from bob.references.gate import check_cases, extra_cases, needs_second_stage, reference_cases
 from bob.references.judge import Gate
 from bob.references.repeat import repeat, repeatable
+from bob.reuse import Lookup, nothing_earlier
 from bob.tracking.recorder import Recorder
 
 Watch = Callable[[Case, Progress], None]
@@ -38,6 +39,7 @@ class Evaluator:
         limit: How long a run of a case may take.
         need: What it is estimated to need, where the executor asks.
         watch: Receives progress of running cases.
+        earlier: Finds results of earlier sessions, which are reused.
         keeper: What writes to the ledger, and knows what it did not take.
     """
 
@@ -55,6 +57,7 @@ class Evaluator:
     limit: Callable[[Case], Limit | None] = lambda case: None
     need: Callable[[Case], Need | None] = lambda case: None
     watch: Watch = lambda case, progress: None
+    earlier: Lookup = nothing_earlier
     keeper: Keeper = field(init=False)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     _running: dict[str, tuple[Run, Group]] = field(default_factory=dict)
@@ -68,6 +71,10 @@ class Evaluator:
         """Hand the runs that will certainly be needed to the executor."""
         if _slot(case) not in self._groups:
             self._groups[_slot(case)] = self._open(case)
+
+    def runs_of(self, case: Case) -> tuple[Run, ...]:
+        """The runs of a case that was submitted, as far as they are known to be needed."""
+        return tuple(self._groups[_slot(case)].runs)
 
     def evaluate(self, case: Case) -> Evaluation:
         """Wait for a case's runs and judge them; writes its reference when the mode says so."""
@@ -103,6 +110,7 @@ class Evaluator:
         for run in left:
             self._running.pop(run.ticket, None)
             if run.started:
+                self._open_record(run)
                 self._finish(run, Result(case=run.case, failure=failure))
             else:
                 run.cancelled = True
@@ -115,7 +123,8 @@ class Evaluator:
         repeated = [run_id for run_id, role in runs if role in later.roles]
         if evaluation.run_id and repeated:
             repeated.append(evaluation.run_id)
-        self.tracker.drop(repeated)
+        kept = {*later.run_ids, later.run_id}  # a result that is reused is reused twice
+        self.tracker.drop([run_id for run_id in repeated if run_id not in kept])
 
     def close(self, *, cancel: bool) -> None:
         """Let go of the executor; what nobody waited for is cancelled."""
@@ -133,13 +142,12 @@ class Evaluator:
         assert found is not None
         again = self._run(case.with_seed(seed), "check")
         group = Group(case, "check", [], again=again, reference=found[0])
-        self._submit(again, group)
+        self._submit([again], group)
         return group
 
     def _request(self, case: Case, role: str, seeds: Sequence[Case]) -> Group:
         group = Group(case, role, [self._run(seed, role) for seed in seeds])
-        for run in group.first:
-            self._submit(run, group)
+        self._submit(group.first, group)
         return group
 
     def _run(self, case: Case, role: str) -> Run:
@@ -148,13 +156,20 @@ class Evaluator:
         again = self._tickets[name]
         return Run(name if again == 1 else f"{name}-{again}", case, role)
 
-    def _submit(self, run: Run, group: Group) -> None:
-        self._running[run.ticket] = (run, group)
-        self.executor.submit(
-            Submission(
-                run.ticket, run.case, self.context, self.limit(run.case), self.need(run.case)
+    def _submit(self, runs: Sequence[Run], group: Group) -> None:
+        """Have runs done whose result no earlier session has; go on where that is all of them."""
+        for run in runs:
+            run.standing = self.earlier(run.case, run.role)
+            if run.standing.recorded is not None:
+                run.reuse(run.standing.recorded)
+                continue
+            context = replace(self.context, known=run.known) if run.known else self.context
+            self._running[run.ticket] = (run, group)
+            self.executor.submit(
+                Submission(run.ticket, run.case, context, self.limit(run.case), self.need(run.case))
             )
-        )
+        if runs and all(run.reused for run in runs):
+            self._go_on(group)
 
     def _writes_first(self, case: Case) -> bool:
         missing = self.bands is Bands.NEW and self.store.find(case) is None
@@ -183,22 +198,33 @@ class Evaluator:
         if found is None:
             return  # cancelled, or finished twice
         run, group = found
-        if not run.started:
-            run.started = True
-            run.run_id = self.tracker.start_case(run.case, role=run.role, entry=run.ticket)
+        run.started = True
         match event:
             case Started():
-                pass
+                if not run.known:
+                    self._open_record(run)
             case Progressed(progress=progress):
                 interrupts.check()
+                if progress.phase != "load" and progress.run_key not in run.known:
+                    self._open_record(run)
                 if progress.metrics:
                     run.curve.append((progress.epoch + 1, dict(progress.metrics)))
                 self.tracker.log_progress(run.run_id, progress)
                 self.watch(run.case, progress)
             case Finished(result=result):
                 del self._running[run.ticket]
-                self._finish(run, result)
+                if result.recognised:
+                    run.recognise(result.run_key)
+                else:
+                    self._open_record(run)
+                    self._finish(run, result)
                 self._go_on(group)
+
+    def _open_record(self, run: Run) -> None:
+        """Open the MLflow run of a run that has none."""
+        if not run.recording:
+            run.recording = True
+            run.run_id = self.tracker.start_case(run.case, role=run.role, entry=run.ticket)
 
     def _finish(self, run: Run, result: Result) -> None:
         recorded = Recorded(
@@ -237,8 +263,7 @@ class Evaluator:
                 reference_seeds=verdict.reference_seeds,
             )
             group.further = [self._run(seed, group.role) for seed in extra]
-            for run in group.further:
-                self._submit(run, group)
+            self._submit(group.further, group)
 
     def _go_on_from_repeat(self, group: Group, again: Run) -> None:
         """Fresh seeds where the reference's own did not give its values again."""
@@ -252,8 +277,7 @@ class Evaluator:
             group.first = [again]  # another seed would give the same
             return
         group.first = [self._run(seed, group.role) for seed in check_cases(case, self.seeds)]
-        for run in group.first:
-            self._submit(run, group)
+        self._submit(group.first, group)
 
     def _judge(self, group: Group) -> Verdict:
         gate = Gate(self.store)
@@ -280,6 +304,9 @@ class Evaluator:
             name = f"{name}-reference"
         with interrupts.held():
             self._keep(group, name, verdict)
+            for run in runs:
+                if run.reused and run.recorded is not None:
+                    run.run_id = self.tracker.adopt(run.recorded)
             pairs = [(run.run_id, run.recorded) for run in runs if run.recorded is not None]
             run_id = self.tracker.log_verdict(pairs, verdict, name=name)
         return Evaluation(
@@ -291,14 +318,22 @@ class Evaluator:
             run_id=run_id,
             failure=failure,
             update=update,
+            reused=tuple(run.recorded for run in runs if run.reused and run.recorded is not None),
         )
+
+    @staticmethod
+    def _entry(run: Run) -> str:
+        """What a verdict calls a run: its entry, of an earlier session with that session."""
+        recorded = run.recorded
+        assert recorded is not None
+        return f"{recorded.session}/{recorded.entry}" if run.reused else recorded.entry
 
     def _keep(self, group: Group, name: str, verdict: Verdict) -> None:
         judgement = Judgement(
             name=name,
             session=self.session,
             role=group.role,
-            entries=tuple(run.ticket for run in group.done),
+            entries=tuple(self._entry(run) for run in group.done),
             verdict=verdict,
         )
         self.keeper.verdict(judgement)

@@ -8,6 +8,9 @@ from bob.case import Case, Failure, Result
 from bob.ledger.records import Recorded
 from bob.references.files import Reference
 from bob.references.repeat import Repeat
+from bob.reuse import Standing, State
+
+NOT_LOOKED_UP = Standing(state=State.MISSING)
 
 
 @dataclass
@@ -20,6 +23,9 @@ class Run:
         curve: Metrics of the epochs that have ended, by epoch counted from 1.
         recorded: What came out, once it has finished.
         cancelled: Whether nobody needs it any more.
+        standing: What earlier sessions say of it.
+        reused: Whether what came out is an earlier session's.
+        recording: Whether MLflow was asked for a run.
     """
 
     ticket: str
@@ -30,11 +36,29 @@ class Run:
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     recorded: Recorded | None = None
     cancelled: bool = False
+    standing: Standing = NOT_LOOKED_UP
+    reused: bool = False
+    recording: bool = False
 
     @property
     def open(self) -> bool:
         """Whether it is still to be waited for."""
         return self.recorded is None and not self.cancelled
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Run keys of earlier results, one of which counts if the same is loaded."""
+        return tuple(recorded.result.run_key for recorded in self.standing.candidates)
+
+    def reuse(self, recorded: Recorded) -> None:
+        """Take the result of an earlier session for it."""
+        self.recorded = recorded
+        self.started = self.reused = True
+
+    def recognise(self, key: str) -> None:
+        """Take the candidate of a run key for it."""
+        candidates = self.standing.candidates
+        self.reuse(next(found for found in candidates if found.result.run_key == key))
 
 
 @dataclass

@@ -11,6 +11,9 @@ from bob import __version__
 from bob.case import Case, Result, Verdict
 from bob.hashing import digest_of, file_name
 
+RESUMED = "bob.resume"
+"""Fact of a session that reuses results of earlier ones."""
+
 SCHEMA = 1
 """Version of the files; one that is newer than the reader's is named and left alone."""
 
@@ -45,7 +48,8 @@ class Judgement:
 
     Attributes:
         name: Of its file, unique within the session.
-        entries: Results it rests on, by entry, in the order they ran.
+        entries: Results it rests on, by entry, in the order they ran; one of an earlier session
+            that was reused is ``session/entry``.
     """
 
     name: str
@@ -53,6 +57,11 @@ class Judgement:
     entries: tuple[str, ...]
     verdict: Verdict
     role: str = "check"
+
+    def session_and_entry(self, name: str) -> tuple[str, str]:
+        """Where a result that is named in ``entries`` lies."""
+        session, slash, entry = name.partition("/")
+        return (session, entry) if slash else (self.session, name)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from bob.options.option import Option
 from bob.places import FEATURES
 from bob.protocols.detection import ENGINES
 
-_CATALOG = frozenset({"list", "plan", "profile", "doctor", "datasets"})
-_RECORD = frozenset({"profile", "doctor", "sync", "ui"})
-_PLAN = frozenset({"plan"})
+_CATALOG = frozenset({"list", "plan", "check", "profile", "doctor", "datasets"})
+_RECORD = frozenset({"profile", "doctor", "sync", "ui", "check"})
+_PLAN = frozenset({"plan", "check"})
+_CHECK = frozenset({"check"})
 
 OPTIONS = (
     Option(
@@ -26,7 +27,7 @@ OPTIONS = (
     ),
     Option(
         "--scale", "bob_scale", "scale of the cases, or a catalog file that holds one", parse.word,
-        "smoke", metavar="NAME", commands=frozenset({"list", "plan", "profile"}),
+        "smoke", metavar="NAME", commands=frozenset({"list", "plan", "check", "profile"}),
         table="which tasks, datasets and recipes (`smoke`); or a catalog file that holds one scale",
     ),
     Option(
@@ -41,13 +42,14 @@ OPTIONS = (
         "--same-seed", "bob_same_seed", "on a machine like the reference's, run a seed of the "
         "reference first: equal values mean that nothing has changed (auto; not with --seeds or "
         "--base-seed), or never (off)", parse.word, "auto", choices=("auto", "off"),
+        commands=_CHECK,
         table="run [a seed of the reference](docs/bands.md#the-reference-s-own-seed) first where "
         "the machine is like the reference's: `auto`, `off`", shown="--same-seed=MODE",
     ),
     Option(
         "--bands", "bob_bands", "hold scores against references (check), or write those that are "
         "missing (new), that failed (failed), or every one (all)", parse.word, "check",
-        choices=("check", "new", "failed", "all"), ini=False, repeat=False,
+        choices=("check", "new", "failed", "all"), ini=False, repeat=False, commands=_CHECK,
         table="`check`, or write references: `new`, `failed`, `all`", shown="--bands=MODE",
     ),
     Option(
@@ -55,9 +57,14 @@ OPTIONS = (
         kind="bool",
     ),
     Option(
+        "--resume", "bob_resume", "reuse results of earlier sessions of the same run key instead "
+        "of running their cases again", parse.switch, kind="bool", repeat=False,
+        table="[reuse results](docs/resume.md) of earlier sessions, and run what is missing",
+    ),
+    Option(
         "--references", "bob_references", "folder of this repository's own reference files",
         parse.folder, "references", metavar="DIR", table="your own reference files (`references/`)",
-        commands=frozenset({"list", "plan", "profile"}),
+        commands=frozenset({"list", "plan", "check", "profile"}),
     ),
     Option(
         "--catalog", "bob_catalog", "further catalog file; repeatable", parse.catalog_files,

@@ -46,6 +46,7 @@ class Options:
     same_seed: str
     bands: str
     require_bands: bool
+    resume: bool
     references: Path
     catalogs: tuple[Path, ...]
     executor: str
@@ -75,6 +76,11 @@ class Options:
             datasets=self.datasets,
             grid=self.grid,
         )
+
+    @property
+    def repeats_reference(self) -> bool:
+        """Whether checks run a seed of the reference first: where nobody asked for other seeds."""
+        return self.same_seed == "auto" and self.seeds is None and self.base_seed == 0
 
 
 def gather(said: Callable[[Option], Said], root: Path) -> Options:

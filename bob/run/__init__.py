@@ -70,6 +70,8 @@ def _run(case: Case, context: Context, emit: Emit, remarks: list[str]) -> Result
         emit(Progress(phase="load"))
         job, key = load(case, context, emit, remarks)
         emit(Progress(phase="loaded", run_key=key))
+        if key in context.known:
+            return Result(case=case, run_key=key, recognised=True)
         loaded = time.perf_counter()
         output = runner(job)
         return result_of(job, output, key=key, start=start, loaded=loaded)

@@ -24,6 +24,9 @@ class Recorder(Protocol):
     def finish_case(self, run_id: str | None, recorded: Recorded) -> None:
         """Log what came out and end the run."""
 
+    def adopt(self, recorded: Recorded) -> str | None:
+        """Find the run of a result of an earlier session, or make it; returns its id."""
+
     def log_verdict(self, pairs: Sequence[Pair], verdict: Verdict, *, name: str) -> str | None:
         """Log what the runs mean; returns the id of the run that stands for the case."""
 
@@ -46,6 +49,10 @@ class NoTracker:
 
     def finish_case(self, run_id: str | None, recorded: Recorded) -> None:
         """Nothing."""
+
+    def adopt(self, recorded: Recorded) -> str | None:
+        """No run."""
+        return None
 
     def log_verdict(self, pairs: Sequence[Pair], verdict: Verdict, *, name: str) -> str | None:
         """Nothing."""

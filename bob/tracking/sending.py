@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bob import __version__
 from bob.case import Verdict
@@ -14,7 +15,13 @@ from bob.gitinfo import git_state
 from bob.ledger.records import Recorded
 from bob.tracking import projection
 from bob.tracking.projection import RunContent, experiment_name
-from bob.tracking.writer import Writer
+from bob.tracking.writer import INCOMPLETE, UNSENT, Writer
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+ENDED = ("FINISHED", "FAILED")
+"""How a run ends of which there is all."""
 
 Sent = tuple[str, Recorded]
 """The id of a run and what came out of it."""
@@ -56,6 +63,55 @@ def began(recorded: Recorded) -> int:
     """When a run began, in milliseconds since 1970."""
     took = recorded.result.timings.get("total", 0.0)
     return milliseconds(recorded.time) - int(1000 * took)
+
+
+def send_result(writer: Writer, recorded: Recorded, *, common: Mapping[str, str]) -> str:
+    """A whole run of a result; gives its id.
+
+    Args:
+        writer: Where to.
+        recorded: The result.
+        common: Tags of its session.
+    """
+    case = recorded.result.case
+    content = projection.started(case, role=recorded.role, entry=recorded.entry)
+    run_id = writer.create(
+        experiment_name(case.scale, case.task),
+        projection.run_name(case),
+        {**common, **content.tags},
+        ticket=f"{recorded.session}/{recorded.entry}",
+        start=began(recorded),
+    )
+    writer.add(run_id, RunContent(params=content.params, dataset=content.dataset))
+    writer.log(run_id, projection.curve(recorded))
+    writer.add(run_id, projection.finished(recorded.result))
+    send_trials(writer, recorded, run_id, common=common)
+    ended = milliseconds(recorded.time)
+    writer.end(run_id, "FAILED" if recorded.result.failure else "FINISHED", at=ended)
+    return run_id
+
+
+def is_whole(run: Run, recorded: Recorded, *, trials: int) -> bool:
+    """Whether a run has all that ``send_result`` gives; its end is the last thing that is told.
+
+    Args:
+        run: The run.
+        recorded: What it is of.
+        trials: Nested runs of settings that it has.
+    """
+    if lacks(run):
+        return False
+    return run.info.status in ENDED and trials == len(recorded.result.trials)
+
+
+def lacks(run: Run) -> bool:
+    """Whether its store did not take all of a run."""
+    return bool(tag(run, UNSENT) or tag(run, INCOMPLETE))
+
+
+def tag(run: Run, name: str) -> str:
+    """A run's tag; empty where it has none of that name."""
+    return str(run.data.tags.get(name, ""))
 
 
 def send_trials(

@@ -9,29 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bob.errors import BobError
 from bob.ledger.ledger import Ledger
-from bob.ledger.records import Judgement, Recorded, superseded
+from bob.ledger.records import RESUMED, Judgement, Recorded, superseded
 from bob.tracking import projection
+from bob.tracking.adopting import Adoption
 from bob.tracking.leftovers import ENDED_BY, end_leftovers
 from bob.tracking.process import is_alive_elsewhere
-from bob.tracking.projection import RunContent, experiment_name
+from bob.tracking.projection import experiment_name
 from bob.tracking.sending import (
+    ENDED,
     Sent,
-    began,
     common_tags,
+    is_whole,
+    lacks,
     milliseconds,
-    send_trials,
+    send_result,
     send_verdict,
+    tag,
 )
-from bob.tracking.writer import INCOMPLETE, UNSENT, Writer
+from bob.tracking.writer import UNSENT, Writer
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-_ENDED = ("FINISHED", "FAILED")
 
 
 @dataclass
@@ -70,9 +73,9 @@ def sync(ledger: Ledger, writer: Writer, *, sessions: Sequence[str] = ()) -> Rep
     """
     report = Report()
     writer.settle()
+    everything = _Everything(ledger, writer, report)
     for session in sessions or ledger.sessions():
-        with _taking(writer, f"session {session}"):
-            _Session(ledger, writer, session, report).send()
+        everything.session(session)
     with _taking(writer, "the ends of killed sessions"):
         report.notes = end_leftovers(writer, session="bob sync")
     return report
@@ -93,12 +96,73 @@ def _taking(writer: Writer, what: str) -> Iterator[None]:
 
 
 @dataclass
-class _Session:
+class _Everything:
+    """The sessions of a ledger on their way into a store, each once."""
+
     ledger: Ledger
     writer: Writer
-    session: str
     report: Report
+    adoption: Adoption = field(init=False)
+    _sessions: dict[str, _Session] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.adoption = Adoption(self.writer)
+
+    def session(self, name: str) -> _Session:
+        """A session, which is sent when it is first asked for."""
+        if name not in self._sessions:
+            with _taking(self.writer, f"session {name}"):
+                self._sessions[name] = _Session(self, name)
+                self._sessions[name].send()
+        return self._sessions[name]
+
+    @cached_property
+    def reusing(self) -> list[tuple[str, frozenset[str]]]:
+        """Verdicts that rest on results of earlier sessions: their session, and all they rest on.
+
+        The newest session comes last.
+        """
+        found = []
+        for session in self.ledger.sessions():
+            if self.ledger.facts(session)[0].get(RESUMED):
+                for judgement in self.ledger.verdicts(session):
+                    entries = frozenset(map(judgement.session_and_entry, judgement.entries))
+                    if any(each[0] != session for each in entries):
+                        found.append((session, frozenset("/".join(each) for each in entries)))
+        return found
+
+    def is_taken_over(self, judgement: Judgement) -> bool:
+        """Whether a later session has judged results of a verdict anew, over as many or more."""
+        own = {"/".join(judgement.session_and_entry(name)) for name in judgement.entries}
+        last = max(
+            (place for place, (name, _) in enumerate(self.reusing) if name == judgement.session),
+            default=-1,
+        )
+        return any(
+            session != judgement.session and own & entries and not entries < own
+            for session, entries in self.reusing[last + 1 :]
+        )
+
+
+@dataclass
+class _Session:
+    everything: _Everything
+    session: str
     runs: dict[str, str] = field(default_factory=dict)
+    entries: dict[str, Recorded] = field(default_factory=dict)
+    found: list[Run] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.everything.ledger
+
+    @property
+    def writer(self) -> Writer:
+        return self.everything.writer
+
+    @property
+    def report(self) -> Report:
+        return self.everything.report
 
     def send(self) -> None:
         """Results, then verdicts over them, then the summary."""
@@ -110,13 +174,14 @@ class _Session:
         scale = facts.get("bob.scale", "")
         names = {experiment_name(scale, entry.result.case.task) for entry in entries}
         sessions = experiment_name(scale, "sessions")
-        found = self.writer.runs(self.session, sorted({*names, sessions}))
+        found = self.found = self.writer.runs(self.session, sorted({*names, sessions}))
+        self.entries = {entry.entry: entry for entry in entries}
         if any(run.info.status == "RUNNING" and is_alive_elsewhere(run.data.tags) for run in found):
             self.report.running.append(self.session)
             return
         self._results(entries, found, common)
-        self._verdicts({entry.entry: entry for entry in entries}, found, common)
-        self._summary([run for run in found if _tag(run, "bob.level") == "session"], common, opened)
+        self._verdicts(found, common)
+        self._summary([run for run in found if tag(run, "bob.level") == "session"], common, opened)
         self.writer.drop_twins()
 
     def _results(
@@ -124,19 +189,23 @@ class _Session:
     ) -> None:
         there: dict[str, list[Run]] = {}
         for run in found:
-            if _tag(run, "bob.role") in ("check", "reference") and _tag(run, "bob.entry"):
-                there.setdefault(_tag(run, "bob.entry"), []).append(run)
+            if tag(run, "bob.role") in ("check", "reference") and tag(run, "bob.entry"):
+                there.setdefault(tag(run, "bob.entry"), []).append(run)
         children: dict[str, list[Run]] = {}
         for run in found:
-            if _tag(run, "bob.role") == "trial":
-                children.setdefault(_tag(run, "mlflow.parentRunId"), []).append(run)
+            if tag(run, "bob.role") == "trial":
+                children.setdefault(tag(run, "mlflow.parentRunId"), []).append(run)
         gone = superseded(entries, self.ledger.verdicts(self.session))
         for name in gone:
             for run in there.get(name, ()):
                 self._delete([*children.get(run.info.run_id, ()), run])
         for entry in (entry for entry in entries if entry.entry not in gone):
             runs = there.get(entry.entry, [])
-            whole = [run for run in runs if self._is_whole(run, entry, children)]
+            whole = [
+                run
+                for run in runs
+                if is_whole(run, entry, trials=len(children.get(run.info.run_id, ())))
+            ]
             for run in runs:
                 if run not in whole[:1]:
                     self._delete([*children.get(run.info.run_id, ()), run])
@@ -144,56 +213,29 @@ class _Session:
                 self.runs[entry.entry] = whole[0].info.run_id
                 self.report.present += 1
                 continue
-            self.runs[entry.entry] = self._result(entry, common)
+            self.runs[entry.entry] = send_result(self.writer, entry, common=common)
             if runs:
                 self.report.mended += 1
             else:
                 self.report.sent += 1
 
-    @staticmethod
-    def _is_whole(run: Run, entry: Recorded, children: Mapping[str, Sequence[Run]]) -> bool:
-        """Whether a run has all that ``_result`` gives; its end is the last thing that is told."""
-        tried = len(children.get(run.info.run_id, ()))
-        if _lacks(run):
-            return False
-        return run.info.status in _ENDED and tried == len(entry.result.trials)
-
-    def _result(self, entry: Recorded, common: Mapping[str, str]) -> str:
-        case = entry.result.case
-        ended = milliseconds(entry.time)
-        content = projection.started(case, role=entry.role, entry=entry.entry)
-        run_id = self.writer.create(
-            experiment_name(case.scale, case.task),
-            projection.run_name(case),
-            {**common, **content.tags},
-            ticket=f"{self.session}/{entry.entry}",
-            start=began(entry),
-        )
-        self.writer.add(run_id, RunContent(params=content.params, dataset=content.dataset))
-        self.writer.log(run_id, projection.curve(entry))
-        self.writer.add(run_id, projection.finished(entry.result))
-        send_trials(self.writer, entry, run_id, common=common)
-        self.writer.end(run_id, "FAILED" if entry.result.failure else "FINISHED", at=ended)
-        return run_id
-
-    def _verdicts(
-        self, entries: Mapping[str, Recorded], found: Sequence[Run], common: Mapping[str, str]
-    ) -> None:
-        by_id = {run.info.run_id: run for run in found}
+    def _verdicts(self, found: Sequence[Run], common: Mapping[str, str]) -> None:
         parents: dict[str, list[Run]] = {}
         for run in found:
-            if _tag(run, "bob.verdict_name"):
-                parents.setdefault(_tag(run, "bob.verdict_name"), []).append(run)
+            if tag(run, "bob.verdict_name"):
+                parents.setdefault(tag(run, "bob.verdict_name"), []).append(run)
         for judgement in self.ledger.verdicts(self.session):
-            if not judgement.entries or any(name not in self.runs for name in judgement.entries):
+            sent, by_id = self._behind(judgement)
+            if not sent or self.everything.is_taken_over(judgement):
                 continue  # a result of it was damaged, which the ledger names, or counts no more
-            sent: list[Sent] = [(self.runs[name], entries[name]) for name in judgement.entries]
             above = parents.get(judgement.name, [])
             whole = [run for run in above if self._is_judged(judgement, sent, by_id, run)]
             for run in above:
                 if run not in whole[:1]:
                     self._delete([run])
             if whole or (len(sent) == 1 and self._is_judged(judgement, sent, by_id, None)):
+                continue
+            if all("/" in name for name in judgement.entries) and self._stands(judgement, sent):
                 continue
             single = by_id.get(sent[0][0])
             send_verdict(
@@ -206,6 +248,31 @@ class _Session:
             )
             self.report.verdicts += 1
 
+    def _behind(self, judgement: Judgement) -> tuple[list[Sent], dict[str, Run]]:
+        """The runs that a verdict rests on, and those found in the store by id.
+
+        Nothing where one of them is not there.
+        """
+        sent: list[Sent] = []
+        by_id: dict[str, Run] = {}
+        for name in judgement.entries:
+            session, entry = judgement.session_and_entry(name)
+            of = self if session == self.session else self.everything.session(session)
+            if entry not in of.runs:
+                return [], {}
+            sent.append((of.runs[entry], of.entries[entry]))
+            by_id |= {run.info.run_id: run for run in of.found}
+        return sent, by_id
+
+    def _stands(self, judgement: Judgement, sent: Sequence[Sent]) -> bool:
+        """Whether runs of earlier sessions say what a verdict says, or stand under more seeds."""
+        adoption = self.everything.adoption
+        found = [adoption.adopt(recorded) for _, recorded in sent]
+        run_ids = [run_id for run_id in found if run_id is not None]
+        return (
+            len(run_ids) == len(sent) and adoption.standing(run_ids, judgement.verdict) is not None
+        )
+
     @staticmethod
     def _is_judged(
         judgement: Judgement, sent: Sequence[Sent], runs: Mapping[str, Run], parent: Run | None
@@ -213,15 +280,15 @@ class _Session:
         status = judgement.verdict.status.value
         for run_id, _ in sent:
             run = runs.get(run_id)
-            if run is None or _tag(run, "bob.verdict") != status:
+            if run is None or tag(run, "bob.verdict") != status:
                 return False
-            if parent is not None and _tag(run, "mlflow.parentRunId") != parent.info.run_id:
+            if parent is not None and tag(run, "mlflow.parentRunId") != parent.info.run_id:
                 return False
-        return parent is None or (parent.info.status in _ENDED and not _lacks(parent))
+        return parent is None or (parent.info.status in ENDED and not lacks(parent))
 
     def _summary(self, runs: Sequence[Run], common: Mapping[str, str], opened: str) -> None:
         summary = self.ledger.summary(self.session)
-        if summary is None or any(_is_closed(run) and not _tag(run, UNSENT) for run in runs):
+        if summary is None or any(_is_closed(run) and not tag(run, UNSENT) for run in runs):
             return
         self._delete(runs)
         content = projection.session_summary(
@@ -248,13 +315,4 @@ class _Session:
 
 def _is_closed(run: Run) -> bool:
     """Whether a session's run was ended by the session itself, which is the last thing it does."""
-    return run.info.status in (*_ENDED, "KILLED") and not _tag(run, ENDED_BY)
-
-
-def _lacks(run: Run) -> bool:
-    """Whether its store did not take all of a run."""
-    return bool(_tag(run, UNSENT) or _tag(run, INCOMPLETE))
-
-
-def _tag(run: Run, name: str) -> str:
-    return str(run.data.tags.get(name, ""))
+    return run.info.status in (*ENDED, "KILLED") and not tag(run, ENDED_BY)

@@ -14,6 +14,7 @@ from bob.errors import BobError
 from bob.ledger.records import Recorded
 from bob.shown import line
 from bob.tracking import projection
+from bob.tracking.adopting import Adoption
 from bob.tracking.destination import Destination, check_reachable
 from bob.tracking.leftovers import end_leftovers
 from bob.tracking.projection import RunContent, experiment_name
@@ -61,6 +62,7 @@ class Tracker:
     session_run: str | None = None
     facts: dict[str, str] = field(default_factory=dict)
     writer: Writer = field(init=False)
+    _adoption: Adoption = field(init=False)
     _failures: int = 0
     _left_out: list[str] = field(default_factory=list)
     _missed: dict[str, list[_Part]] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Tracker:
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.store)
+        self._adoption = Adoption(self.writer)
         if not self.facts:
             self.facts = session_facts(self.root, self.scale)
 
@@ -167,20 +170,43 @@ class Tracker:
 
         self._attempt(f"results of {case.name} seed {case.seed}", finish)
 
+    def adopt(self, recorded: Recorded) -> str | None:
+        """Find the run of a result of an earlier session, or make it from the ledger.
+
+        Returns:
+            Its id; none where the store does not take it, or another process is still writing it.
+        """
+        run_id: str | None = None
+
+        def adopt() -> None:
+            nonlocal run_id
+            run_id = self._adoption.adopt(recorded)
+
+        self._attempt(f"earlier result of {recorded.result.case.name}", adopt)
+        if run_id is not None:
+            self._ended.add(run_id)
+        return run_id
+
     def log_verdict(self, pairs: Sequence[Pair], verdict: Verdict, *, name: str) -> str | None:
         """Log what runs mean: on the run itself, or on a parent of several.
 
         Returns:
             Id of the run that stands for the case; none where the store did not take it.
         """
-        sent = [(run_id, recorded) for run_id, recorded in pairs if run_id in self._ended]
+        sent = [(run_id, entry) for run_id, entry in pairs if run_id in self._ended and run_id]
         if len(sent) < len(pairs) or not sent:
             return None
+        run_ids = [run_id for run_id, _ in sent]
+        standing = self._adoption.standing(run_ids, verdict)
+        if standing is not None:
+            return standing
         top: str | None = None
 
         def send() -> None:
             nonlocal top
             top = send_verdict(self.writer, sent, verdict, name=name, common=self._common)
+            if len(sent) > 1:
+                self._adoption.release(run_ids)
 
         self._attempt("verdict", send)
         return top

@@ -1,0 +1,54 @@
+"""What of a session is of earlier ones, in lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from bob import __version__
+from bob.evaluation import Evaluation
+from bob.fingerprint import fingerprint
+from bob.ledger.records import Damage, Recorded
+
+_TOLD = ("torch", "torchvision", "timm")
+"""Packages whose change is told: a run key does not hold them."""
+
+
+def reused_lines(evaluations: Iterable[Evaluation], damaged: Sequence[Damage] = ()) -> list[str]:
+    """How many results were reused, of which sessions, and what was other then.
+
+    Args:
+        evaluations: The session's.
+        damaged: Results that could not be read; their cases ran again.
+    """
+    evaluations = list(evaluations)
+    reused = [recorded for evaluation in evaluations for recorded in evaluation.reused]
+    total = sum(len(evaluation.results) for evaluation in evaluations)
+    lines = [f"{len(reused)} of {total} results are reused."]
+    sessions = Counter(recorded.session for recorded in reused)
+    for session in sorted(sessions, key=lambda name: _last(reused, name)):
+        when = _last(reused, session)[:16].replace("T", " ")
+        count = f"{sessions[session]} result{'' if sessions[session] == 1 else 's'}"
+        lines.append(f"  {count} of session {session}, until {when} UTC")
+    lines += [f"  {text}" for text in _differences(reused)]
+    lines += [f"  not read, so that its case ran again: {damage}" for damage in damaged]
+    return lines
+
+
+def _last(reused: Iterable[Recorded], session: str) -> str:
+    return max(recorded.time for recorded in reused if recorded.session == session)
+
+
+def _differences(reused: Iterable[Recorded]) -> list[str]:
+    """Versions that some were measured with and this session has not."""
+    here = {**{name: fingerprint()[name] for name in _TOLD}, "bob": __version__}
+    counts: Counter[tuple[str, str]] = Counter()
+    for recorded in reused:
+        there = {**recorded.result.environment, "bob": recorded.version}
+        counts.update(
+            (name, there[name]) for name in here if name in there and there[name] != here[name]
+        )
+    return [
+        f"{count} measured with {name} {version}; this session has {here[name]}"
+        for (name, version), count in sorted(counts.items())
+    ]
