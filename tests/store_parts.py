@@ -94,10 +94,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real server whose database and artifacts are in a folder."""
-    port = free_port()
-    log = (folder / "server.log").open("wb")
+def running_server(folder: Path, *, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real server whose database and artifacts are in a folder.
+
+    Args:
+        folder: One of an earlier server goes on.
+        port: A free one unless given.
+    """
+    port = port or free_port()
+    log = (folder / "server.log").open("ab")
     process = subprocess.Popen(
         [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),

@@ -4,6 +4,7 @@
 
     python -m benchmarks.faults                       # every group
     python -m benchmarks.faults interrupts kills --tries 50
+    python -m benchmarks.faults --kills 50            # of the group kills-and-resume alone
 
 Prints for each group how often it was tried, and what was lost, duplicated, hung or wrong. The exit
 status is 1 unless all of these are zero.
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.faults import cases, ends, inputs, places, servers
+from benchmarks.faults import cases, ends, inputs, places, resuming, servers
 from benchmarks.faults.tally import Tally
 from bob.tabular import aligned
 
@@ -28,6 +29,7 @@ Group = Callable[[Path, int, random.Random], Tally]
 GROUPS: dict[str, Group] = {
     "interrupts": ends.interrupts,
     "kills": ends.kills,
+    "kills-and-resume": resuming.kills_and_resumes,
     "first-store": ends.first_stores,
     "hanging-server": servers.servers,
     "full-disk": servers.disks,
@@ -49,7 +51,10 @@ def main() -> int:
     command.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
     command.add_argument("--tries", type=int, default=12, help="of each group that draws (12)")
     command.add_argument("--seed", type=int, default=0, help="of moments and kinds (0)")
+    command.add_argument("--kills", type=int, metavar="N", help="kills-and-resume with N kills")
     args = command.parse_args()
+    if args.kills is not None:
+        args.groups, args.tries = ["kills-and-resume"], args.kills
     unknown = [name for name in args.groups if name not in GROUPS]
     if unknown:
         command.error(f"no group {unknown[0]!r}; there are {', '.join(GROUPS)}")
