@@ -255,7 +255,7 @@ class Evaluator:
         if group.again is not None and not group.first:
             self._go_on_from_repeat(group, group.again)
             return
-        verdict = Gate(self.store).judge(case, group.judged)
+        verdict = group.first_verdict = Gate(self.store).judge(case, group.judged)
         if needs_second_stage(case, verdict):
             extra = extra_cases(
                 case,
@@ -284,7 +284,9 @@ class Evaluator:
         repeated = group.repeated
         if repeated is not None and repeated.unchanged and group.again and group.again.recorded:
             return gate.unchanged(group.case, group.again.recorded.result)
-        verdict = gate.judge(group.case, group.judged, stage=2 if group.further else 1)
+        verdict = group.first_verdict
+        if group.further or verdict is None:
+            verdict = gate.judge(group.case, group.judged, stage=2 if group.further else 1)
         if repeated is not None and repeated.note:
             return replace(verdict, warnings=(repeated.note, *verdict.warnings))
         return verdict

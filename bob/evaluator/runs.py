@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bob.case import Case, Failure, Result
+from bob.case import Case, Failure, Result, Verdict
 from bob.ledger.records import Recorded
 from bob.references.files import Reference
 from bob.references.repeat import Repeat
@@ -72,6 +72,7 @@ class Group:
         again: A run of a seed of the reference, where the machine is like the reference's.
         reference: What that run is held against: the reference as it was when it was asked for.
         repeated: What it says, once it has finished.
+        first_verdict: What the first stage means, once it has finished.
     """
 
     case: Case
@@ -81,6 +82,7 @@ class Group:
     again: Run | None = None
     reference: Reference | None = None
     repeated: Repeat | None = None
+    first_verdict: Verdict | None = None
 
     @property
     def runs(self) -> list[Run]:

@@ -97,6 +97,7 @@ class ReferenceStore:
         self.folder = folder
         self._roots = [folder] if folder.resolve() == builtin.resolve() else [folder, builtin]
         self._files: dict[Path, ReferenceFile | None] = {}
+        self._alike: dict[str, dict[tuple[str, bool], list[Reference]]] = {}
 
     def find(self, case: Case) -> tuple[Reference, Path] | None:
         """The reference of a case and its file, whatever protocol it was measured under."""
@@ -135,9 +136,11 @@ class ReferenceStore:
         Where the backbone itself is initialised anew for each seed, scores vary for one more
         reason than where its weights are given; the two kinds are not mixed.
         """
-        for _, setting, reference in self.all(case.scale):
-            if setting == case.setting and bool(reference.weights) == bool(like.weights):
-                yield reference
+        if case.scale not in self._alike:
+            kinds = self._alike[case.scale] = {}
+            for _, setting, reference in self.all(case.scale):
+                kinds.setdefault((setting, bool(reference.weights)), []).append(reference)
+        yield from self._alike[case.scale].get((case.setting, bool(like.weights)), ())
 
     def write(self, case: Case, results: Iterable[Result]) -> tuple[Reference | None, Reference]:
         """Make these results the case's reference; the file is replaced in one step.
@@ -153,6 +156,7 @@ class ReferenceStore:
         path = self._path(self.folder, case.scale, case.backbone.key)
         with alone_in(path.parent):
             self._files.pop(path, None)
+            self._alike.clear()
             found = self.find(case)
             old = found[0] if found else None
             new = _reference(case, list(results), old)
@@ -166,6 +170,7 @@ class ReferenceStore:
             )
             replace_file(path, data.model_dump_json(indent=1, by_alias=True) + "\n")
             self._files[path] = data
+            self._alike.clear()
         return old, new
 
     def check_writable(self, cases: Iterable[Case]) -> None:
