@@ -93,6 +93,7 @@ class BobSession:
         from bob.references.files import ReferenceStore
         from bob.reuse import Earlier, nothing_earlier
         from bob.tracking import Tracker, resolve_store
+        from bob.tracking.pulling import StoreResults
 
         cases = list(cases)
         store = ReferenceStore(self.options.references)
@@ -115,7 +116,6 @@ class BobSession:
             self.config.rootpath,
         )
         ledger = Ledger(tracker.store.ledger)
-        self._earlier = Earlier(ledger) if self.options.resume else None
         try:
             tracker.start_session(self._facts)
             ledger.open_session(tracker.session, tracker.facts)
@@ -123,6 +123,8 @@ class BobSession:
             tracker.kill(tracker.session_run)
             raise
         self._tracker = tracker
+        if self.options.resume:
+            self._earlier = Earlier(ledger, elsewhere=StoreResults(tracker.writer, ledger))
         self._evaluator = Evaluator(
             executor=executor,
             context=Context(
@@ -320,7 +322,8 @@ class BobSession:
         if ranking:
             sections.append(("ranking", ranking_text.lines(ranking)))
         if self._earlier is not None:
-            earlier = reused_lines(self.evaluations, self._earlier.index.damaged)
+            found = self._earlier
+            earlier = reused_lines(self.evaluations, found.index.damaged, problems=found.problems)
             sections.append(("results of earlier sessions", earlier))
         if self._updates:
             diff = [line for update in self._updates for line in text.update_lines(update)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bob.case import Case, Context
@@ -16,6 +19,7 @@ from bob.cli import main
 from bob.evaluator import Evaluator
 from bob.executors import make_executor
 from bob.ledger import Ledger
+from bob.ledger.plain import result_arrays
 from bob.ledger.records import Recorded
 from bob.references.files import ReferenceStore
 from bob.reuse import Earlier, State
@@ -142,6 +146,38 @@ def test_another_store_gets_what_is_reused_and_sync_adds_nothing(
     assert (report.sent, report.mended, report.verdicts, report.sessions) == (0, 0, 0, 0)
 
 
+@pytest.mark.slow
+def test_what_a_server_has_is_reused_on_another_machine(
+    project: pytest.Pytester,
+    ledger: Ledger,
+    mlflow_server: tuple[str, subprocess.Popen[bytes]],
+    check: Check,
+) -> None:
+    uri, _ = mlflow_server
+    words = ("--tracking-uri", uri, "--seeds", "2")
+    project.runpytest(*words).assert_outcomes(passed=2, warnings=2)
+    before = {entry.entry: entry for entry in ledger.entries()}
+    moved = ledger.root.with_name("of-the-first-machine")
+    ledger.root.rename(moved)
+    assert check("--tracking-uri", uri, "--seeds", "2")[0] == 0
+    shutil.rmtree(ledger.root)
+    again = project.runpytest(*words, "--resume")
+    again.assert_outcomes(passed=2, warnings=2)
+    again.stdout.fnmatch_lines(["4 of 4 results are reused."])
+    for entry in ledger.entries():
+        first = before[entry.entry]
+        assert entry.facts == first.facts
+        assert (entry.session, entry.time, entry.curve) == (first.session, first.time, first.curve)
+        assert entry.result.metrics == first.result.metrics
+        assert result_arrays(entry.result).keys() == result_arrays(first.result).keys()
+        for name, values in result_arrays(entry.result).items():
+            assert np.array_equal(values, result_arrays(first.result)[name])
+    store = facts_of(Writer(resolve_store(project.path, uri)))
+    assert Counter(run["tags"]["bob.level"] for run in store.values()) == Counter(
+        case=2, seed=4, session=2
+    )
+
+
 def test_an_interrupted_session_is_completed(
     project: pytest.Pytester, store: str, ledger: Ledger
 ) -> None:
@@ -182,15 +218,23 @@ def test_code_that_has_no_digest_is_loaded_and_compared(
     assert len(set(keys)) == len(keys) == 2
 
 
-def test_a_damaged_result_is_named_and_its_case_runs_again(
-    project: pytest.Pytester, store: str, ledger: Ledger
+@pytest.mark.parametrize(("database", "reused"), [("own.db", 2), ("other.db", 1)])
+def test_a_damaged_result_is_named_and_taken_from_the_store_or_run_again(
+    project: pytest.Pytester,
+    store: str,
+    ledger: Ledger,
+    empty_store: EmptyStore,
+    database: str,
+    reused: int,
 ) -> None:
     project.runpytest("--tracking-uri", store)
+    empty_store(project.path / "other.db")
     entry = next(ledger.root.glob("*/finetune-*/result.json"))
     entry.write_text(entry.read_text()[:-200])
-    done = project.runpytest("--tracking-uri", store, "--resume")
+    uri = f"sqlite:///{project.path / database}"
+    done = project.runpytest("--tracking-uri", uri, "--resume")
     done.stdout.fnmatch_lines(
-        ["1 of 2 results are reused.", f"*not read*{entry.parent.name}*cut off or not JSON*"]
+        [f"{reused} of 2 results are reused.", f"*could not be read*{entry.parent.name}*cut off*"]
     )
     assert len(list(ledger.entries())) == 2
 

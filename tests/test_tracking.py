@@ -73,7 +73,7 @@ def test_a_case_is_recorded_whole(tracker: Tracker, tiny_case: Case, tmp_path: P
 
     names = {item.path for item in tracker.client.list_artifacts(run.info.run_id)}
     pictures = {"confusion_matrix.png", "learning_curve.png"}
-    assert names == {"result.json", "outcomes.npz", "classes.csv", *pictures}
+    assert names == {"result.json", "ledger.json", "outcomes.npz", "classes.csv", *pictures}
     folder = Path(tracker.client.download_artifacts(run.info.run_id, "", str(tmp_path)))
     record = json.loads((folder / "result.json").read_text())
     assert record["case"] == tiny_case.id

@@ -25,7 +25,10 @@ from bob.references.files import ReferenceStore
 from bob.reuse import Earlier, State
 from bob.tabular import aligned
 from bob.tracking import resolve_store
+from bob.tracking.destination import check_reachable
+from bob.tracking.pulling import StoreResults
 from bob.tracking.recorder import NoTracker
+from bob.tracking.writer import Writer
 
 _COUNTS = (State.DONE, State.LOOKED_AT)
 """States of a run that does not run again."""
@@ -136,12 +139,16 @@ def _check(args: argparse.Namespace) -> int:
     cases = selected_cases(args, options)
     if not cases:
         raise BobError("No case is selected: see `bob plan` with the same options.")
-    root = (
-        Path(args.ledger) if args.ledger else resolve_store(Path.cwd(), options.tracking_uri).ledger
-    )
+    destination = resolve_store(Path.cwd(), options.tracking_uri)
+    root = Path(args.ledger) if args.ledger else destination.ledger
     earlier = Earlier(Ledger(root))
+    if options.tracking_uri:
+        check_reachable(destination)
+        earlier.elsewhere = StoreResults(Writer(destination), earlier.ledger)
     found = standings(cases, options, earlier)
     print(json.dumps(_record(found), indent=1) if args.json else _table(found))
+    for problem in earlier.problems:
+        print(f"bob: the store was not asked for what the ledger lacks: {problem}", file=sys.stderr)
     for damage in earlier.index.damaged:
         print(f"not read: {damage}", file=sys.stderr)
     if not root.is_dir():

@@ -38,6 +38,13 @@ class Index:
         """Folders of what was run under the same name, seed and role, and was another case."""
         return self._folders(case, role)[1]
 
+    def add(self, folder: Path) -> None:
+        """Know a folder that was written since."""
+        if found := _NAME.fullmatch(folder.name):
+            named = self._by_name.setdefault(found["what"], [])
+            if (found["key"], folder) not in named:
+                named.append((found["key"], folder))
+
     def head(self, folder: Path) -> Mapping[str, object] | None:
         """What ``result.json`` says, unchecked; none where it cannot be read."""
         try:

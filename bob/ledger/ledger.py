@@ -31,13 +31,19 @@ class Ledger:
     root: Path
     damaged: list[Damage] = field(default_factory=list)
 
-    def open_session(self, session: str, facts: Mapping[str, str]) -> None:
+    def open_session(self, session: str, facts: Mapping[str, str], *, time: str = "") -> None:
         """Note a session and what holds for all of its results.
+
+        Args:
+            session: Its name.
+            facts: What holds.
+            time: When it began, ISO 8601 in UTC; now by default.
 
         Raises:
             BobError: The folder cannot be written to.
         """
-        record = {"schema": SCHEMA, "session": session, "facts": dict(facts), "time": now()}
+        began = time or now()
+        record = {"schema": SCHEMA, "session": session, "facts": dict(facts), "time": began}
         try:
             (self.root / session).mkdir(parents=True, exist_ok=True)
             write_record(self.root / session / "session.json", record)

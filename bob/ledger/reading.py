@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from bob.errors import BobError
@@ -37,6 +38,29 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
         packed = contents.pop("arrays.npz", None)
         arrays = dict(np.load(io.BytesIO(packed), allow_pickle=False)) if packed else {}
         files = {name.removeprefix("files/"): content for name, content in contents.items()}
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
+    return recorded_of(record, arrays, files, facts)
+
+
+def recorded_of(
+    record: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    files: Mapping[str, bytes],
+    facts: Mapping[str, str],
+) -> Recorded:
+    """The result of a record of ``bob.ledger.writing.entry_record``.
+
+    Args:
+        record: Plain data.
+        arrays: Outcomes by name.
+        files: Tables and pictures by name.
+        facts: Of the session.
+
+    Raises:
+        Unreadable: It is no result, or of another version.
+    """
+    try:
         case = case_from_plain(record["case"])
         if case.id != record["case"]["id"]:
             raise Unreadable(
@@ -61,7 +85,7 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Unreadable(f"{where}: {first['msg']}; it is of another version of bob") from None
-    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
 
 
@@ -96,13 +120,24 @@ def read_record(path: Path) -> dict[str, Any]:
         raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
     except ValueError:
         raise Unreadable(f"{path.name} is cut off or not JSON; move it away") from None
+    return checked_version(record, path.name)
+
+
+def checked_version(record: Any, name: str) -> dict[str, Any]:
+    """Plain data that this version reads.
+
+    Args:
+        record: What a file says.
+        name: Of the file.
+
+    Raises:
+        Unreadable: It is none of bob's, or of a newer version.
+    """
     schema = record.get("schema") if isinstance(record, dict) else None
     if not isinstance(schema, int):
-        raise Unreadable(f"{path.name} does not say its version; it is none of bob's")
+        raise Unreadable(f"{name} does not say its version; it is none of bob's")
     if schema > SCHEMA:
-        raise Unreadable(
-            f"{path.name} is of version {schema}, and this bob reads {SCHEMA}; update bob"
-        )
+        raise Unreadable(f"{name} is of version {schema}, and this bob reads {SCHEMA}; update bob")
     found: dict[str, Any] = record
     return found
 

@@ -42,7 +42,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
         OSError: The disk is full or the folder is not writable.
     """
-    content = _text(record)
+    content = text_of(record)
     handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -65,7 +65,18 @@ def _fill(folder: Path, recorded: Recorded) -> None:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _write_new(folder / name, content)
-    record = {
+    _write_new(folder / "result.json", text_of(entry_record(recorded, files)))
+    _sync_folder(folder)
+
+
+def entry_record(recorded: Recorded, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """A result as the plain data of ``result.json``.
+
+    Args:
+        recorded: The result.
+        files: What lies beside it, by name.
+    """
+    return {
         "schema": SCHEMA,
         "entry": recorded.entry,
         "session": recorded.session,
@@ -77,11 +88,10 @@ def _fill(folder: Path, recorded: Recorded) -> None:
         "curve": [[epoch, jsonable(values)] for epoch, values in recorded.curve],
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    _write_new(folder / "result.json", _text(record))
-    _sync_folder(folder)
 
 
-def _text(record: Mapping[str, Any]) -> bytes:
+def text_of(record: Mapping[str, Any]) -> bytes:
+    """Plain data as the ledger's files have it."""
     return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
 
 

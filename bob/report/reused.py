@@ -14,12 +14,18 @@ _TOLD = ("torch", "torchvision", "timm")
 """Packages whose change is told: a run key does not hold them."""
 
 
-def reused_lines(evaluations: Iterable[Evaluation], damaged: Sequence[Damage] = ()) -> list[str]:
+def reused_lines(
+    evaluations: Iterable[Evaluation],
+    damaged: Sequence[Damage] = (),
+    *,
+    problems: Sequence[str] = (),
+) -> list[str]:
     """How many results were reused, of which sessions, and what was other then.
 
     Args:
         evaluations: The session's.
-        damaged: Results that could not be read; their cases ran again.
+        damaged: Results that could not be read.
+        problems: Why the store could not be asked for results.
     """
     evaluations = list(evaluations)
     reused = [recorded for evaluation in evaluations for recorded in evaluation.reused]
@@ -31,7 +37,8 @@ def reused_lines(evaluations: Iterable[Evaluation], damaged: Sequence[Damage] = 
         count = f"{sessions[session]} result{'' if sessions[session] == 1 else 's'}"
         lines.append(f"  {count} of session {session}, until {when} UTC")
     lines += [f"  {text}" for text in _differences(reused)]
-    lines += [f"  not read, so that its case ran again: {damage}" for damage in damaged]
+    lines += [f"  could not be read: {damage}" for damage in damaged]
+    lines += [f"  the store was not asked for what the ledger lacks: {text}" for text in problems]
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,10 @@ from bob.ledger.index import Index
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Recorded
 from bob.reuse.standing import Standing, State
+from bob.shown import line
+
+Elsewhere = Callable[[Case, str], Path | None]
+"""Brings the result of a case in a role into the ledger."""
 
 _BUILDS = ("python", "torch", "timm", "numpy")
 """What decides how weights are drawn, as far as the environment tells."""
@@ -29,9 +33,13 @@ class Earlier:
 
     Attributes:
         ledger: Where results are, as it was at the first question.
+        elsewhere: Brings a result into the ledger that is not there, and gives its folder.
+        problems: Why that did not work; it is not asked again then.
     """
 
     ledger: Ledger
+    elsewhere: Elsewhere | None = None
+    problems: list[str] = field(default_factory=list)
     index: Index = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,6 +48,8 @@ class Earlier:
     def __call__(self, case: Case, role: str) -> Standing:
         """How a run of a case stands; of several results the newest counts."""
         heads = self._heads(case, role)
+        if all(_failure(head) for _, head in heads) and self._bring(case, role):
+            heads = self._heads(case, role)
         sound = [(folder, head) for folder, head in heads if not _failure(head)]
         unsure: list[Recorded] = []
         differing = ""
@@ -64,6 +74,20 @@ class Earlier:
             why = "recipe, data, backbone or the protocol's version have changed since"
             return Standing(state=State.STALE, why=why)
         return Standing(state=State.MISSING)
+
+    def _bring(self, case: Case, role: str) -> bool:
+        """Whether there was a result elsewhere, which is in the ledger now."""
+        if self.elsewhere is None:
+            return False
+        try:
+            folder = self.elsewhere(case, role)
+        except Exception as error:  # a store that does not answer costs its results
+            self.problems.append(line(f"{type(error).__name__}: {error}"))
+            self.elsewhere = None
+            return False
+        if folder is not None:
+            self.index.add(folder)
+        return folder is not None
 
     def _heads(self, case: Case, role: str) -> Sequence[tuple[Path, Mapping[str, Any]]]:
         """Entries of the case, the newest first."""

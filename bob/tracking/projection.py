@@ -16,14 +16,18 @@ from typing import Any
 from bob.artifacts.classes import worst_class
 from bob.artifacts.files import result_files, verdict_file
 from bob.artifacts.making import Made, make
-from bob.case import Case, Result, Trial, Verdict
+from bob.case import Case, Trial, Verdict
 from bob.intervals import mean, square_spread
 from bob.ledger.records import Recorded
 from bob.ledger.score import size_behind
+from bob.ledger.writing import entry_record, text_of
 from bob.shown import line, markdown_text
 
 _NAME_LIMIT = 250
 _SOURCE_LIMIT = 60_000
+LEDGER_FILE = "ledger.json"
+"""Artifact that holds a result as the ledger does, so that another machine can go on from it."""
+
 TEXT_LIMIT = 500
 """Characters of a tag or parameter that MLflow takes everywhere."""
 
@@ -90,8 +94,9 @@ def metric_name(name: str) -> str:
     return "/".join(part if part.strip(".") else "_" for part in parts)
 
 
-def finished(result: Result) -> RunContent:
+def finished(recorded: Recorded) -> RunContent:
     """What came out of one seed."""
+    result = recorded.result
     reported = result.history[-1] if result.history else {}
     values = {name: value for name, value in result.metrics.items() if name not in reported}
     values |= {f"seconds_{phase}": value for phase, value in result.timings.items()}
@@ -118,7 +123,9 @@ def finished(result: Result) -> RunContent:
     if len(chosen) == 1:
         tags["bob.chosen"] = chosen[0].label
     content = RunContent(tags=tags, metrics=epoch(values, 0))
-    return content.with_artifacts(result_files(result))
+    made = result_files(result)
+    files = {**made.files, LEDGER_FILE: text_of(entry_record(recorded, {}))}
+    return content.with_artifacts(replace(made, files=files))
 
 
 def curve(recorded: Recorded) -> tuple[Point, ...]:

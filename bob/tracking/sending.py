@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bob import __version__
 from bob.case import Verdict
 from bob.gitinfo import git_state
-from bob.ledger.records import Recorded
+from bob.ledger.records import RESUMED, Recorded
 from bob.tracking import projection
 from bob.tracking.projection import RunContent, experiment_name
 from bob.tracking.writer import INCOMPLETE, UNSENT, Writer
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 ENDED = ("FINISHED", "FAILED")
 """How a run ends of which there is all."""
+
+SESSION_FACTS = (
+    "bob.scale",
+    "bob.version",
+    "bob.bands",
+    "bob.base_seed",
+    RESUMED,
+    "bob.git_dirty",
+    "mlflow.source.type",
+    "mlflow.source.name",
+    "mlflow.source.git.commit",
+    "mlflow.user",
+)
+"""Tags of a run that hold for all of its session."""
 
 Sent = tuple[str, Recorded]
 """The id of a run and what came out of it."""
@@ -84,7 +98,7 @@ def send_result(writer: Writer, recorded: Recorded, *, common: Mapping[str, str]
     )
     writer.add(run_id, RunContent(params=content.params, dataset=content.dataset))
     writer.log(run_id, projection.curve(recorded))
-    writer.add(run_id, projection.finished(recorded.result))
+    writer.add(run_id, projection.finished(recorded))
     send_trials(writer, recorded, run_id, common=common)
     ended = milliseconds(recorded.time)
     writer.end(run_id, "FAILED" if recorded.result.failure else "FINISHED", at=ended)

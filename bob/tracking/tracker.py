@@ -157,7 +157,7 @@ class Tracker:
             return
 
         def finish() -> None:
-            content = projection.finished(recorded.result)
+            content = projection.finished(recorded)
             self._left_out += [f"{case.name}: {text}" for text in content.left_out]
             for part in self._missed.get(run_id, []):
                 self.writer.add(run_id, part.content, at=part.at)

@@ -267,6 +267,26 @@ class Writer:
                 ids.append(found.experiment_id)
         return self.search(ids, f"tags.`bob.session` = '{session}'") if ids else []
 
+    def runs_in(self, experiment: str, query: str) -> list[Run]:
+        """Runs of an experiment that a query finds; none where there is no such experiment."""
+        found = self._named(experiment)
+        if found is None or found.lifecycle_stage != "active":
+            return []
+        return self.search([found.experiment_id], query)
+
+    def artifacts(self, run_id: str) -> list[str]:
+        """Names of the files of a run, less those in folders."""
+        return [
+            item.path
+            for item in self._ask(lambda client: client.list_artifacts(run_id))
+            if not item.is_dir
+        ]
+
+    def download(self, run_id: str, name: str, folder: Path) -> Path:
+        """A file of a run, brought into a folder."""
+        path = self._ask(lambda client: client.download_artifacts(run_id, name, str(folder)))
+        return Path(path)
+
     def search(self, experiment_ids: Sequence[str], query: str = "") -> list[Run]:
         """Every run that a query finds."""
         found: list[Run] = []
