@@ -94,14 +94,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real server whose database and artifacts are in a folder."""
+def running_server(
+    folder: Path, *, backend: str = ""
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real server whose artifacts are in a folder, and its database unless another is named."""
     port = free_port()
     log = (folder / "server.log").open("wb")
     process = subprocess.Popen(
         [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-            "--backend-store-uri", f"sqlite:///{folder}/server.db",
+            "--backend-store-uri", backend or f"sqlite:///{folder}/server.db",
             "--artifacts-destination", str(folder / "artifacts"), "--workers", "1",
         ],
         stdout=log, stderr=log, start_new_session=True,
