@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bob import interrupts
-from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
+from bob.case import Case, Context, Failure, Result, Status, Verdict
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
 from bob.evaluator.keeping import Keeper
 from bob.evaluator.runs import Group, Run
+from bob.evaluator.watch import Unwatched, Watch
 from bob.executors import Event, Executor, Finished, Limit, Need, Progressed, Started, Submission
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_name
@@ -20,8 +21,6 @@ from bob.references.gate import check_cases, extra_cases, needs_second_stage, re
 from bob.references.judge import Gate
 from bob.references.repeat import repeat, repeatable
 from bob.tracking.recorder import Recorder
-
-Watch = Callable[[Case, Progress], None]
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Evaluator:
         require_bands: Whether a case without a reference fails.
         limit: How long a run of a case may take.
         need: What it is estimated to need, where the executor asks.
-        watch: Receives progress of running cases.
+        watch: Is told of runs while they run.
         keeper: What writes to the ledger, and knows what it did not take.
     """
 
@@ -54,7 +53,7 @@ class Evaluator:
     require_bands: bool = False
     limit: Callable[[Case], Limit | None] = lambda case: None
     need: Callable[[Case], Need | None] = lambda case: None
-    watch: Watch = lambda case, progress: None
+    watch: Watch = field(default_factory=Unwatched)
     keeper: Keeper = field(init=False)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     _running: dict[str, tuple[Run, Group]] = field(default_factory=dict)
@@ -105,7 +104,7 @@ class Evaluator:
             if run.started:
                 self._finish(run, Result(case=run.case, failure=failure))
             else:
-                run.cancelled = True
+                self._drop(run)
         self.executor.cancel([run.ticket for run in left])
         return self._failed(group, failure)
 
@@ -150,6 +149,7 @@ class Evaluator:
 
     def _submit(self, run: Run, group: Group) -> None:
         self._running[run.ticket] = (run, group)
+        self.watch.planned(run.ticket, run.case)
         self.executor.submit(
             Submission(
                 run.ticket, run.case, self.context, self.limit(run.case), self.need(run.case)
@@ -169,6 +169,7 @@ class Evaluator:
         try:
             while waiting := [run.ticket for run in group.runs if run.open]:
                 self.executor.advance(self._take, waiting_for=waiting[0])
+                self.watch.tick()
                 interrupts.check()
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             self._waited = None
@@ -185,6 +186,7 @@ class Evaluator:
         run, group = found
         if not run.started:
             run.started = True
+            self.watch.started(run.ticket)
             run.run_id = self.tracker.start_case(run.case, role=run.role, entry=run.ticket)
         match event:
             case Started():
@@ -194,13 +196,18 @@ class Evaluator:
                 if progress.metrics:
                     run.curve.append((progress.epoch + 1, dict(progress.metrics)))
                 self.tracker.log_progress(run.run_id, progress)
-                self.watch(run.case, progress)
+                self.watch.moved(run.ticket, progress)
             case Finished(result=result):
                 del self._running[run.ticket]
                 self._finish(run, result)
                 self._go_on(group)
 
+    def _drop(self, run: Run) -> None:
+        run.cancelled = True
+        self.watch.dropped(run.ticket)
+
     def _finish(self, run: Run, result: Result) -> None:
+        self.watch.ended(run.ticket)
         recorded = Recorded(
             entry=run.ticket,
             session=self.session,
@@ -219,7 +226,7 @@ class Evaluator:
         if group.failure is not None:
             rest = [run for run in group.runs if run.open and not run.started]
             for run in rest:
-                run.cancelled = True
+                self._drop(run)
                 self._running.pop(run.ticket, None)
             self.executor.cancel([run.ticket for run in rest])
             return
