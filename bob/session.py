@@ -46,7 +46,12 @@ class BobSession:
             entry for entries in found for entry in entries or ()
         )
         self.plan = Plan(catalog, self.options.selection)
-        self.progress = ProgressLine(config, self.options.progress)
+        self.progress = ProgressLine(
+            config,
+            self.options.progress,
+            several=self.options.executor != "inline",
+            hours=self._hours,
+        )
         self.evaluations: list[Evaluation] = []
         self._updates: list[Update] = []
         self._problems: dict[str, str] = {}
@@ -172,6 +177,11 @@ class BobSession:
         gpu = self.options.reference_gpu
         return (lambda case: needed(case, gpu)) if places_cases(executor) else (lambda case: None)
 
+    def _hours(self, case: Case) -> float | None:
+        from bob.cost.needs import needed
+
+        return needed(case, self.options.reference_gpu).hours
+
     def _time_limit(self, executor: Executor) -> Callable[[Case], Limit | None]:
         """How long a run of a case may take.
 
@@ -211,7 +221,10 @@ class BobSession:
     def evaluate(self, case: Case) -> Evaluation:
         """Run and judge a case; of one that is evaluated again the last time counts."""
         try:
-            evaluation = self.evaluator.evaluate(case)
+            try:
+                evaluation = self.evaluator.evaluate(case)
+            finally:
+                self.progress.clear()
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:

@@ -94,19 +94,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(folder: Path, *, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real server whose database and artifacts are in a folder.
+def running_server(
+    folder: Path, *, port: int = 0, backend: str = ""
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real server whose artifacts are in a folder, and its database unless another is named.
 
     Args:
         folder: One of an earlier server goes on.
         port: A free one unless given.
+        backend: Tracking URI of its database.
     """
     port = port or free_port()
     log = (folder / "server.log").open("ab")
     process = subprocess.Popen(
         [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-            "--backend-store-uri", f"sqlite:///{folder}/server.db",
+            "--backend-store-uri", backend or f"sqlite:///{folder}/server.db",
             "--artifacts-destination", str(folder / "artifacts"), "--workers", "1",
         ],
         stdout=log, stderr=log, start_new_session=True,

@@ -12,9 +12,19 @@ from typing import Any
 
 import pytest
 
-from bob.case import Case, Context, Result
+from bob.case import Case, Context, Progress, Result
 from bob.errors import BobError
-from bob.executors import Event, Executor, Finished, Limit, Need, Started, Submission, make_executor
+from bob.executors import (
+    Event,
+    Executor,
+    Finished,
+    Limit,
+    Need,
+    Progressed,
+    Started,
+    Submission,
+    make_executor,
+)
 from bob.executors.contract import ExecutorContract
 from bob.executors.ray_cluster import Wanted
 from bob.run import run_case
@@ -117,6 +127,21 @@ def test_long_cases_start_first_and_a_backbones_stand_together(
     ]
     ordered = [case.ticket for case in sorted(wanted, key=lambda case: case.order)]
     assert ordered == ["longest", "9", "15", "8", "unknown", "short"]
+
+
+def test_losses_count_since_a_case_came_further_than_ever(rude_case: Callable[[str], Case]) -> None:
+    wanted = Wanted(Submission("case", rude_case("polite"), CONTEXT), losses=2)
+
+    def told(epoch: int) -> int:
+        progress = Progress(phase="epoch", epoch=epoch, epochs=9, metrics={"top1": 0.5})
+        return sum(
+            isinstance(event, Progressed) for event in wanted.new(Progressed("case", progress))
+        )
+
+    assert (told(0), told(1), wanted.losses) == (1, 1, 0)
+    wanted.losses = 2
+    assert (told(0), told(1), wanted.losses) == (0, 0, 2)
+    assert (told(2), wanted.losses) == (1, 0)
 
 
 def test_a_node_that_is_lost_costs_time_alone(

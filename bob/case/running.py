@@ -36,6 +36,7 @@ class Progress:
         phase: ``load``, ``loaded`` (with the run key), ``wait`` (another process extracts the same
             features), ``extract``, ``fit``, ``search`` (the next setting of a grid), ``train``,
             ``evaluate`` or ``epoch`` (an epoch has ended).
+        loss: Mean training loss of the epoch so far, where it is told.
         metrics: Values of the epoch that ended; empty otherwise.
         run_key: See ``Result``; empty but when the case has just been loaded.
     """
@@ -45,6 +46,7 @@ class Progress:
     epochs: int = 0
     step: int = 0
     steps: int = 0
+    loss: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     run_key: str = ""
 

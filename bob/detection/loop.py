@@ -167,7 +167,7 @@ class DetectionLoop:
         epoch, inside = divmod(step - 1, steps)
         if inside + 1 < steps:
             if self._throttle.due():
-                self._means(epoch, inside + 1)
+                means = self._means(epoch, inside + 1)
                 self.emit(
                     Progress(
                         phase="train",
@@ -175,6 +175,7 @@ class DetectionLoop:
                         epochs=self.recipe.epochs,
                         step=inside + 1,
                         steps=steps,
+                        loss=means["train_loss"],
                     )
                 )
             return

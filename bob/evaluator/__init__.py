@@ -1,5 +1,6 @@
 """Cases from plan to verdict: run their seeds, keep, judge, record, update references."""
 
-from bob.evaluator.evaluator import Evaluator, Watch
+from bob.evaluator.evaluator import Evaluator
+from bob.evaluator.watch import Watch
 
 __all__ = ["Evaluator", "Watch"]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bob import interrupts
-from bob.case import Case, Context, Failure, Progress, Result, Status, Verdict
+from bob.case import Case, Context, Failure, Result, Status, Verdict
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
 from bob.evaluator.keeping import Keeper
 from bob.evaluator.runs import Group, Run
+from bob.evaluator.watch import Unwatched, Watch
 from bob.executors import Event, Executor, Finished, Limit, Need, Progressed, Started, Submission
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded, entry_name, now, verdict_name
@@ -21,8 +22,6 @@ from bob.references.judge import Gate
 from bob.references.repeat import repeat, repeatable
 from bob.reuse import Lookup, nothing_earlier
 from bob.tracking.recorder import Recorder
-
-Watch = Callable[[Case, Progress], None]
 
 
 @dataclass
@@ -38,7 +37,7 @@ class Evaluator:
         require_bands: Whether a case without a reference fails.
         limit: How long a run of a case may take.
         need: What it is estimated to need, where the executor asks.
-        watch: Receives progress of running cases.
+        watch: Is told of runs while they run.
         earlier: Finds results of earlier sessions, which are reused.
         keeper: What writes to the ledger, and knows what it did not take.
     """
@@ -56,7 +55,7 @@ class Evaluator:
     require_bands: bool = False
     limit: Callable[[Case], Limit | None] = lambda case: None
     need: Callable[[Case], Need | None] = lambda case: None
-    watch: Watch = lambda case, progress: None
+    watch: Watch = field(default_factory=Unwatched)
     earlier: Lookup = nothing_earlier
     keeper: Keeper = field(init=False)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
@@ -113,7 +112,7 @@ class Evaluator:
                 self._open_record(run)
                 self._finish(run, Result(case=run.case, failure=failure))
             else:
-                run.cancelled = True
+                self._drop(run)
         self.executor.cancel([run.ticket for run in left])
         return self._failed(group, failure)
 
@@ -165,6 +164,7 @@ class Evaluator:
                 continue
             context = replace(self.context, known=run.known) if run.known else self.context
             self._running[run.ticket] = (run, group)
+            self.watch.planned(run.ticket, run.case)
             self.executor.submit(
                 Submission(run.ticket, run.case, context, self.limit(run.case), self.need(run.case))
             )
@@ -184,6 +184,7 @@ class Evaluator:
         try:
             while waiting := [run.ticket for run in group.runs if run.open]:
                 self.executor.advance(self._take, waiting_for=waiting[0])
+                self.watch.tick()
                 interrupts.check()
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             self._waited = None
@@ -198,7 +199,9 @@ class Evaluator:
         if found is None:
             return  # cancelled, or finished twice
         run, group = found
-        run.started = True
+        if not run.started:
+            run.started = True
+            self.watch.started(run.ticket)
         match event:
             case Started():
                 if not run.known:
@@ -210,10 +213,11 @@ class Evaluator:
                 if progress.metrics:
                     run.curve.append((progress.epoch + 1, dict(progress.metrics)))
                 self.tracker.log_progress(run.run_id, progress)
-                self.watch(run.case, progress)
+                self.watch.moved(run.ticket, progress)
             case Finished(result=result):
                 del self._running[run.ticket]
                 if result.recognised:
+                    self.watch.ended(run.ticket)
                     run.recognise(result.run_key)
                 else:
                     self._open_record(run)
@@ -226,7 +230,12 @@ class Evaluator:
             run.recording = True
             run.run_id = self.tracker.start_case(run.case, role=run.role, entry=run.ticket)
 
+    def _drop(self, run: Run) -> None:
+        run.cancelled = True
+        self.watch.dropped(run.ticket)
+
     def _finish(self, run: Run, result: Result) -> None:
+        self.watch.ended(run.ticket)
         recorded = Recorded(
             entry=run.ticket,
             session=self.session,
@@ -245,7 +254,7 @@ class Evaluator:
         if group.failure is not None:
             rest = [run for run in group.runs if run.open and not run.started]
             for run in rest:
-                run.cancelled = True
+                self._drop(run)
                 self._running.pop(run.ticket, None)
             self.executor.cancel([run.ticket for run in rest])
             return

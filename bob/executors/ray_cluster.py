@@ -19,16 +19,13 @@ from typing import Any
 from bob.case import Failure, Result
 from bob.errors import BobError
 from bob.executors import Deliver, Event, Finished, Progressed, Started, Submission
+from bob.executors.placing import MOST_LOSSES, gpu_share, has_room, order_of
 from bob.executors.ray_node import Origin, run_on_node
 
 _TICK_SECONDS = 0.5
 _REACH_SECONDS = 5.0
-_MOST_LOSSES = 3
-"""How often a case may lose its node before it is given up."""
 _STORE_BYTES = 200 * 2**20
 """Shared memory of a Ray that is started here; results are small."""
-_GPU_SHARES = ((4.0, 0.25), (10.0, 0.5))
-"""GiB that a case is estimated to need at most, and the share of a GPU it is given."""
 
 
 class RayExecutor:
@@ -71,7 +68,7 @@ class RayExecutor:
             self._waiting.values(),
             key=lambda wanted: (wanted.ticket != waiting_for, wanted.order),
         ):
-            if len(self._running) >= self._room():
+            if not self._has_room():
                 break
             del self._waiting[wanted.ticket]
             self._start(wanted)
@@ -103,11 +100,16 @@ class RayExecutor:
             with _own_handlers():
                 self._ray.shutdown()
 
-    def _room(self) -> int:
-        """Cases that may be handed out: those that can run, and one more for each node."""
+    def _has_room(self) -> bool:
+        """Whether another case may be handed out now."""
         resources = self._ray.cluster_resources()
-        cores = int(resources.get("CPU", 0) // self._cpus) if self._cpus else 10**6
-        return max(1, cores) + len(self._nodes())
+        return has_room(
+            len(self._running),
+            sum(self._share(wanted.submission) for wanted in self._running.values()),
+            slots=int(resources.get("CPU", 0) // self._cpus) if self._cpus else 10**6,
+            gpus=resources.get("GPU", 0.0),
+            nodes=len(self._nodes()),
+        )
 
     def _nodes(self) -> list[str]:
         return [node["NodeID"] for node in self._ray.nodes() if node["Alive"]]
@@ -132,8 +134,7 @@ class RayExecutor:
             return self._gpus
         if not self._has_gpu or submission.context.accelerator == "cpu":
             return 0.0
-        need = submission.need.memory_gib if submission.need else None
-        return next((share for most, share in _GPU_SHARES if need and need <= most), 1.0)
+        return gpu_share(submission.need)
 
     def _pass_on(self, events: Any, wanted: Wanted, deliver: Deliver) -> None:
         from ray.exceptions import RayError
@@ -165,10 +166,10 @@ class RayExecutor:
         return result.failure is not None and result.failure.kind == "unavailable"
 
     def _again_elsewhere(self, wanted: Wanted, error: Exception, deliver: Deliver) -> None:
-        """A node or a worker of Ray was lost: the case starts again, but not for ever."""
+        """A node or a worker of Ray was lost: the case starts again, but not without end."""
         wanted.losses += 1
         wanted.node = ""
-        if wanted.losses < _MOST_LOSSES:
+        if wanted.losses < MOST_LOSSES:
             self._waiting[wanted.ticket] = wanted
             return
         why = f"its node was lost {wanted.losses} times, last with {type(error).__name__}: {error}"
@@ -181,7 +182,7 @@ class Wanted:
     """A case on its way to a result.
 
     Attributes:
-        losses: How often its node was lost.
+        losses: How often its node was lost since it came further than ever.
         node: The node that it has to run on; empty for any.
         without: Nodes that lack its data or weights.
         begun: Whether its start was told.
@@ -202,10 +203,8 @@ class Wanted:
 
     @property
     def order(self) -> tuple[int, str, float]:
-        """Longer ones first, by halves; then by backbone, whose weights and features are shared."""
-        hours = self.submission.need.hours if self.submission.need else None
-        size = math.floor(math.log2(hours)) if hours else 0
-        return -size, self.submission.case.backbone.key, -(hours or 0.0)
+        """See ``bob.executors.placing.order_of``."""
+        return order_of(self.submission)
 
     def new(self, event: Event) -> Iterator[Event]:
         """An event as it was not told yet: a case that starts again tells some of them twice."""
@@ -215,7 +214,7 @@ class Wanted:
         if isinstance(event, Progressed) and event.progress.metrics:
             if event.progress.epoch < self.epochs:
                 return
-            self.epochs = event.progress.epoch + 1
+            self.epochs, self.losses = event.progress.epoch + 1, 0
         if not isinstance(event, Started):
             yield event
 

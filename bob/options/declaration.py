@@ -159,7 +159,7 @@ OPTIONS = (
         metavar="N",
     ),
     Option(
-        "--progress", "bob_progress", "progress of the running case: live on a terminal, lines "
+        "--progress", "bob_progress", "progress of the running cases: live on a terminal, lines "
         "every 30 s elsewhere, or off", parse.word, "auto",
         choices=("auto", "live", "lines", "off"),
         repeat=False, table="`live`, `lines` or `off`", shown="--progress=MODE",

@@ -138,10 +138,16 @@ class Loop:
     def _report(self, epoch: int, step: int, steps: int, total: torch.Tensor) -> None:
         if not self._throttle.due():
             return
-        self._check(float(total), epoch)
+        loss = float(total) / (step + 1)
+        self._check(loss, epoch)
         self.emit(
             Progress(
-                phase="train", epoch=epoch, epochs=self.recipe.epochs, step=step + 1, steps=steps
+                phase="train",
+                epoch=epoch,
+                epochs=self.recipe.epochs,
+                step=step + 1,
+                steps=steps,
+                loss=loss,
             )
         )
 
