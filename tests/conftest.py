@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from bob.case import Case, Result
 from bob.catalog import Catalog, load_catalog, parse_dataset
 from bob.plan import Plan, Selection

@@ -69,7 +69,7 @@ def block(view: View, *, width: int, height: int) -> list[str]:
 
 
 def row_of(run: Running, width: int) -> str:
-    """One line of so many cells: where a case stands matters more than its seed, its task and its score."""
+    """A line of so many cells. Where a case stands comes before seed, task and score."""
     standings = [
         _standing(run),
         _standing(run, score=False),
