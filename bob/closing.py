@@ -11,6 +11,9 @@ import pytest
 
 from bob import interrupts
 
+TERMINATED = 75
+"""Exit status of a session that SIGTERM ended: it may be run again (``EX_TEMPFAIL``)."""
+
 if TYPE_CHECKING:
     from bob.session import BobSession
 
@@ -81,7 +84,8 @@ class Last:
             bob.finish(status=self._closing.status(pytest.ExitCode.INTERNAL_ERROR))
         if interrupts.arrived():
             bob.cut_short()
-            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            ended = interrupts.terminated()
+            session.exitstatus = TERMINATED if ended else pytest.ExitCode.INTERRUPTED
         elif bob.lost and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

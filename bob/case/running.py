@@ -16,6 +16,9 @@ class Context:
         workers: Loader processes for datasets that decode files.
         features: Folder of the feature store; empty for the user's own.
         features_limit: Bytes the feature store may keep.
+        checkpoints: Folder of checkpoints of running cases; empty writes none.
+        checkpoint_minutes: Least time between two of them; 0 for one at every step.
+        resume: Whether a checkpoint of the same run is taken up; otherwise it is removed.
     """
 
     accelerator: str = "auto"
@@ -23,6 +26,9 @@ class Context:
     workers: int = 2
     features: str = ""
     features_limit: int = 50 * 2**30
+    checkpoints: str = ""
+    checkpoint_minutes: float = 5.0
+    resume: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from bob.checkpoints.encoding import State
 from bob.datasets.coco import CocoSplit
 from bob.datasets.images import MOST_ELONGATED
 from bob.datasets.instances import Sample, Target
 from bob.errors import BobError
 from bob.protocols.detection import DetectionRecipe
+from bob.training.shuffled import ShuffledLoader
 
 Batch = tuple[list[torch.Tensor], list[Target]]
 
@@ -51,15 +53,12 @@ class TrainBatches:
         self.size = min(recipe.batch_size, len(split.annotated))
         generator = torch.Generator().manual_seed(seed)
         plain = recipe.augmentation == "none"
-        self.loader: DataLoader[Sample] = DataLoader(
+        self.loader: ShuffledLoader[Sample, Batch] = ShuffledLoader(
             _Augmented(split, train_transform(recipe)),
             batch_size=self.size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=0 if plain else workers,
-            persistent_workers=workers > 0 and not plain,
-            collate_fn=_collate,
+            workers=0 if plain else workers,
             generator=generator,
+            collate=_collate,
         )
 
     def __len__(self) -> int:
@@ -68,6 +67,14 @@ class TrainBatches:
     def __iter__(self) -> Iterator[Batch]:
         while True:
             yield from self.loader
+
+    def state(self) -> State:
+        """Where the pass stands."""
+        return self.loader.state()
+
+    def take_up(self, state: State) -> None:
+        """Go on where another one stood; before the first pass."""
+        self.loader.take_up(state)
 
 
 class _Augmented(Dataset[Sample]):

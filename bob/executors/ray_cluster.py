@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bob.case import Failure, Result
@@ -169,6 +169,7 @@ class RayExecutor:
         wanted.losses += 1
         wanted.node = ""
         if wanted.losses < _MOST_LOSSES:
+            wanted.go_on()
             self._waiting[wanted.ticket] = wanted
             return
         why = f"its node was lost {wanted.losses} times, last with {type(error).__name__}: {error}"
@@ -206,6 +207,11 @@ class Wanted:
         hours = self.submission.need.hours if self.submission.need else None
         size = math.floor(math.log2(hours)) if hours else 0
         return -size, self.submission.case.backbone.key, -(hours or 0.0)
+
+    def go_on(self) -> None:
+        """Have the next start take up a checkpoint of the last, where its folder is shared."""
+        context = replace(self.submission.context, resume=True)
+        self.submission = replace(self.submission, context=context)
 
     def new(self, event: Event) -> Iterator[Event]:
         """An event as it was not told yet: a case that starts again tells some of them twice."""
