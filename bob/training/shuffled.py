@@ -121,7 +121,8 @@ class _Order(BatchSampler):
             self._generator.set_state(state["begin"])
             for _ in super().__iter__():
                 pass
-            self._next = self._generator.get_state()
+            # a new loader draws a seed for its processes, those of an old one have theirs
+            self._next = self._generator.get_state() if self._loaders else None
 
 
 class _Marked:
