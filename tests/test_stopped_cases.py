@@ -174,12 +174,13 @@ def test_linear_probe_paper(photos: Path, tmp_path: Path, where: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def _few_scenes() -> Any:
+def few_scenes() -> Any:
     scenes.load.cache_clear()
     yield
     scenes.load.cache_clear()
 
 
+@pytest.mark.usefixtures("few_scenes")
 @pytest.mark.parametrize(
     ("task", "where"),
     [
@@ -191,9 +192,7 @@ def _few_scenes() -> Any:
     ],
     ids=["in an epoch", "behind an epoch", "trained", "frozen", "shifted"],
 )
-def test_detection(
-    catalog: Catalog, tmp_path: Path, unbroken: Any, task: str, where: Any, _few_scenes: None
-) -> None:
+def test_detection(catalog: Catalog, tmp_path: Path, unbroken: Any, task: str, where: Any) -> None:
     recipe = {"epochs": 2, "augmentation": "lsj", "hflip": 0.5} if task == "detection" else {}
     case = detection_case(catalog, task, **recipe)
     how = context(tmp_path)
@@ -201,9 +200,8 @@ def test_detection(
     assert facts(go_on(case, how)[0]) == unbroken(case)
 
 
-def test_a_grid_of_detection(
-    catalog: Catalog, tmp_path: Path, unbroken: Any, _few_scenes: None
-) -> None:
+@pytest.mark.usefixtures("few_scenes")
+def test_a_grid_of_detection(catalog: Catalog, tmp_path: Path, unbroken: Any) -> None:
     case = grid_of(detection_case(catalog, "detection", epochs=1), 1e-3, 2e-3)
     how = context(tmp_path)
     stop(case, how, at("train", 0, 1, skip=1))
@@ -211,12 +209,11 @@ def test_a_grid_of_detection(
 
 
 @needs_detectron2
+@pytest.mark.usefixtures("few_scenes")
 @pytest.mark.parametrize(
     "where", [at("train", 1, 2), at("epoch", 0)], ids=["in an epoch", "behind"]
 )
-def test_detectron2(
-    catalog: Catalog, tmp_path: Path, unbroken: Any, where: Any, _few_scenes: None
-) -> None:
+def test_detectron2(catalog: Catalog, tmp_path: Path, unbroken: Any, where: Any) -> None:
     case = detection_case(catalog, "detection", "detectron2", epochs=2)
     how = context(tmp_path)
     stop(case, how, where)

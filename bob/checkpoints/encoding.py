@@ -6,6 +6,7 @@ Tensors, arrays, bytes, numbers, strings, lists, tuples and dicts; nothing is pi
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,17 +47,16 @@ def encode(state: State) -> Encoded:
 def block_bytes(value: torch.Tensor | NDArray[Any]) -> memoryview:
     """The bytes of a tensor or an array, in C order; copied where it lies elsewhere."""
     if isinstance(value, np.ndarray):
-        return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+        return memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
     flat = value.detach().to("cpu").contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data
+    return memoryview(flat.view(torch.uint8).numpy())
 
 
 def block_size(block: dict[str, Any]) -> int:
     """Bytes of a tensor or an array."""
-    count = int(np.prod(block["shape"], dtype=np.int64))
-    if block["kind"] == "array":
-        return count * np.dtype(block["dtype"]).itemsize
-    return count * _dtype(block["dtype"]).itemsize
+    array = block["kind"] == "array"
+    size = np.dtype(block["dtype"]).itemsize if array else _dtype(block["dtype"]).itemsize
+    return math.prod(block["shape"]) * int(size)
 
 
 def block_value(block: dict[str, Any], content: bytearray) -> torch.Tensor | NDArray[Any]:

@@ -68,7 +68,7 @@ class Randomness:
 
 
 def _bytes(state: torch.Tensor) -> bytes:
-    return state.cpu().numpy().tobytes()
+    return bytes(state.cpu().numpy())
 
 
 def _tensor(state: bytes) -> torch.Tensor:

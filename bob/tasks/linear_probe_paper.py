@@ -44,10 +44,15 @@ def run(job: PaperProbeJob) -> TaskOutput:
     targets = data.train.targets.to(device)
     trainer = Trainer.start(recipe, job.backbone.num_features, job.classes, device)
     order = torch.Generator().manual_seed(job.seed)
-    history = _begin(job, trainer, order)
+    history = _begin(job, trainer, order, source)
 
     def state() -> State:
-        return {**trainer.state(), "order": order.get_state(), "history": history}
+        return {
+            **trainer.state(),
+            "order": order.get_state(),
+            "history": history,
+            "remarks": source.remarks,
+        }
 
     with job.checkpoint.live("head", state):
         for epoch in range(len(history), recipe.epochs):
@@ -74,13 +79,16 @@ def run(job: PaperProbeJob) -> TaskOutput:
     )
 
 
-def _begin(job: PaperProbeJob, trainer: Trainer, order: torch.Generator) -> list[dict[str, float]]:
+def _begin(
+    job: PaperProbeJob, trainer: Trainer, order: torch.Generator, source: FeatureSource
+) -> list[dict[str, float]]:
     """The values of the epochs that a checkpoint holds, whose state the head and its order take."""
     found = job.checkpoint.found("head")
     if found is None:
         return []
     trainer.take_up(found)
     order.set_state(found["order"])
+    source.remarks[:] = found["remarks"]
     history: list[dict[str, float]] = found["history"]
     for epoch, values in enumerate(history):
         _tell(job, epoch, values)

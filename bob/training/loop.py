@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -33,6 +33,10 @@ from bob.training.throttle import Throttle
 class Batches(Sized, Iterable[Batch], Protocol):
     """Batches that can be counted and gone through again."""
 
+
+class StoppableBatches(Batches, Protocol):
+    """Batches of which a pass can be stopped and taken up again."""
+
     def state(self) -> State:
         """Where the pass through them stands."""
 
@@ -48,7 +52,7 @@ class Loop:
         model: Backbone and head.
         recipe: Settings; ``batch_size`` is the effective batch whatever the device holds.
         fabric: Device and precision.
-        batches: The train split.
+        batches: The train split; ``StoppableBatches`` where a checkpoint is written.
         classes: Number of classes, or of labels.
         emit: Receives progress.
         criterion: Loss of logits and targets; the recipe's cross-entropy, with mixup and label
@@ -176,7 +180,7 @@ class Loop:
     def _state(self) -> State:
         return {
             **training_state(self.model, self._raw_optimiser, self.fabric),
-            "batches": self.batches.state(),
+            "batches": cast(StoppableBatches, self.batches).state(),
             "randomness": (self._drawn or Randomness.now()).plain(),
             "epoch": self._epoch,
             "steps": self._steps,
@@ -189,7 +193,7 @@ class Loop:
 
     def _take_up(self, state: State) -> None:
         take_up_training(state, self.model, self._raw_optimiser, self.fabric)
-        self.batches.take_up(state["batches"])
+        cast(StoppableBatches, self.batches).take_up(state["batches"])
         self.begins = self._epoch = state["epoch"]
         self._steps, self._total = state["steps"], state["total"].to(self.fabric.device)
         self.images_seen, self.train_seconds = state["images_seen"], state["train_seconds"]

@@ -40,7 +40,7 @@ class ShuffledLoader(Generic[SampleT, BatchT]):
         collate: Callable[[list[SampleT]], BatchT],
         pinned: bool = False,
     ) -> None:
-        self._order = _Order(len(dataset), batch_size, workers, generator)  # type: ignore[arg-type]
+        self._order = _Order(len(dataset), batch_size, workers, generator)
         self._workers: dict[int, Randomness] = {}
         self._loader: DataLoader[SampleT] = DataLoader(
             dataset,
