@@ -46,17 +46,18 @@ def encode(state: State) -> Encoded:
 
 def block_bytes(value: torch.Tensor | NDArray[Any]) -> memoryview:
     """The bytes of a tensor or an array, in C order; copied where it lies elsewhere."""
-    if isinstance(value, np.ndarray):
-        return memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-    flat = value.detach().to("cpu").contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    if isinstance(value, torch.Tensor):
+        value = value.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy()
+    content: memoryview = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+    return content
 
 
 def block_size(block: dict[str, Any]) -> int:
     """Bytes of a tensor or an array."""
     array = block["kind"] == "array"
-    size = np.dtype(block["dtype"]).itemsize if array else _dtype(block["dtype"]).itemsize
-    return math.prod(block["shape"]) * int(size)
+    size = int(np.dtype(block["dtype"]).itemsize if array else _dtype(block["dtype"]).itemsize)
+    count: int = math.prod(map(int, block["shape"]))
+    return count * size
 
 
 def block_value(block: dict[str, Any], content: bytearray) -> torch.Tensor | NDArray[Any]:

@@ -99,6 +99,7 @@ class DetectionLoop:
             BobError: A single image does not fit the device's memory.
         """
         self.detector.train()
+        self._step, self.train_seconds = 0, 0.0
         found = self._checkpoint.found("training")
         if found is not None:
             self._take_up(found)

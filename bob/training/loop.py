@@ -76,7 +76,8 @@ class Loop:
     begins: int = field(default=0, init=False)
     _epoch: int = field(default=0, init=False)
     _steps: int = field(default=0, init=False)
-    _total: torch.Tensor | None = field(default=None, init=False)
+    _total: torch.Tensor = field(default_factory=lambda: torch.zeros(()), init=False)
+    _goes_on: bool = field(default=False, init=False)
     _drawn: Randomness | None = field(default=None, init=False)
     _unreached: tuple[str, ...] | None = field(default=None, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
@@ -132,9 +133,10 @@ class Loop:
         self.runner.train()
         self._drawn = None
         steps = len(self.batches)
-        if self._total is None or epoch != self._epoch:
+        if not self._goes_on:
             self._epoch, self._steps = epoch, 0
             self._total = torch.zeros((), device=self.fabric.device)
+        self._goes_on = False
         total = self._total
         start = time.perf_counter()
         for step, batch in enumerate(self._fetched(), start=self._steps):
@@ -195,6 +197,7 @@ class Loop:
         take_up_training(state, self.model, self._raw_optimiser, self.fabric)
         cast(StoppableBatches, self.batches).take_up(state["batches"])
         self.begins = self._epoch = state["epoch"]
+        self._goes_on = True
         self._steps, self._total = state["steps"], state["total"].to(self.fabric.device)
         self.images_seen, self.train_seconds = state["images_seen"], state["train_seconds"]
         self._unreached = state["unreached"]
