@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from bob import interrupts
 from bob.case import Case, Context, Progress, Result
 from bob.catalog import Catalog, load_catalog
 from bob.catalog.schema import DatasetEntry
@@ -186,9 +187,14 @@ def _slowly(progress: Progress) -> None:
         time.sleep(0.6)  # longer than steps are left untold
 
 
-if __name__ == "__main__":  # a process that is killed while its case trains
-    run_case(
-        case_of("finetune", Path(sys.argv[1]), **AUGMENTED),
-        context(Path(sys.argv[2])),
-        _slowly,
-    )
+if __name__ == "__main__":  # a process that is ended while its case trains
+    interrupts.install()
+    _, photos, folder, minutes, workers = sys.argv
+    try:
+        run_case(
+            case_of("finetune", Path(photos), **AUGMENTED),
+            context(Path(folder), checkpoint_minutes=float(minutes), workers=int(workers)),
+            _slowly,
+        )
+    except KeyboardInterrupt:
+        raise SystemExit(75 if interrupts.terminated() else 2) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bob.case import Case, Progress
 from bob.catalog import Catalog
@@ -30,6 +31,7 @@ from tests.stopped_cases import (
     photographs,
     stop,
 )
+from tests.store_parts import hearing
 
 
 @pytest.fixture(autouse=True)
@@ -220,24 +222,38 @@ def test_detectron2(catalog: Catalog, tmp_path: Path, unbroken: Any, where: Any)
     assert facts(go_on(case, how)[0]) == unbroken(case)
 
 
-def test_a_process_that_was_killed(photos: Path, tmp_path: Path, unbroken: Any) -> None:
+def ended(photos: Path, folder: Path, *, minutes: float, workers: int, how: signal.Signals) -> int:
+    """Exit status of a process that a signal meets in the second epoch, with all it has started."""
+    words = [str(photos), str(folder), str(minutes), str(workers)]
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.stopped_cases", str(photos), str(tmp_path)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": _threads()},
+        [sys.executable, "-m", "tests.stopped_cases", *words], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        start_new_session=True, preexec_fn=hearing,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("train 1"):
+                os.killpg(process.pid, how)
                 break
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+        process.stdout.read()
+    return process.returncode
+
+
+def test_a_process_that_was_killed(photos: Path, tmp_path: Path, unbroken: Any) -> None:
+    status = ended(photos, tmp_path, minutes=0.0, workers=0, how=signal.SIGKILL)
+    assert status == -signal.SIGKILL
     case = case_of("finetune", photos, **AUGMENTED)
     result, told = go_on(case, context(tmp_path))
     assert min(progress.epoch for progress in told if progress.phase == "train") == 1
     assert facts(result) == unbroken(case)
 
 
-def _threads() -> str:
-    import torch
-
-    return str(torch.get_num_threads())
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="senders of signals are unknown")
+def test_a_job_that_was_told_to_end(photos: Path, tmp_path: Path, unbroken: Any) -> None:
+    """SIGTERM meets the case and its loader's processes; nothing had been written until then."""
+    status = ended(photos, tmp_path, minutes=5.0, workers=2, how=signal.SIGTERM)
+    assert status == 75
+    case = case_of("finetune", photos, **AUGMENTED)
+    result, told = go_on(case, context(tmp_path, workers=2))
+    assert next(progress.step for progress in told if progress.phase == "train") > 2
+    assert facts(result) == unbroken(case, 2)

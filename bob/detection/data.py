@@ -17,6 +17,7 @@ from bob.datasets.images import MOST_ELONGATED
 from bob.datasets.instances import Sample, Target
 from bob.errors import BobError
 from bob.protocols.detection import DetectionRecipe
+from bob.training.loader_process import outlive_sigterm
 from bob.training.shuffled import ShuffledLoader
 
 Batch = tuple[list[torch.Tensor], list[Target]]
@@ -237,7 +238,11 @@ def scoring_batches(
 ) -> Iterator[tuple[list[torch.Tensor], list[tuple[int, int]]]]:
     """Images in 0..1 at test size with their height and width on disk, in the split's order."""
     loader = DataLoader(
-        _Resized(split, recipe), batch_size=batch_size, num_workers=workers, collate_fn=list
+        _Resized(split, recipe),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=outlive_sigterm,
     )
     start = 0
     for images in loader:

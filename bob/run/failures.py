@@ -26,7 +26,7 @@ def failed(case: Case, error: BaseException) -> Result:
             not the case's own.
     """
     if isinstance(error, Exception) and interrupts.terminated():
-        raise KeyboardInterrupt from error  # SIGTERM met its loader processes too, for example
+        raise KeyboardInterrupt from error  # what SIGTERM ended besides was missed
     if isinstance(error, BobError):
         unforeseen = error.__cause__ is not None and error.kind not in ("unavailable", "weights")
         trials = error.trials if isinstance(error, GridDiverged) else ()

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from bob.checkpoints.encoding import State
 from bob.datasets import AnySplit, ImageSplit
 from bob.datasets.images import Trouble, fit
+from bob.training.loader_process import outlive_sigterm
 from bob.training.shuffled import ShuffledLoader
 
 FEW_IMAGES = 64
@@ -164,6 +165,7 @@ def transformed(
         num_workers=_processes(split, workers),
         pin_memory=pinned,
         collate_fn=_joined,
+        worker_init_fn=outlive_sigterm,
     )
     loaded: Any
     for loaded in loader:

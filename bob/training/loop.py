@@ -14,7 +14,6 @@ from timm.data.mixup import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import nn
 
-from bob import interrupts
 from bob.backbones.trainable import frozen_parameters, unreached
 from bob.case import Emit, Progress
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
@@ -158,14 +157,8 @@ class Loop:
 
     def _fetched(self) -> Iterator[Batch]:
         """What is left of a pass, of no step where the pass was complete."""
-        if self._steps == len(self.batches):
-            return
-        try:
+        if self._steps < len(self.batches):
             yield from self.batches
-        except RuntimeError:  # SIGTERM has met the loader's processes too
-            if interrupts.asked():
-                self.checkpoint.step()
-            raise
 
     def _counted(self, start: float) -> float:
         now = time.perf_counter()

@@ -10,6 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, g
 
 from bob.checkpoints.encoding import State
 from bob.checkpoints.randomness import Randomness
+from bob.training.loader_process import outlive_sigterm
 
 SampleT = TypeVar("SampleT")
 BatchT = TypeVar("BatchT")
@@ -50,6 +51,7 @@ class ShuffledLoader(Generic[SampleT, BatchT]):
             pin_memory=pinned,
             generator=generator,
             collate_fn=_Marked(collate),
+            worker_init_fn=outlive_sigterm,
         )
 
     def __len__(self) -> int:
@@ -145,5 +147,6 @@ class _Resumed:
         self._states = states
 
     def __call__(self, worker: int) -> None:
+        outlive_sigterm(worker)
         if worker in self._states:
             self._states[worker].put()
