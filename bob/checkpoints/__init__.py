@@ -37,9 +37,11 @@ def remove(folder: Path, run_key: str) -> None:
 
 def remove_unfinished(folder: Path, run_key: str) -> None:
     """Remove what this process and processes that have ended left half-written of a run."""
+    from psutil import pid_exists
+
     for path in _unfinished(folder, run_key):
         pid = path.name.removesuffix(UNFINISHED).rpartition("-")[2]
-        if pid.isdecimal() and (int(pid) == os.getpid() or not _lives(int(pid))):
+        if pid.isdecimal() and (int(pid) == os.getpid() or not pid_exists(int(pid))):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
@@ -47,13 +49,3 @@ def remove_unfinished(folder: Path, run_key: str) -> None:
 def _unfinished(folder: Path, run_key: str) -> Iterator[Path]:
     with suppress(OSError):
         yield from folder.glob(f".{run_key}-*{UNFINISHED}")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

@@ -48,12 +48,13 @@ class _Run:
             state = {**self.kept, **{name: give() for name, give in self.live.items()}}
             write(self.path, state, self.facts, unfinished=self.unfinished)
             self.written = _now()
-        except (OSError, TypeError) as error:
+        except (OSError, TypeError, MemoryError) as error:
             self._remark(error)
         self.last = time.monotonic()
 
     def _remark(self, error: Exception) -> None:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        why = why or type(error).__name__
         stands = f"from {self.written} stays" if self.written else "is none yet"
         text = f"a checkpoint could not be written in {self.unfinished.parent} ({why})"
         if not any(remark.startswith(text) for remark in self.remarks):
