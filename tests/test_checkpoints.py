@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from bob.case import Case, Context, Progress
+from bob.catalog import load_catalog, parse_backbone
 from bob.checkpoints import path_of, remove, unfinished_path
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.checkpoints.file import Damaged, read, write
@@ -24,7 +26,8 @@ from bob.checkpoints.randomness import Randomness
 from bob.closing import TERMINATED
 from bob.errors import BobError
 from bob.evaluator import Evaluator
-from bob.executors import make_executor
+from bob.executors import Event, Finished, Progressed, Submission, make_executor
+from bob.executors.ray_cluster import Wanted
 from bob.ledger import Ledger
 from bob.options import parse
 from bob.options.option import Said
@@ -391,3 +394,41 @@ def test_a_file_that_was_removed_is_not_missed(tiny_case: Case, tmp_path: Path) 
     second = run_case(tiny_case, replace(how, resume=True))
     assert not any("went on" in text for text in second.remarks)
     assert facts(second)["metrics"] == facts(first)["metrics"]
+
+
+def test_a_case_whose_node_was_lost_takes_its_checkpoint_up(tiny_case: Case) -> None:
+    wanted = Wanted(Submission("ticket", tiny_case, Context(checkpoints="shared")))
+    wanted.go_on()
+    assert wanted.submission.context == Context(checkpoints="shared", resume=True)
+    assert wanted.submission.case is tiny_case
+
+
+@pytest.mark.slow
+def test_a_process_that_alone_meets_sigterm_is_told_by_its_signal(
+    tiny_case: Case, tmp_path: Path
+) -> None:
+    """As a scheduler sends it to every process of a job; its checkpoint stays for the next run."""
+    note = tmp_path / "pid"
+    spec = f"tests.rude_factories:notes_and_trains_slowly,note={note}"
+    backbone = parse_backbone(spec, load_catalog())
+    executor = make_executor("process")
+    how = Context(accelerator="cpu", workers=0, checkpoints=str(tmp_path / "kept"))
+    executor.submit(Submission("ticket", replace(tiny_case, backbone=backbone), how))
+    events: list[Event] = []
+    sent = False
+    until = time.monotonic() + 60
+    while not any(isinstance(event, Finished) for event in events):
+        assert time.monotonic() < until
+        executor.advance(events.append, waiting_for="ticket")
+        trains = any(
+            isinstance(event, Progressed) and event.progress.phase == "train" for event in events
+        )
+        if trains and not sent:
+            os.kill(int(note.read_text()), signal.SIGTERM)
+            sent = True
+    executor.shutdown(cancel=True)
+    failure = next(event.result.failure for event in events if isinstance(event, Finished))
+    assert failure is not None
+    assert failure.kind == "exit"
+    assert "by SIGTERM" in failure.message
+    assert read(file_of(tmp_path / "kept"))[0]["training"]["steps"] > 0

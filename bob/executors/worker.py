@@ -52,19 +52,20 @@ def work(
         result = run_case(submission.case, submission.context, tell)
     except BaseException as error:  # an interrupt that nobody sent to this process
         if interrupts.terminated():  # a checkpoint has been written, and there is no result
-            _end()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _end(signal.SIGTERM)
         result = _unforeseen(submission, error)
     _send(events, submission, result)
     events.close()
     _end()
 
 
-def _end() -> None:
-    """End this process, with all that the case has started and left behind."""
+def _end(how: signal.Signals = signal.SIGKILL) -> None:
+    """End this process by a signal, with all that the case has started and left behind."""
     with suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
-    os.killpg(0, signal.SIGKILL)
+    os.killpg(0, how)
 
 
 def _save_or_end(signum: int, frame: FrameType | None) -> None:
