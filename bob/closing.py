@@ -11,6 +11,9 @@ import pytest
 
 from bob import interrupts
 
+TERMINATED = 75
+"""Exit status of a session that SIGTERM ended: it may be run again (``EX_TEMPFAIL``)."""
+
 if TYPE_CHECKING:
     from bob.session import BobSession
 
@@ -75,13 +78,15 @@ class Last:
             bob = self._find(session.config)
             if bob is not None:
                 self._settle(session, bob)
+            if interrupts.arrived():
+                ended = interrupts.terminated()
+                session.exitstatus = TERMINATED if ended else pytest.ExitCode.INTERRUPTED
 
     def _settle(self, session: pytest.Session, bob: BobSession) -> None:
         if not bob.finished:  # another plugin's hook, or a fixture, failed before it was its turn
             bob.finish(status=self._closing.status(pytest.ExitCode.INTERNAL_ERROR))
         if interrupts.arrived():
             bob.cut_short()
-            session.exitstatus = pytest.ExitCode.INTERRUPTED
         elif bob.lost and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

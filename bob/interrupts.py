@@ -3,6 +3,9 @@
 Python raises ``KeyboardInterrupt`` wherever the main thread happens to be. Inside a call to a store
 that leaves a transaction open, or a run that nobody knows the id of; inside a finaliser it is
 printed and forgotten; a second one, while the first is being handled, leaves the record as it was.
+
+SIGTERM is different while a case runs that can write a checkpoint: it asks for one. The interrupt
+is raised when it has been written, or after ``GRACE`` seconds wherever the process stands.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 _SAME = 2.0
 """Seconds within which further signals say the same again: a terminal, a shell and tox each send
 one, and people press Ctrl-C twice."""
+GRACE = 20.0
+"""Seconds that SIGTERM waits for a checkpoint."""
 _ENOUGH = 20.0
 """Seconds after the first signal from which on another one is raised wherever it meets the process:
 what holds it then, hangs."""
@@ -35,6 +40,9 @@ class _Signals:
         raised: When one was last raised; none where that was not yet.
         holds: How many blocks hold them back, one inside the other.
         hung_up: Whether one said that the terminal has been closed.
+        terminated: Whether SIGTERM was the first.
+        savers: What runs that can write a checkpoint, by identity.
+        asked: When SIGTERM asked for one, in seconds of the monotonic clock; none where it did not.
     """
 
     pid: int = 0
@@ -43,6 +51,22 @@ class _Signals:
     raised: float | None = None
     holds: int = 0
     hung_up: bool = False
+    terminated: bool = False
+    savers: set[int] = field(default_factory=set)
+    asked: float | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether SIGTERM is to wait for a checkpoint, and has not waited for too long."""
+        if self.arrived or not (self.savers or self.asked is not None):
+            return False
+        return self.asked is None or time.monotonic() - self.asked < GRACE
+
+    def note(self, *, terminated: bool) -> None:
+        """Count one that has arrived."""
+        self.terminated = self.terminated if self.arrived else terminated
+        self.first = self.first or time.monotonic()
+        self.arrived += 1
 
     def throw(self) -> None:
         self.raised = time.monotonic()
@@ -133,6 +157,73 @@ def _put_back(signum: int, handler: Callable[[int, FrameType | None], object]) -
     signal.signal(signum, handler)
 
 
+def saves(owner: object, can: bool) -> None:
+    """Note whether something runs that writes a checkpoint when it is asked for one.
+
+    When nothing is left that could answer, a SIGTERM that asked has arrived: it is raised where
+    ``check`` is called next.
+
+    Args:
+        owner: What runs.
+        can: Whether it can.
+    """
+    signals = _signals
+    if can:
+        signals.savers.add(id(owner))
+        return
+    signals.savers.discard(id(owner))
+    if signals.asked is not None and not signals.savers and not signals.arrived:
+        signals.note(terminated=True)
+
+
+def ask() -> bool:
+    """Ask what runs for a checkpoint, as SIGTERM does; false where nothing can write one."""
+    signals = _signals
+    if not signals.waits:
+        return False
+    if signals.asked is None:
+        signals.asked = time.monotonic()
+        _raise_later(signals)
+    return True
+
+
+def asked() -> bool:
+    """Whether a checkpoint has been asked for and ``answered`` is waited for."""
+    return _signals.asked is not None and not _signals.arrived
+
+
+def answered() -> None:
+    """A checkpoint has been written, or cannot be: raise the interrupt that asked for it.
+
+    Raises:
+        KeyboardInterrupt: One has been asked for.
+    """
+    signals = _signals
+    if not asked():
+        return
+    signals.note(terminated=True)
+    if not signals.holds:
+        signals.throw()
+
+
+def terminated() -> bool:
+    """Whether SIGTERM is what ends this process, or is waiting to."""
+    return _signals.terminated or asked()
+
+
+def _raise_later(signals: _Signals) -> None:
+    """Have SIGTERM come again when its time is over, should nothing have answered it."""
+    main = threading.main_thread().ident
+
+    def again() -> None:
+        if signals is _signals and asked() and main is not None:
+            signal.pthread_kill(main, signal.SIGTERM)
+
+    timer = threading.Timer(GRACE + 0.1, again)
+    timer.daemon = True
+    timer.start()
+
+
 def check() -> None:
     """Raise an interrupt that has arrived, should somebody have swallowed it.
 
@@ -169,10 +260,10 @@ def unsent() -> bool:
 def _arrive(signum: int, frame: FrameType | None) -> None:
     if os.getpid() != _signals.pid:
         raise KeyboardInterrupt  # a forked worker, which has our handler and no record
-    now = time.monotonic()
-    _signals.first = _signals.first or now
-    _signals.arrived += 1
+    if signum == signal.SIGTERM and ask():
+        return
+    _signals.note(terminated=signum == signal.SIGTERM or _signals.asked is not None)
     _signals.hung_up |= signum == getattr(signal, "SIGHUP", None)
     free = not _signals.holds and not _signals.told
-    if free or now - _signals.first > _ENOUGH:
+    if free or time.monotonic() - _signals.first > _ENOUGH:
         _signals.throw()

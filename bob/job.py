@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 
 from bob.backbones import Backbone, ReleasedClassifier
 from bob.case import Case, Content, Context, Emit, Outcomes, QueryOutcomes, Trial
+from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets import Data
 from bob.protocols import Recipe
 
@@ -35,6 +36,7 @@ class Job(Generic[RecipeT, DataT, ModelT]):
         context: How the case is run.
         emit: Receives progress.
         seed: Of what the runner draws: the case's, or one of a part.
+        checkpoint: What the case writes now and then, so that it can go on when it is stopped.
     """
 
     case: Case
@@ -45,6 +47,7 @@ class Job(Generic[RecipeT, DataT, ModelT]):
     context: Context
     emit: Emit
     seed: int
+    checkpoint: CaseCheckpoint = field(default_factory=CaseCheckpoint)
 
     @property
     def device(self) -> torch.device:

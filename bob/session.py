@@ -17,6 +17,8 @@ from bob.protocols.detection import ENGINES
 from bob.telling import failure_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from bob.evaluation import Evaluation, Update
@@ -138,6 +140,7 @@ class BobSession:
                 workers=self.options.workers,
                 features=str(self.options.features or ""),
                 features_limit=self.options.features_limit,
+                **self._checkpoints(tracker.store.ledger),
             ),
             store=store,
             tracker=tracker,
@@ -168,6 +171,17 @@ class BobSession:
     def _executor_options(self) -> dict[str, str]:
         address = {"address": self.options.ray_address} if self.options.executor == "ray" else {}
         return {**address, **self.options.executor_options}
+
+    def _checkpoints(self, ledger: Path) -> dict[str, Any]:
+        """Where running cases write checkpoints, and how often; beside the ledger."""
+        minutes = self.options.save_every
+        if minutes is None:
+            return {}
+        return {
+            "checkpoints": str(ledger.parent / "checkpoints"),
+            "checkpoint_minutes": minutes,
+            "resume": self.options.resume,
+        }
 
     def _needed(self, executor: Executor) -> Callable[[Case], Need | None]:
         """What a run of a case is estimated to need, for an executor that asks."""

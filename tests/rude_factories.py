@@ -343,6 +343,11 @@ def notes_and_hangs(note: str) -> nn.Module:
     return hangs()
 
 
+def notes_and_trains_slowly(note: str) -> nn.Module:
+    Path(note).write_text(str(os.getpid()))
+    return Net(lambda: time.sleep(0.3))
+
+
 def prints_and_crashes() -> nn.Module:
     print("a last word before the crash")
     _segfault()

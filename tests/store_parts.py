@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -135,10 +135,13 @@ def running_server(
 
 SLOW_NET = """
 import time
+from pathlib import Path
 from torch import nn
 
 class Slow(nn.Sequential):
     def forward(self, images):
+        if self.training:
+            Path("trains").touch()
         time.sleep(0.5)
         return super().forward(images)
 
@@ -152,6 +155,7 @@ def start_slow_session(
     database: Path,
     *,
     as_command: Callable[[list[str]], list[str]] = lambda words: words,
+    further: Sequence[str] = (),
     **options: Any,
 ) -> subprocess.Popen[Any]:
     """A session in a process of its own: one case is finished, and a slow one trains.
@@ -162,12 +166,14 @@ def start_slow_session(
         project: Where it runs.
         database: The SQLite file of its store.
         as_command: What runs its command.
+        further: More words of its command.
         options: What else ``subprocess.Popen`` takes.
     """
     project.makepyfile(slow_net=SLOW_NET)
     words = [
         sys.executable, "-m", "pytest", "--backbone", "pixels_coarse", "--backbone",
         "slow_net:make,name=slow", "--tracking-uri", f"sqlite:///{database}", "--seeds", "1",
+        *further,
     ]  # fmt: skip
     process = subprocess.Popen(as_command(words), cwd=project.path, **options)
     deadline = time.monotonic() + 120

@@ -13,6 +13,7 @@ import torch
 from bob.backbones import build_backbone
 from bob.case import Case, Progress
 from bob.catalog import Catalog
+from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets import ClassificationData, Split, load_dataset
 from bob.errors import BobError
 from bob.plan import Plan, Selection
@@ -117,7 +118,7 @@ def test_equal_accuracy_is_decided_by_loss_and_then_by_order() -> None:
     grid = RateGrid(lr=(1.0, 2.0, 3.0))
     losses = {1.0: 0.5, 2.0: 0.4, 3.0: 0.4}
 
-    def attempt(tried: FinetuneRecipe) -> dict[str, float]:
+    def attempt(tried: FinetuneRecipe, checkpoint: CaseCheckpoint) -> dict[str, float]:
         assert tried.grid is None
         return {"val_top1": 0.9, "val_loss": losses[tried.lr]}
 
@@ -127,7 +128,7 @@ def test_equal_accuracy_is_decided_by_loss_and_then_by_order() -> None:
 
 
 def test_held_out_metrics_that_are_not_finite_are_no_choice() -> None:
-    def attempt(tried: FinetuneRecipe) -> dict[str, float]:
+    def attempt(tried: FinetuneRecipe, checkpoint: CaseCheckpoint) -> dict[str, float]:
         return {"val_top1": 0.1 if tried.lr < 2 else float("nan")}
 
     grid = RateGrid(lr=(1.0, 2.0))

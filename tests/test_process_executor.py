@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bob.case import Case, Context, Result
+from bob.closing import TERMINATED
 from bob.cost.needs import SHORTEST_SECONDS, longest_silence, needed
 from bob.cost.table import DEFAULT_GPU
 from bob.errors import BobError
@@ -276,12 +277,13 @@ def test_cases_end_with_pytest(
             time.sleep(0.05)
         running.send_signal(signum)
         try:
-            running.wait(30)
+            running.wait(60)
         finally:
             running.kill()
     assert gone(int(note.read_text()))
     if signum is not signal.SIGKILL:
-        assert running.returncode == pytest.ExitCode.INTERRUPTED
+        ended = TERMINATED if signum is signal.SIGTERM else pytest.ExitCode.INTERRUPTED
+        assert running.returncode == ended
 
 
 def test_a_script_that_runs_pytest_is_run_once(project: pytest.Pytester) -> None:

@@ -37,6 +37,27 @@ def make():
     return pooled_pixels(grid={grid})
 """
 
+MORTAL = """
+import os, pathlib, subprocess
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Linear(108, 16))
+        self.steps = 0
+
+    def forward(self, images):
+        self.steps += self.training
+        if self.steps == 20 and pathlib.Path("kill").exists():
+            pathlib.Path("kill").unlink()
+            subprocess.run(["kill", "-9", str(os.getpid())])
+        return self.body(images)
+
+def make():
+    return Net()
+"""
+
 
 @pytest.fixture
 def store(project: pytest.Pytester, empty_store: EmptyStore) -> str:
@@ -197,6 +218,30 @@ def test_an_interrupted_session_is_completed(
     done.stdout.fnmatch_lines(["2 of 4 results are reused."])
     assert len(scores(ledger)) == len(list(ledger.entries())) == 4
     assert levels(project) == Counter(case=2, seed=4, session=1)
+
+
+@pytest.mark.slow
+def test_a_case_that_was_killed_goes_on_from_its_checkpoint(
+    project: pytest.Pytester, store: str, ledger: Ledger
+) -> None:
+    """Its module kills the process at a step of the second epoch, once."""
+    (project.path / "mortal.py").write_text(MORTAL)
+    (project.path / "kill").touch()
+    project.syspathinsert()
+    words = (f"--tracking-uri={store}", "--backbone=mortal:make", "--save-every=0")
+    assert project.runpytest_subprocess(*words).ret == -9
+    (checkpoint,) = (project.path / "mlruns" / "checkpoints").glob("*.case")
+    done = project.runpytest_subprocess(*words, "--resume")
+    done.assert_outcomes(passed=1, warnings=2)
+    done.stdout.fnmatch_lines(["*the case went on from a checkpoint of *"])
+    assert not checkpoint.exists()
+    project.runpytest_subprocess(*words).assert_outcomes(passed=1, warnings=1)
+    resumed, whole = ledger.entries()
+    assert resumed.result.metrics["top1"] == whole.result.metrics["top1"]
+    assert [values["train_loss"] for values in resumed.result.history] == [
+        values["train_loss"] for values in whole.result.history
+    ]
+    assert len(resumed.curve) == len(whole.curve) == 2
 
 
 @pytest.mark.parametrize("executor", ["inline", "process"])

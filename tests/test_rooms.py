@@ -38,7 +38,7 @@ FLOORS = (
     ("case",),
     ("plan",),
     # parts that need torch
-    ("backbones", "datasets"),
+    ("backbones", "checkpoints", "datasets"),
     ("job",),
     ("metrics", "retrieval", "training"),
     ("detection", "features", "heads"),

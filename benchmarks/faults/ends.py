@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.faults.project import PATIENCE_SECONDS, Project, ended
 from benchmarks.faults.tally import Tally
+from bob.closing import TERMINATED
 
 INTERRUPTS: dict[str, tuple[signal.Signals, ...]] = {
     "SIGINT": (signal.SIGINT,),
@@ -116,7 +117,9 @@ def _look(
     statuses, sessions = project.statuses(), project.session_statuses()
     if statuses["RUNNING"]:
         tally.bad(f"{what}: {statuses['RUNNING']} runs left RUNNING, status {done.returncode}")
-    interrupted = done.returncode == pytest.ExitCode.INTERRUPTED
+    interrupted = done.returncode in (pytest.ExitCode.INTERRUPTED, TERMINATED)
+    if interrupted and (done.returncode == TERMINATED) != what.startswith("SIGTERM"):
+        tally.bad(f"{what}: exit status {done.returncode}")
     if interrupted != ("KILLED" in sessions):
         tally.bad(f"{what}: exit status {done.returncode}, session's run {sessions}")
     if not met or done.returncode in (0, 1):

@@ -64,7 +64,7 @@ class SmokeProject(Project):
 
     def session(self) -> subprocess.Popen[str]:
         """The session, which goes on where earlier ones ended."""
-        options = ("--resume", f"--executor={self.executor}", "--progress=off")
+        options = ("--resume", "--save-every=0", f"--executor={self.executor}", "--progress=off")
         return self.start(*SELECTION, *options, seeds=2)
 
     def scores(self) -> dict[Run, tuple[float, ...]]:

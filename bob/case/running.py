@@ -18,6 +18,9 @@ class Context:
         features_limit: Bytes the feature store may keep.
         known: Run keys of which there are results: a case that turns out to be of such a key when
             it has been loaded is not run.
+        checkpoints: Folder of checkpoints of running cases; empty writes none.
+        checkpoint_minutes: Least time between two of them; 0 for one at every step.
+        resume: Whether a checkpoint of the same run is taken up; otherwise it is removed.
     """
 
     accelerator: str = "auto"
@@ -26,6 +29,9 @@ class Context:
     features: str = ""
     features_limit: int = 50 * 2**30
     known: tuple[str, ...] = ()
+    checkpoints: str = ""
+    checkpoint_minutes: float = 5.0
+    resume: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,14 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from bob.checkpoints.encoding import State
 from bob.datasets.coco import CocoSplit
 from bob.datasets.images import MOST_ELONGATED
 from bob.datasets.instances import Sample, Target
 from bob.errors import BobError
 from bob.protocols.detection import DetectionRecipe
+from bob.training.loader_process import outlive_sigterm
+from bob.training.shuffled import ShuffledLoader
 
 Batch = tuple[list[torch.Tensor], list[Target]]
 
@@ -51,15 +54,12 @@ class TrainBatches:
         self.size = min(recipe.batch_size, len(split.annotated))
         generator = torch.Generator().manual_seed(seed)
         plain = recipe.augmentation == "none"
-        self.loader: DataLoader[Sample] = DataLoader(
+        self.loader: ShuffledLoader[Sample, Batch] = ShuffledLoader(
             _Augmented(split, train_transform(recipe)),
             batch_size=self.size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=0 if plain else workers,
-            persistent_workers=workers > 0 and not plain,
-            collate_fn=_collate,
+            workers=0 if plain else workers,
             generator=generator,
+            collate=_collate,
         )
 
     def __len__(self) -> int:
@@ -68,6 +68,14 @@ class TrainBatches:
     def __iter__(self) -> Iterator[Batch]:
         while True:
             yield from self.loader
+
+    def state(self) -> State:
+        """Where the pass stands."""
+        return self.loader.state()
+
+    def take_up(self, state: State) -> None:
+        """Go on where another one stood; before the first pass."""
+        self.loader.take_up(state)
 
 
 class _Augmented(Dataset[Sample]):
@@ -230,7 +238,11 @@ def scoring_batches(
 ) -> Iterator[tuple[list[torch.Tensor], list[tuple[int, int]]]]:
     """Images in 0..1 at test size with their height and width on disk, in the split's order."""
     loader = DataLoader(
-        _Resized(split, recipe), batch_size=batch_size, num_workers=workers, collate_fn=list
+        _Resized(split, recipe),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=outlive_sigterm,
     )
     start = 0
     for images in loader:

@@ -23,6 +23,7 @@ def train(
     update: Update,
     *,
     updates: int,
+    done: int = 0,
     lr_lambda: Callable[[int], float],
     optimiser: torch.optim.Optimizer,
     after: After,
@@ -34,6 +35,7 @@ def train(
         batches: Without end.
         update: Forward, backward and optimiser step of one batch; gives its losses.
         updates: How many.
+        done: How many of them have been done already; the optimiser is as they left it.
         lr_lambda: Learning rate after so many updates, as a share of the peak.
         optimiser: Whose learning rates follow it; Fabric's wrapper is taken off.
         after: Called after each update with its number, from 1, and its losses.
@@ -63,13 +65,13 @@ def train(
 
     raw: torch.optim.Optimizer = getattr(optimiser, "optimizer", optimiser)
     trainer: Any = Trainer(model, batches, raw)
-    schedule = torch.optim.lr_scheduler.LambdaLR(raw, lr_lambda)
+    schedule = torch.optim.lr_scheduler.LambdaLR(raw, lr_lambda, last_epoch=done - 1)
     trainer.register_hooks([hooks.LRScheduler(raw, schedule), Tell()])
     log = logging.getLogger("detectron2")
     before = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        trainer.train(0, updates)
+        trainer.train(done, updates)
     except FloatingPointError as error:
         raise TrainingDiverged(
             f"Update {trainer.iter + 1} of {updates}: {' '.join(str(error).split())} Check the "

@@ -14,6 +14,9 @@ from torch import nn
 
 from bob.backbones.trainable import frozen_parameters, unreached
 from bob.case import Emit, Progress
+from bob.checkpoints.case_checkpoint import CaseCheckpoint
+from bob.checkpoints.encoding import State
+from bob.checkpoints.randomness import Randomness
 from bob.datasets.coco import CocoSplit
 from bob.datasets.instances import Target
 from bob.detection.data import Batch, TrainBatches, scoring_batches
@@ -21,6 +24,7 @@ from bob.detection.records import Detections
 from bob.errors import TrainingDiverged
 from bob.protocols.detection import DetectionRecipe
 from bob.training.memory import Parts, settled_objects
+from bob.training.states import take_up_training, training_state
 from bob.training.throttle import Throttle
 
 _SCORING_BATCH = 16
@@ -35,6 +39,7 @@ class DetectionLoop:
         fabric: Device and precision.
         batches: The train split, without end.
         emit: Receives progress.
+        checkpoint: Where its state is written while it runs.
 
     Attributes:
         history: Mean losses of every epoch: ``train_loss`` and its parts.
@@ -48,6 +53,7 @@ class DetectionLoop:
         fabric: Fabric,
         batches: TrainBatches,
         emit: Emit,
+        checkpoint: CaseCheckpoint | None = None,
     ) -> None:
         self.recipe = recipe
         self.fabric = fabric
@@ -70,6 +76,9 @@ class DetectionLoop:
         self.runner, self.optimiser = wrapped
         self.raw_optimiser = raw
         self._sums: dict[str, torch.Tensor] = {}
+        self._checkpoint = checkpoint or CaseCheckpoint()
+        self._step = 0
+        self._start = 0.0
         self._throttle = Throttle()
 
     @property
@@ -90,11 +99,41 @@ class DetectionLoop:
             BobError: A single image does not fit the device's memory.
         """
         self.detector.train()
-        start = time.perf_counter()
+        self._step, self.train_seconds = 0, 0.0
+        found = self._checkpoint.found("training")
+        if found is not None:
+            self._take_up(found)
+        self._start = time.perf_counter()
         rate = rate_at(self.recipe, len(self.batches))
-        with settled_objects():
-            self._train(rate)
-        self.train_seconds = time.perf_counter() - start
+        with self._checkpoint.live("training", self._state), settled_objects():
+            if self._step < self.updates:
+                self._train(rate)
+        self.train_seconds += time.perf_counter() - self._start
+
+    def _state(self) -> State:
+        return {
+            **training_state(self.detector, self.raw_optimiser, self.fabric),
+            "batches": self.batches.state(),
+            "randomness": Randomness.now().plain(),
+            "step": self._step,
+            "sums": self._sums,
+            "history": self.history,
+            "images_seen": self.images_seen,
+            "train_seconds": self.train_seconds + time.perf_counter() - self._start,
+            "parts": self._parts.count,
+        }
+
+    def _take_up(self, state: State) -> None:
+        take_up_training(state, self.detector, self.raw_optimiser, self.fabric)
+        self.batches.take_up(state["batches"])
+        self._step, self.history = state["step"], state["history"]
+        device = self.fabric.device
+        self._sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self.images_seen, self.train_seconds = state["images_seen"], state["train_seconds"]
+        self._parts.count = state["parts"]
+        for epoch, values in enumerate(self.history):
+            self._tell_epoch(epoch, values)
+        Randomness.of(state["randomness"]).put()
 
     def _train(self, rate: Callable[[int], float]) -> None:
         if self.recipe.engine == "detectron2":
@@ -105,13 +144,14 @@ class DetectionLoop:
                 self.batches,
                 self.update,
                 updates=self.updates,
+                done=self._step,
                 lr_lambda=rate,
                 optimiser=self.raw_optimiser,
                 after=self._after,
             )
             return
-        schedule = torch.optim.lr_scheduler.LambdaLR(self.raw_optimiser, rate)
-        for step, batch in enumerate(self.batches, start=1):
+        schedule = schedule_of(self.raw_optimiser, rate, done=self._step)
+        for step, batch in enumerate(self.batches, start=self._step + 1):
             self.update(batch)
             schedule.step()
             self._after(step, {})
@@ -165,7 +205,9 @@ class DetectionLoop:
     def _after(self, step: int, _: dict[str, float]) -> None:
         steps = len(self.batches)
         epoch, inside = divmod(step - 1, steps)
+        self._step = step
         if inside + 1 < steps:
+            self._start += self._checkpoint.step()
             if self._throttle.due():
                 means = self._means(epoch, inside + 1)
                 self.emit(
@@ -183,9 +225,12 @@ class DetectionLoop:
         self._sums = {}
         values["learning_rate"] = float(self.raw_optimiser.param_groups[0]["lr"])
         self.history.append(values)
-        self.emit(
-            Progress(phase="epoch", epoch=epoch, epochs=self.recipe.epochs, metrics=dict(values))
-        )
+        self._start += self._checkpoint.step()
+        self._tell_epoch(epoch, values)
+
+    def _tell_epoch(self, epoch: int, values: dict[str, float]) -> None:
+        epochs = self.recipe.epochs
+        self.emit(Progress(phase="epoch", epoch=epoch, epochs=epochs, metrics=dict(values)))
 
     def _means(self, epoch: int, steps: int) -> dict[str, float]:
         """Mean losses of the epoch so far; raises where one is not finite."""
@@ -235,6 +280,19 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         )
         for target in targets
     ]
+
+
+def schedule_of(
+    optimiser: torch.optim.Optimizer, rate: Callable[[int], float], *, done: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule behind so many updates.
+
+    Args:
+        optimiser: New, or one whose state is that behind so many updates.
+        rate: Share of the peak after so many updates.
+        done: How many.
+    """
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, rate, last_epoch=done - 1)
 
 
 def rate_at(recipe: DetectionRecipe, steps_per_epoch: int) -> Callable[[int], float]:

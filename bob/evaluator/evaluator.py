@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bob import interrupts
 from bob.case import Case, Context, Failure, Result, Status, Verdict
+from bob.checkpoints import remove
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
 from bob.evaluator.keeping import Keeper
@@ -245,7 +247,8 @@ class Evaluator:
             curve=tuple(run.curve),
         )
         with interrupts.held():
-            self.keeper.result(recorded, run.run_id)
+            if self.keeper.result(recorded, run.run_id) and self.context.checkpoints:
+                remove(Path(self.context.checkpoints), result.run_key)
             run.recorded = recorded
             self.tracker.finish_case(run.run_id, recorded)
 

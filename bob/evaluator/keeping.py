@@ -38,11 +38,12 @@ class Keeper:
     unkept: list[Unkept] = field(default_factory=list)
     _verdicts: list[tuple[Judgement, str]] = field(default_factory=list)
 
-    def result(self, recorded: Recorded, run_id: str | None) -> None:
-        """Keep a result."""
+    def result(self, recorded: Recorded, run_id: str | None) -> bool:
+        """Keep a result; returns whether it is kept."""
         problem = self._write(recorded)
         if problem:
             self.unkept.append(Unkept(recorded, run_id, problem))
+        return not problem
 
     def verdict(self, judgement: Judgement) -> None:
         """Keep a verdict."""

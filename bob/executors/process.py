@@ -16,12 +16,14 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
+from bob import interrupts
 from bob.case import Failure, Result
 from bob.errors import BobError, first_line
 from bob.executors import Deliver, Event, Finished, Started, Submission
 from bob.executors.running_case import RunningCase, end_all
 
 _TICK_SECONDS = 0.5
+_SAVE_TICK_SECONDS = 0.05
 
 
 class ProcessExecutor:
@@ -69,13 +71,22 @@ class ProcessExecutor:
         self._waiting[submission.ticket] = submission
 
     def advance(self, deliver: Deliver, *, waiting_for: str) -> None:
-        """Start as many cases as may run, the one waited for first, and pass on what they tell."""
+        """Start as many cases as may run, the one waited for first, and pass on what they tell.
+
+        Raises:
+            KeyboardInterrupt: SIGTERM has come, and the cases that run have written checkpoints.
+        """
+        if interrupts.asked():
+            self._save(deliver)
+            interrupts.answered()
+            interrupts.check()
         for ticket in sorted(self._waiting, key=lambda ticket: ticket != waiting_for):
             if len(self._running) >= self._workers:
                 break
             if ticket not in self._waiting:  # cancelled when another one failed
                 continue
             self._start(self._waiting.pop(ticket), deliver)
+        self._note()
         running = {told: case for case in self._running.values() for told in case.heard_by}
         for case in {running[told]: None for told in wait(list(running), timeout=_TICK_SECONDS)}:
             if self._running.get(case.ticket) is case:
@@ -83,6 +94,26 @@ class ProcessExecutor:
                     self._pass_on(case, event, deliver)
         for case in [case for case in self._running.values() if case.overdue]:
             self._pass_on(case, Finished(case.ticket, case.end_overdue()), deliver)
+        self._note()
+
+    def _save(self, deliver: Deliver) -> None:
+        """Have the cases that run write checkpoints and end; results that come now still count."""
+        until = time.monotonic() + interrupts.GRACE
+        for case in self._running.values():
+            case.terminate()
+        while self._running and time.monotonic() < until:
+            for case in list(self._running.values()):
+                events, ended = case.last_told()
+                for event in events:
+                    self._pass_on(case, event, deliver)
+                if ended and self._running.pop(case.ticket, None) is not None:
+                    end_all([case])
+            time.sleep(_SAVE_TICK_SECONDS)
+
+    def _note(self) -> None:
+        """Say whether SIGTERM is to wait for checkpoints."""
+        running = self._running.values()
+        interrupts.saves(self, any(case.writes_checkpoints for case in running))
 
     def cancel(self, tickets: Collection[str]) -> None:
         """Forget cases that have not started, and end those that run."""
@@ -90,6 +121,7 @@ class ProcessExecutor:
         for ticket in tickets:
             self._waiting.pop(ticket, None)
         end_all(ended)
+        self._note()
 
     def shutdown(self, *, cancel: bool) -> None:
         """End every process, and remove the folder of their output."""

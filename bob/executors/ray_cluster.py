@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bob.case import Failure, Result
@@ -170,6 +170,7 @@ class RayExecutor:
         wanted.losses += 1
         wanted.node = ""
         if wanted.losses < MOST_LOSSES:
+            wanted.go_on()
             self._waiting[wanted.ticket] = wanted
             return
         why = f"its node was lost {wanted.losses} times, last with {type(error).__name__}: {error}"
@@ -205,6 +206,11 @@ class Wanted:
     def order(self) -> tuple[int, str, float]:
         """See ``bob.executors.placing.order_of``."""
         return order_of(self.submission)
+
+    def go_on(self) -> None:
+        """Have the next start take up a checkpoint of the last, where its folder is shared."""
+        context = replace(self.submission.context, resume=True)
+        self.submission = replace(self.submission, context=context)
 
     def new(self, event: Event) -> Iterator[Event]:
         """An event as it was not told yet: a case that starts again tells some of them twice."""

@@ -82,6 +82,20 @@ class RunningCase:
         return [*found, Finished(self.ticket, self._end_unheard())] if ended else found
 
     @property
+    def writes_checkpoints(self) -> bool:
+        """Whether it is worth asking for one before it is ended."""
+        return bool(self._submission.context.checkpoints)
+
+    def last_told(self) -> tuple[list[Event], bool]:
+        """What the case has told since, and whether its process has ended, with a word or not."""
+        events: list[Event] = []
+        ended = self.joined(0)
+        with suppress(Exception):  # nothing more is there, or what is there cannot be read
+            while self.events.poll():
+                events.append(self.events.recv())
+        return events, ended
+
+    @property
     def overdue(self) -> bool:
         """Whether it has exceeded its limit."""
         limit = self._submission.limit

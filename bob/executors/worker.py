@@ -13,7 +13,9 @@ from contextlib import suppress
 from io import FileIO, TextIOWrapper
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 
+from bob import interrupts
 from bob.case import Failure, Progress, Result
 from bob.executors import Finished, Progressed, Started, Submission
 
@@ -49,13 +51,28 @@ def work(
 
         result = run_case(submission.case, submission.context, tell)
     except BaseException as error:  # an interrupt that nobody sent to this process
+        if interrupts.terminated():  # a checkpoint has been written, and there is no result
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _end(signal.SIGTERM)
         result = _unforeseen(submission, error)
     _send(events, submission, result)
+    events.close()
+    _end()
+
+
+def _end(how: signal.Signals = signal.SIGKILL) -> None:
+    """End this process by a signal, with all that the case has started and left behind."""
     with suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
-    events.close()
-    os.killpg(0, signal.SIGKILL)  # with all that the case has started and left behind
+    os.killpg(0, how)
+
+
+def _save_or_end(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM: a case that can write a checkpoint does so at its next step; any other ends."""
+    if not interrupts.ask():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
 
 class _Teller:
@@ -79,7 +96,7 @@ def _settle(output: str, environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _save_or_end)
     file = _redirected(output)
     faulthandler.enable(file)
     faulthandler.register(TRACE_SIGNAL, file, all_threads=True)

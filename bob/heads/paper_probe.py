@@ -10,6 +10,7 @@ from timm.optim import Lars
 from torch import nn
 from torch.nn import functional
 
+from bob.checkpoints.encoding import State
 from bob.protocols.linear_probe_paper import PaperProbeRecipe
 
 
@@ -69,6 +70,20 @@ class Trainer:
             self.optimiser.step()
             total += loss.detach()
         return float(total) / steps
+
+    def state(self) -> State:
+        """Layer, norm and optimiser as plain data."""
+        return {
+            "linear": self.linear.state_dict(),
+            "norm": self.norm.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def take_up(self, state: State) -> None:
+        """Put all of them into such a state."""
+        self.linear.load_state_dict(state["linear"])
+        self.norm.load_state_dict(state["norm"])
+        self.optimiser.load_state_dict(state["optimiser"])
 
     def rate(self, epoch: float, batch: int) -> float:
         """Learning rate at a fractional epoch: linear warm-up, then half a cosine to 0."""

@@ -124,6 +124,13 @@ OPTIONS = (
         "[silent](docs/running.md#time-limits) for long; `off`. Needs `--executor=process`",
     ),
     Option(
+        "--save-every", "bob_save_every", "least minutes between two checkpoints of a case that "
+        "trains, so that it can go on when it is stopped; off writes none", parse.minutes_if_any,
+        "5", metavar="MINUTES", repeat=False,
+        table="least minutes between two [checkpoints](docs/running.md#what-a-stopped-case-keeps) "
+        "of a case that trains (5); `off` writes none",
+    ),
+    Option(
         "--accelerator", "bob_accelerator", "device: auto, cpu, cuda, mps", parse.word, "auto",
         choices=("auto", "cpu", "cuda", "mps"), table="device: `auto`, `cpu`, `cuda`, `mps`",
         shown="--accelerator=NAME",

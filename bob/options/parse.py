@@ -94,6 +94,19 @@ def time_limit(said: Said) -> str | float | None:
     return seconds
 
 
+def minutes_if_any(said: Said) -> float | None:
+    """Minutes; None for ``off``."""
+    if said.text == "off":
+        return None
+    try:
+        minutes = float(said.text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < math.inf:
+        raise said.wrong("off, or a number of minutes such as 5 or 0.5")
+    return minutes
+
+
 def size(said: Said) -> int:
     """Bytes."""
     try:

@@ -29,6 +29,7 @@ class Options:
             ``scale`` among them.
         executor_options: Settings of the executor, by name.
         ray_address: Of the cluster of the executor ``ray``.
+        save_every: Least minutes between two checkpoints of a running case; None writes none.
         case_timeout: Seconds; ``auto``, or None for no limit.
         tracking_uri: Empty for the store in the root folder.
         features: Folder of the feature store, absolute; None for the user's own.
@@ -52,6 +53,7 @@ class Options:
     executor: str
     executor_options: Mapping[str, str]
     ray_address: str
+    save_every: float | None
     case_timeout: str | float | None
     tracking_uri: str
     accelerator: str

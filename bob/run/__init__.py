@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from bob.case import Case, Context, Emit, Progress, Result
+from bob.checkpoints import remove
 from bob.exits import end_forked, running
 from bob.objects import import_object
 from bob.protocols import PROTOCOLS
@@ -36,10 +38,13 @@ def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
         it; only interrupts are raised.
     """
     remarks: list[str] = []
+    keys: list[str] = []
     what, pid = f"{case.name} {case.task} seed {case.seed}", os.getpid()
 
     def tell(progress: Progress) -> None:
         end_forked(pid, what)
+        if progress.run_key:
+            keys.append(progress.run_key)
         if emit is not None:
             emit(progress)
 
@@ -50,6 +55,8 @@ def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
             result = failed(case, error)
     if asked and (result.failure is None or result.failure.kind != "exit"):
         result = Result(case=case, failure=exit_failure(asked[0]))
+    if result.failure is not None and context.checkpoints and keys:
+        remove(Path(context.checkpoints), keys[0])  # it would fail there again
     return replace(result, remarks=(*result.remarks, *remarks)) if remarks else result
 
 

@@ -21,10 +21,12 @@ def failed(case: Case, error: BaseException) -> Result:
     """The result of a case that an error ended.
 
     Raises:
-        KeyboardInterrupt: It is an interrupt that may be a person's.
+        KeyboardInterrupt: It is an interrupt that may be a person's, or came behind SIGTERM.
         BaseException: A signal's handler raised it, as that of a plugin's time limit does: it is
             not the case's own.
     """
+    if isinstance(error, Exception) and interrupts.terminated():
+        raise KeyboardInterrupt from error  # what SIGTERM ended besides was missed
     if isinstance(error, BobError):
         unforeseen = error.__cause__ is not None and error.kind not in ("unavailable", "weights")
         trials = error.trials if isinstance(error, GridDiverged) else ()

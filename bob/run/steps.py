@@ -6,15 +6,18 @@ Imports torch; ``run_case`` imports this module when a case is run.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from lightning_fabric import seed_everything
+import torch
+from lightning_fabric import Fabric, seed_everything
 
-from bob import datasets
+from bob import __version__, datasets
 from bob.artifacts.classes import outcome_files
 from bob.artifacts.making import make
 from bob.backbones import Backbone, ReleasedClassifier, build_backbone, build_released
 from bob.backbones.factory_code import factory_fingerprint
 from bob.case import Case, Context, Emit, Result, run_key
+from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets import Data
 from bob.job import Job, TaskOutput
 from bob.metrics.calibration import calibration_metrics
@@ -64,6 +67,7 @@ def load(case: Case, context: Context, emit: Emit, remarks: list[str]) -> tuple[
         context=context,
         emit=emit,
         seed=case.seed,
+        checkpoint=_checkpoint(case, context, fabric, key, remarks),
     )
     return job, key
 
@@ -111,6 +115,30 @@ def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded
         image_size=0 if PROTOCOLS[case.task].detects else job.backbone.image_size,
         classes=job.classes,
         test_size=data.test_size,
+    )
+
+
+def _checkpoint(
+    case: Case, context: Context, fabric: Fabric, key: str, remarks: list[str]
+) -> CaseCheckpoint:
+    """The checkpoint of the run; one that writes nothing where no folder is named."""
+    if not context.checkpoints:
+        return CaseCheckpoint()
+    facts = {
+        "bob": __version__,
+        "torch": torch.__version__,
+        "protocol": case.protocol,
+        "device": fabric.device.type,
+        "precision": str(fabric.strategy.precision.precision),
+        "loader processes": str(context.workers),
+    }
+    return CaseCheckpoint.open(
+        Path(context.checkpoints),
+        key,
+        facts=facts,
+        minutes=context.checkpoint_minutes,
+        resume=context.resume,
+        remarks=remarks,
     )
 
 

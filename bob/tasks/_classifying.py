@@ -36,6 +36,7 @@ def make_loop(job: FinetuneJob) -> Loop:
         ),
         classes=job.classes,
         emit=job.emit,
+        checkpoint=job.checkpoint,
     )
 
 
@@ -56,11 +57,14 @@ def search(job: FinetuneJob, *, group: str = "") -> tuple[FinetuneJob, tuple[Tri
     recipe, trials = choose(
         job.recipe,
         grid,
-        lambda tried: held_out_scores(replace(job, recipe=tried), grid),
+        lambda tried, checkpoint: held_out_scores(
+            replace(job, recipe=tried, checkpoint=checkpoint), grid
+        ),
         score="val_top1",
         loss="val_loss",
         group=group,
         emit=job.emit,
+        checkpoint=job.checkpoint,
     )
     return replace(job, recipe=recipe), trials
 
@@ -87,9 +91,7 @@ def held_out_scores(job: FinetuneJob, grid: Grid) -> dict[str, float]:
         job, data=replace(job.data, train=train.part(fit)), backbone=job.backbone.copied()
     )
     loop = make_loop(part)
-    values: dict[str, float] = {}
-    for epoch in range(job.recipe.epochs):
-        values = loop.epoch(epoch)
+    values = loop.train()
     logits = loop.predict(ScoringBatches(choice, part.backbone, job.workers))
     scores = classification_metrics(logits, choice.targets)
     temperature = fit_temperature(logits, choice.targets)

@@ -80,9 +80,12 @@ def trained(job: AnyDetectionJob) -> tuple[DetectionLoop, tuple[Trial, ...]]:
     recipe, trials = choose(
         recipe,
         grid,
-        lambda tried: _held_out_scores(replace(job, recipe=tried), grid),
+        lambda tried, checkpoint: _held_out_scores(
+            replace(job, recipe=tried, checkpoint=checkpoint), grid
+        ),
         score="val_box_ap",
         emit=job.emit,
+        checkpoint=job.checkpoint,
     )
     return _train_on(replace(job, recipe=recipe), train), trials
 
@@ -95,7 +98,7 @@ def training_remarks(job: AnyDetectionJob) -> tuple[str, ...]:
 def _train_on(job: AnyDetectionJob, split: CocoSplit) -> DetectionLoop:
     detector = build_detector(job.backbone, job.recipe, job.classes)
     batches = TrainBatches(split, job.recipe, workers=loader_workers(job), seed=job.seed)
-    loop = DetectionLoop(detector, job.recipe, job.fabric, batches, job.emit)
+    loop = DetectionLoop(detector, job.recipe, job.fabric, batches, job.emit, job.checkpoint)
     loop.run()
     return loop
 

@@ -63,6 +63,7 @@ def run(job: Job[MultilabelRecipe, MultilabelData, Backbone]) -> TaskOutput:
         classes=job.classes,
         emit=job.emit,
         criterion=KnownLabelsLoss(),
+        checkpoint=job.checkpoint,
     )
     trained = train_and_score(
         loop,

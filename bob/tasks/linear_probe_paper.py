@@ -15,6 +15,7 @@ import torch
 
 from bob.backbones import Backbone
 from bob.case import Progress
+from bob.checkpoints.encoding import State
 from bob.datasets import ClassificationData
 from bob.errors import TrainingDiverged
 from bob.features import FeatureSource, View
@@ -24,8 +25,10 @@ from bob.metrics.classification import classification_metrics, outcomes
 from bob.protocols.linear_probe_paper import PaperProbeRecipe
 from bob.training.environment import system_metrics
 
+PaperProbeJob = Job[PaperProbeRecipe, ClassificationData, Backbone]
 
-def run(job: Job[PaperProbeRecipe, ClassificationData, Backbone]) -> TaskOutput:
+
+def run(job: PaperProbeJob) -> TaskOutput:
     """Train the head epoch by epoch and score it after each.
 
     Returns:
@@ -41,29 +44,32 @@ def run(job: Job[PaperProbeRecipe, ClassificationData, Backbone]) -> TaskOutput:
     targets = data.train.targets.to(device)
     trainer = Trainer.start(recipe, job.backbone.num_features, job.classes, device)
     order = torch.Generator().manual_seed(job.seed)
-    history: list[dict[str, float]] = []
-    logits = torch.empty(0)
-    for epoch in range(recipe.epochs):
-        view = View(job.seed, epoch, recipe.crop_scale, recipe.hflip)
-        features = source.on_device(data.train, "train", view=view)
-        loss = trainer.epoch(features, targets, epoch, order)
-        if not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"The training loss became {loss} in epoch {epoch + 1} of {recipe.epochs} (LARS, "
-                f"base_lr {recipe.base_lr:g}). Check the scale of the backbone's features, or "
-                "lower base_lr."
-            )
-        logits = trainer.logits(test).cpu()
-        values = {"train_loss": loss, **classification_metrics(logits, data.test.targets)}
-        history.append(values)
-        job.emit(
-            Progress(
-                phase="epoch",
-                epoch=epoch,
-                epochs=recipe.epochs,
-                metrics={**values, **system_metrics(device)},
-            )
-        )
+    history = _begin(job, trainer, order, source)
+
+    def state() -> State:
+        return {
+            **trainer.state(),
+            "order": order.get_state(),
+            "history": history,
+            "remarks": source.remarks,
+        }
+
+    with job.checkpoint.live("head", state):
+        for epoch in range(len(history), recipe.epochs):
+            view = View(job.seed, epoch, recipe.crop_scale, recipe.hflip)
+            features = source.on_device(data.train, "train", view=view)
+            loss = trainer.epoch(features, targets, epoch, order)
+            if not math.isfinite(loss):
+                raise TrainingDiverged(
+                    f"The training loss became {loss} in epoch {epoch + 1} of {recipe.epochs} "
+                    f"(LARS, base_lr {recipe.base_lr:g}). Check the scale of the backbone's "
+                    "features, or lower base_lr."
+                )
+            scored = classification_metrics(trainer.logits(test).cpu(), data.test.targets)
+            history.append({"train_loss": loss, **scored})
+            job.checkpoint.step()
+            _tell(job, epoch, {**history[-1], **system_metrics(device)})
+    logits = trainer.logits(test).cpu()
     scores = [values["top1"] for values in history]
     best = max(range(len(scores)), key=scores.__getitem__)
     return source.output(
@@ -71,3 +77,24 @@ def run(job: Job[PaperProbeRecipe, ClassificationData, Backbone]) -> TaskOutput:
         history=tuple(history),
         outcomes=outcomes(logits, data.test.targets, data.class_names),
     )
+
+
+def _begin(
+    job: PaperProbeJob, trainer: Trainer, order: torch.Generator, source: FeatureSource
+) -> list[dict[str, float]]:
+    """The values of the epochs that a checkpoint holds, whose state the head and its order take."""
+    found = job.checkpoint.found("head")
+    if found is None:
+        return []
+    trainer.take_up(found)
+    order.set_state(found["order"])
+    source.remarks[:] = found["remarks"]
+    history: list[dict[str, float]] = found["history"]
+    for epoch, values in enumerate(history):
+        _tell(job, epoch, values)
+    return history
+
+
+def _tell(job: PaperProbeJob, epoch: int, values: dict[str, float]) -> None:
+    epochs = job.recipe.epochs
+    job.emit(Progress(phase="epoch", epoch=epoch, epochs=epochs, metrics=values))

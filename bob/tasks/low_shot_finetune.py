@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from bob.artifacts.draws import draw_files
 from bob.backbones import Backbone
 from bob.case import Progress, Trial
+from bob.checkpoints.case_checkpoint import CaseCheckpoint
+from bob.checkpoints.encoding import State
+from bob.checkpoints.randomness import Randomness
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import Indices, low_shot_draws
 from bob.job import Job, TaskOutput
@@ -22,7 +26,7 @@ from bob.metrics.draws import DrawScore, draw_metrics, score_draw
 from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
 from bob.tasks._classifying import FinetuneJob, make_loop, search
 from bob.training.data import ScoringBatches
-from bob.training.search import chosen_metrics, grid_files, grid_remarks
+from bob.training.search import chosen_metrics, grid_files, grid_remarks, plain_trial
 
 LowShotJob = Job[LowShotFinetuneRecipe, ClassificationData, Backbone]
 
@@ -48,45 +52,115 @@ def run(job: LowShotJob) -> TaskOutput:
         draws=recipe.draws,
     )
     images = ScoringBatches(data.test, job.backbone, job.workers)
-    scores: dict[str, list[DrawScore]] = {}
-    remarks: dict[str, None] = {}
-    evaluate_seconds = 0.0
-    trials: tuple[Trial, ...] = ()
+    done = _done(job.checkpoint)
     for setting, picks in draws.items():
-        scores[setting] = []
-        for draw, rows in enumerate(picks):
-            part = _of_draw(job, draw, rows)
-            torch.manual_seed(part.seed)
-            part, tried = search(part, group=f"{setting} draw {draw}")
-            loop = make_loop(replace(part, backbone=job.backbone.copied()))
-            for epoch in range(part.recipe.epochs):
-                loop.epoch(epoch)
-            trials += tried
-            remarks |= dict.fromkeys((*part.data.train.remarks, *loop.remarks))
-            start = time.perf_counter()
-            job.emit(Progress(phase="evaluate", epoch=draw, epochs=len(picks)))
-            scores[setting].append(
-                score_draw(
-                    loop.predict(images),
-                    data.test.targets,
-                    data.class_names,
-                    temperature=chosen_metrics(tried).get("grid_val_temperature"),
-                )
-            )
-            evaluate_seconds += time.perf_counter() - start
-    train_seconds = time.perf_counter() - started - evaluate_seconds
+        scores = done.scores.setdefault(setting, [])
+        for draw in range(len(scores), len(picks)):
+            group = f"{setting} draw {draw}"
+            with job.checkpoint.part(group) as checkpoint:
+                part = replace(_of_draw(job, draw, picks[draw]), checkpoint=checkpoint)
+                told = Progress(phase="evaluate", epoch=draw, epochs=len(picks))
+                scores.append(_score(part, group, images, done, told))
+            job.checkpoint.keep("draws", done.plain(time.perf_counter() - started))
+            job.checkpoint.step()
+    seconds = done.seconds + time.perf_counter() - started
+    trials = tuple(done.trials)
     return TaskOutput(
-        metrics=draw_metrics(scores),
-        timings={"train": train_seconds, "evaluate": evaluate_seconds},
-        files={**draw_files(scores, draws, data), **grid_files(trials)},
+        metrics=draw_metrics(done.scores),
+        timings={"train": seconds - done.evaluate_seconds, "evaluate": done.evaluate_seconds},
+        files={**draw_files(done.scores, draws, data), **grid_files(trials)},
         remarks=(
-            *remarks,
+            *done.remarks,
             *data.test.remarks,
             *job.backbone.training_remarks,
             *grid_remarks(recipe.grid, trials),
         ),
         trials=trials,
     )
+
+
+@dataclass
+class _Done:
+    """What the draws that are done have given.
+
+    Attributes:
+        seconds: What they took before the case was stopped.
+    """
+
+    scores: dict[str, list[DrawScore]] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+    remarks: dict[str, None] = field(default_factory=dict)
+    evaluate_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def plain(self, seconds: float) -> State:
+        """As plain data, with where the random generators stand before the next draw.
+
+        Args:
+            seconds: What the draws took since the case began or went on.
+        """
+        return {
+            "scores": {
+                setting: [_plain_score(score) for score in scores]
+                for setting, scores in self.scores.items()
+            },
+            "trials": [plain_trial(trial) for trial in self.trials],
+            "remarks": list(self.remarks),
+            "evaluate_seconds": self.evaluate_seconds,
+            "seconds": self.seconds + seconds,
+            "randomness": Randomness.now().plain(),
+        }
+
+
+def _plain_score(score: DrawScore) -> State:
+    return {
+        "top1": score.top1,
+        "calibration": dict(score.calibration),
+        "classes": dict(score.classes),
+    }
+
+
+def _done(checkpoint: CaseCheckpoint) -> _Done:
+    """What a checkpoint holds; the random generators go where it says they stood."""
+    found = checkpoint.found("draws")
+    if found is None:
+        checkpoint.keep("draws", _Done().plain(0.0))
+        return _Done()
+    checkpoint.keep("draws", found)
+    Randomness.of(found["randomness"]).put()
+    scores = {
+        setting: [DrawScore(**score) for score in scores]
+        for setting, scores in found["scores"].items()
+    }
+    return _Done(
+        scores=scores,
+        trials=[Trial(**trial) for trial in found["trials"]],
+        remarks=dict.fromkeys(found["remarks"]),
+        evaluate_seconds=found["evaluate_seconds"],
+        seconds=found["seconds"],
+    )
+
+
+def _score(
+    job: FinetuneJob, group: str, images: Iterable[torch.Tensor], done: _Done, told: Progress
+) -> DrawScore:
+    """Train on one draw and score it; what else it gave is noted in ``done``."""
+    torch.manual_seed(job.seed)
+    job, tried = search(job, group=group)
+    loop = make_loop(replace(job, backbone=job.backbone.copied()))
+    loop.train()
+    done.trials += tried
+    done.remarks |= dict.fromkeys((*job.data.train.remarks, *loop.remarks))
+    start = time.perf_counter()
+    job.emit(told)
+    score = score_draw(
+        loop.predict(images),
+        job.data.test.targets,
+        job.data.class_names,
+        temperature=chosen_metrics(tried).get("grid_val_temperature"),
+    )
+    done.evaluate_seconds += time.perf_counter() - start
+    return score
 
 
 def _of_draw(job: LowShotJob, draw: int, rows: Indices) -> FinetuneJob:

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from bob.backbones import Backbone
+from bob.checkpoints.encoding import State
 from bob.datasets import AnySplit, Split
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.image_loader import Batch, TrainLoader, pixels
@@ -51,14 +52,33 @@ class TensorBatches:
     targets: torch.Tensor
     batch_size: int
     generator: torch.Generator
+    _begin: torch.Tensor | None = field(default=None, init=False)
+    _skipped: int = field(default=0, init=False)
+    _done: int = field(default=0, init=False)
 
     def __len__(self) -> int:
         return max(1, len(self.targets) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        self._begin = self.generator.get_state()
+        self._done, self._skipped = self._skipped, 0
         order = torch.randperm(len(self.targets), generator=self.generator)
-        for picks in order.to(self.images.device).split(self.batch_size)[: len(self)]:
+        batches = order.to(self.images.device).split(self.batch_size)[: len(self)]
+        for picks in batches[self._done :]:
+            self._done += 1
             yield self.images[picks], self.targets[picks]
+
+    def state(self) -> State:
+        """Where the pass stands."""
+        return {"begin": self._begin, "done": self._done}
+
+    def take_up(self, state: State) -> None:
+        """Go on where another one stood; before the first pass."""
+        self.generator.set_state(state["begin"])
+        self._skipped = state["done"]
+        if self._skipped == len(self):
+            self._skipped = 0
+            torch.randperm(len(self.targets), generator=self.generator)
 
 
 def needs_pixels(recipe: FinetuneRecipe) -> bool:

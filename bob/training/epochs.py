@@ -55,20 +55,27 @@ def train_and_score(
     Raises:
         TrainingDiverged: The loss is no longer finite.
     """
-    history: list[dict[str, float]] = []
-    seconds = 0.0
+    found = loop.checkpoint.found("epochs") or {"history": [], "seconds": 0.0}
+    history: list[dict[str, float]] = found["history"]
+    seconds: float = found["seconds"]
     logits = torch.empty(0)
     epochs = loop.recipe.epochs
-    for epoch in range(epochs):
-        values = loop.epoch(epoch)
-        start = time.perf_counter()
-        loop.emit(Progress(phase="evaluate", epoch=epoch, epochs=epochs))
-        logits = loop.predict(images)
-        values |= score(logits)
-        seconds += time.perf_counter() - start
-        history.append(values)
-        metrics = {**values, **system_metrics(loop.fabric.device)}
-        loop.emit(Progress(phase="epoch", epoch=epoch, epochs=epochs, metrics=metrics))
+    for epoch, values in enumerate(history):
+        loop.emit(Progress(phase="epoch", epoch=epoch, epochs=epochs, metrics=values))
+    with (
+        loop.checkpoint.live("epochs", lambda: {"history": history, "seconds": seconds}),
+        loop.live(),
+    ):
+        for epoch in range(loop.begins, epochs):
+            values = loop.epoch(epoch)
+            start = time.perf_counter()
+            loop.emit(Progress(phase="evaluate", epoch=epoch, epochs=epochs))
+            logits = loop.predict(loop.scoring(images))
+            values |= score(logits)
+            seconds += time.perf_counter() - start
+            history.append(values)
+            metrics = {**values, **system_metrics(loop.fabric.device)}
+            loop.emit(Progress(phase="epoch", epoch=epoch, epochs=epochs, metrics=metrics))
     return Epochs(tuple(history), logits, seconds)
 
 

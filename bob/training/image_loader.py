@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from bob.checkpoints.encoding import State
 from bob.datasets import AnySplit, ImageSplit
 from bob.datasets.images import Trouble, fit
+from bob.training.loader_process import outlive_sigterm
+from bob.training.shuffled import ShuffledLoader
 
 FEW_IMAGES = 64
 """Fewer are decoded sooner than loader processes start."""
@@ -22,6 +25,7 @@ Transform = Callable[[Any, int], torch.Tensor]
 """PIL image and its position → tensor."""
 
 _Sample = tuple[torch.Tensor, int, Trouble | None]
+_Joined = tuple[torch.Tensor, list[int], list[tuple[int, Trouble]]]
 
 
 class _Samples(Dataset[_Sample]):
@@ -40,7 +44,7 @@ class _Samples(Dataset[_Sample]):
         return self.transform(image, index), index, trouble
 
 
-def _joined(samples: list[_Sample]) -> tuple[torch.Tensor, list[int], list[tuple[int, Trouble]]]:
+def _joined(samples: list[_Sample]) -> _Joined:
     images, indices, troubles = zip(*samples, strict=True)
     bad = [(i, trouble) for i, trouble in zip(indices, troubles, strict=True) if trouble]
     return torch.stack(images), list(indices), bad
@@ -79,28 +83,36 @@ class TrainLoader:
         generator: torch.Generator,
     ) -> None:
         self.split = split
-        processes = _processes(split, workers)
-        self._loader: DataLoader[_Sample] = DataLoader(
+        self._loader: ShuffledLoader[_Sample, _Joined] = ShuffledLoader(
             _Samples(split, partial(without_position, transform)),
             batch_size=batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=processes,
-            persistent_workers=processes > 0,
-            pin_memory=pinned,
+            workers=_processes(split, workers),
+            pinned=pinned,
             generator=generator,
-            collate_fn=_joined,
+            collate=_joined,
         )
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        loaded: Any
-        for loaded in self._loader:
-            images, indices, bad = loaded
+        for images, indices, bad in self._loader:
             _noted(self.split, bad)
             yield images, self.split.targets[indices]
+
+    def state(self) -> State:
+        """Where the pass stands, and what images were found damaged."""
+        damage = {}
+        if isinstance(self.split, ImageSplit):
+            damage = {name: dict(texts) for name, texts in vars(self.split.damage).items()}
+        return {**self._loader.state(), "damage": damage}
+
+    def take_up(self, state: State) -> None:
+        """Go on where another one stood; before the first pass."""
+        self._loader.take_up(state)
+        if isinstance(self.split, ImageSplit):
+            self.split.damage.problems.update(state["damage"]["problems"])
+            self.split.damage.notes.update(state["damage"]["notes"])
 
 
 def without_position(
@@ -153,6 +165,7 @@ def transformed(
         num_workers=_processes(split, workers),
         pin_memory=pinned,
         collate_fn=_joined,
+        worker_init_fn=outlive_sigterm,
     )
     loaded: Any
     for loaded in loader:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -15,17 +16,31 @@ from torch import nn
 
 from bob.backbones.trainable import frozen_parameters, unreached
 from bob.case import Emit, Progress
+from bob.checkpoints.case_checkpoint import CaseCheckpoint
+from bob.checkpoints.encoding import State
+from bob.checkpoints.randomness import Randomness
 from bob.errors import BobError, TrainingDiverged
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
 from bob.training.memory import Parts
 from bob.training.optimiser import build_optimiser, build_schedule
+from bob.training.states import take_up_training, training_state
 from bob.training.throttle import Throttle
 
 
 class Batches(Sized, Iterable[Batch], Protocol):
     """Batches that can be counted and gone through again."""
+
+
+class StoppableBatches(Batches, Protocol):
+    """Batches of which a pass can be stopped and taken up again."""
+
+    def state(self) -> State:
+        """Where the pass through them stands."""
+
+    def take_up(self, state: State) -> None:
+        """Have the next pass be what is left of that one."""
 
 
 @dataclass
@@ -36,11 +51,15 @@ class Loop:
         model: Backbone and head.
         recipe: Settings; ``batch_size`` is the effective batch whatever the device holds.
         fabric: Device and precision.
-        batches: The train split.
+        batches: The train split; ``StoppableBatches`` where a checkpoint is written.
         classes: Number of classes, or of labels.
         emit: Receives progress.
         criterion: Loss of logits and targets; the recipe's cross-entropy, with mixup and label
             smoothing, where none is given.
+        checkpoint: Where its state is written while ``live`` is open.
+
+    Attributes:
+        begins: The epoch to begin with; another one than 0 where training goes on.
     """
 
     model: Classifier
@@ -50,8 +69,15 @@ class Loop:
     classes: int
     emit: Emit
     criterion: nn.Module | None = None
+    checkpoint: CaseCheckpoint = field(default_factory=CaseCheckpoint)
     images_seen: int = 0
     train_seconds: float = 0.0
+    begins: int = field(default=0, init=False)
+    _epoch: int = field(default=0, init=False)
+    _steps: int = field(default=0, init=False)
+    _total: torch.Tensor = field(default_factory=lambda: torch.zeros(()), init=False)
+    _goes_on: bool = field(default=False, init=False)
+    _drawn: Randomness | None = field(default=None, init=False)
     _unreached: tuple[str, ...] | None = field(default=None, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
 
@@ -60,6 +86,7 @@ class Loop:
         self._frozen = frozen_parameters(self.model.backbone)
         optimiser = build_optimiser(self.model, self.recipe)
         self.schedule = build_schedule(optimiser, self.recipe, len(self.batches))
+        self._raw_optimiser = optimiser
         wrapped: Any = self.fabric.setup(self.model, optimiser)
         self.runner, self.optimiser = wrapped
         self.mixup = _mixup(self.recipe, self.classes) if self.criterion is None else None
@@ -75,8 +102,25 @@ class Loop:
         """What training did not reach, in sentences; empty when it reached every weight."""
         return self._unreached or ()
 
+    def train(self) -> dict[str, float]:
+        """Train every epoch; returns the last one's values, and raises as ``epoch`` does."""
+        values: dict[str, float] = {}
+        with self.live():
+            for epoch in range(self.begins, self.recipe.epochs):
+                values = self.epoch(epoch)
+        return values
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Go on where a checkpoint stood, and write them in the block."""
+        found = self.checkpoint.found("training")
+        if found is not None:
+            self._take_up(found)
+        with self.checkpoint.live("training", self._state):
+            yield
+
     def epoch(self, epoch: int) -> dict[str, float]:
-        """Train one epoch, counted from 0.
+        """Train one epoch, counted from 0; what is left of it, where training goes on.
 
         Returns:
             Mean training loss and the last learning rate.
@@ -86,22 +130,72 @@ class Loop:
             BobError: A single image does not fit the device's memory.
         """
         self.runner.train()
+        self._drawn = None
         steps = len(self.batches)
-        total = torch.zeros((), device=self.fabric.device)
+        if not self._goes_on:
+            self._epoch, self._steps = epoch, 0
+            self._total = torch.zeros((), device=self.fabric.device)
+        self._goes_on = False
+        total = self._total
         start = time.perf_counter()
-        for step, batch in enumerate(self.batches):
+        for step, batch in enumerate(self._fetched(), start=self._steps):
             images, targets = (part.to(self.fabric.device, non_blocking=True) for part in batch)
             self.images_seen += len(targets)
             if self.mixup is not None:
                 images, targets = self.mixup(images, targets)
             total += self._update(images, targets)
             self.schedule.step_update(epoch * steps + step + 1)
+            self._steps = step + 1
+            start = self._counted(start)
+            start += self.checkpoint.step()
             self._report(epoch, step, steps, total)
         mean = float(total) / steps
-        self.train_seconds += time.perf_counter() - start
+        self._counted(start)
         self._check(mean, epoch)
         rate = max(group["lr"] for group in self.optimiser.param_groups)
         return {"train_loss": mean, "learning_rate": rate}
+
+    def _fetched(self) -> Iterator[Batch]:
+        """What is left of a pass, of no step where the pass was complete."""
+        if self._steps < len(self.batches):
+            yield from self.batches
+
+    def _counted(self, start: float) -> float:
+        now = time.perf_counter()
+        self.train_seconds += now - start
+        return now
+
+    def scoring(self, images: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Batches to score the training on as it stands: between them checkpoints are written."""
+        self._drawn = Randomness.now()
+        for batch in images:
+            yield batch
+            self.checkpoint.step()
+
+    def _state(self) -> State:
+        return {
+            **training_state(self.model, self._raw_optimiser, self.fabric),
+            "batches": cast(StoppableBatches, self.batches).state(),
+            "randomness": (self._drawn or Randomness.now()).plain(),
+            "epoch": self._epoch,
+            "steps": self._steps,
+            "total": self._total,
+            "images_seen": self.images_seen,
+            "train_seconds": self.train_seconds,
+            "unreached": self._unreached,
+            "parts": (self._parts.count, self._scored_parts.count),
+        }
+
+    def _take_up(self, state: State) -> None:
+        take_up_training(state, self.model, self._raw_optimiser, self.fabric)
+        cast(StoppableBatches, self.batches).take_up(state["batches"])
+        self.begins = self._epoch = state["epoch"]
+        self._goes_on = True
+        self._steps, self._total = state["steps"], state["total"].to(self.fabric.device)
+        self.images_seen, self.train_seconds = state["images_seen"], state["train_seconds"]
+        self._unreached = state["unreached"]
+        self._parts.count, self._scored_parts.count = state["parts"]
+        Randomness.of(state["randomness"]).put()
 
     def _update(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """One optimiser step over the effective batch, in as many parts as memory asks for."""

@@ -14,6 +14,9 @@ import numpy as np
 import torch
 
 from bob.case import Content, Emit, Progress, Trial
+from bob.checkpoints.case_checkpoint import CaseCheckpoint
+from bob.checkpoints.encoding import State
+from bob.checkpoints.randomness import Randomness
 from bob.datasets.subsets import Indices, held_out
 from bob.errors import BobError, GridDiverged, TrainingDiverged
 from bob.protocols.grid import RateGrid, Searchable
@@ -25,12 +28,13 @@ Recipe = TypeVar("Recipe", bound=Searchable)
 def choose(
     recipe: Recipe,
     grid: RateGrid,
-    attempt: Callable[[Recipe], Mapping[str, float]],
+    attempt: Callable[[Recipe, CaseCheckpoint], Mapping[str, float]],
     *,
     score: str,
     loss: str = "",
     group: str = "",
     emit: Emit,
+    checkpoint: CaseCheckpoint | None = None,
 ) -> tuple[Recipe, tuple[Trial, ...]]:
     """Try every setting and take the best.
 
@@ -40,12 +44,13 @@ def choose(
     Args:
         recipe: What the settings are put into.
         grid: The settings.
-        attempt: Trains under a recipe and gives the held-out metrics; may raise
-            ``TrainingDiverged``.
+        attempt: Trains under a recipe, with the checkpoint of this attempt, and gives the held-out
+            metrics; may raise ``TrainingDiverged``.
         score: The metric that decides; higher is better.
         loss: The metric that decides among equals; lower is better. The grid's order is last.
         group: What the choice is for, where a case makes several, such as a low-shot draw.
         emit: Receives how far it is.
+        checkpoint: Keeps the attempts that are done.
 
     Returns:
         The recipe with the chosen setting and without a grid, and a record of every attempt.
@@ -53,29 +58,16 @@ def choose(
     Raises:
         GridDiverged: No setting gave finite metrics; carries the records.
     """
-    trials: list[Trial] = []
+    checkpoint = checkpoint or CaseCheckpoint()
     settings = grid.settings()
-    for index, setting in enumerate(settings):
+    trials = _done(checkpoint)
+    for index in range(len(trials), len(settings)):
         emit(Progress(phase="search", step=index, steps=len(settings)))
-        start = perf_counter()
-        metrics: Mapping[str, float] = {}
-        failure = ""
-        with same_randomness():
-            try:
-                metrics = attempt(_with(recipe, setting))
-                if not all(map(math.isfinite, metrics.values())):
-                    failure = "the held-out metrics are not finite"
-            except TrainingDiverged as error:
-                failure = str(error)
-        trials.append(
-            Trial(
-                params=setting,
-                metrics=dict(metrics),
-                group=group,
-                failure=failure,
-                seconds=perf_counter() - start,
-            )
-        )
+        with checkpoint.part(f"setting {index}") as part:
+            trial = _tried(_with(recipe, settings[index]), settings[index], attempt, part)
+        trials.append(replace(trial, group=group))
+        _keep(checkpoint, trials)
+        checkpoint.step()
     sound = [index for index, trial in enumerate(trials) if not trial.failure]
     if not sound:
         raise GridDiverged(_all_diverged(trials, group), trials=tuple(trials))
@@ -87,6 +79,47 @@ def choose(
     best = min(sound, key=rank)
     trials[best] = replace(trials[best], chosen=True)
     return _with(recipe, settings[best]), tuple(trials)
+
+
+def _tried(
+    recipe: Recipe,
+    setting: Mapping[str, float],
+    attempt: Callable[[Recipe, CaseCheckpoint], Mapping[str, float]],
+    checkpoint: CaseCheckpoint,
+) -> Trial:
+    """The record of one attempt."""
+    start = perf_counter()
+    metrics: Mapping[str, float] = {}
+    failure = ""
+    with same_randomness():
+        try:
+            metrics = attempt(recipe, checkpoint)
+            if not all(map(math.isfinite, metrics.values())):
+                failure = "the held-out metrics are not finite"
+        except TrainingDiverged as error:
+            failure = str(error)
+    seconds = perf_counter() - start
+    return Trial(params=setting, metrics=dict(metrics), failure=failure, seconds=seconds)
+
+
+def _done(checkpoint: CaseCheckpoint) -> list[Trial]:
+    """The attempts that a checkpoint holds; the random generators go where it says they stood."""
+    found = checkpoint.found("search")
+    if found is not None:
+        Randomness.of(found["randomness"]).put()
+    trials = [Trial(**values) for values in found["trials"]] if found is not None else []
+    _keep(checkpoint, trials)
+    return trials
+
+
+def _keep(checkpoint: CaseCheckpoint, trials: Sequence[Trial]) -> None:
+    plain = [plain_trial(trial) for trial in trials]
+    checkpoint.keep("search", {"trials": plain, "randomness": Randomness.now().plain()})
+
+
+def plain_trial(trial: Trial) -> State:
+    """A record as plain data: the arguments of another one like it."""
+    return {**vars(trial), "params": dict(trial.params), "metrics": dict(trial.metrics)}
 
 
 def _with(recipe: Recipe, setting: Mapping[str, float]) -> Recipe:
