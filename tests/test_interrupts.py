@@ -111,6 +111,48 @@ def test_a_forked_worker_can_be_ended_while_its_parent_holds(installed: None) ->
     assert os.waitstatus_to_exitcode(status) == 7
 
 
+def test_sigterm_asks_what_can_save_and_is_raised_when_that_has_answered(installed: None) -> None:
+    owner = object()
+    interrupts.saves(owner, True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupts.asked()
+    interrupts.check()
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.answered()
+    assert interrupts.terminated()
+    assert not interrupts.asked()
+    interrupts.answered()
+
+
+def test_ctrl_c_does_not_wait_for_what_can_save(installed: None) -> None:
+    interrupts.saves(installed, True)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not interrupts.terminated()
+
+
+def test_sigterm_has_arrived_when_nothing_is_left_that_could_save(installed: None) -> None:
+    interrupts.saves(installed, True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    interrupts.saves(installed, False)
+    assert interrupts.terminated()
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.check()
+
+
+def test_sigterm_that_nothing_answers_is_raised_after_a_while(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupts, "GRACE", 0.2)
+    interrupts.saves(installed, True)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+    assert 0.2 <= time.monotonic() - start < 20
+    assert interrupts.terminated()
+
+
 def test_an_ended_session_leaves_no_interrupt_to_the_next(installed: None) -> None:
     restore = interrupts.install()
     with pytest.raises(KeyboardInterrupt):

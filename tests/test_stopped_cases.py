@@ -203,6 +203,19 @@ def test_detection(catalog: Catalog, tmp_path: Path, unbroken: Any, task: str, w
 
 
 @pytest.mark.usefixtures("few_scenes")
+@pytest.mark.parametrize(
+    "where", [at("train", 1, 1), at("epoch", 0)], ids=["in an epoch", "behind"]
+)
+def test_detection_with_loader_processes(
+    catalog: Catalog, tmp_path: Path, unbroken: Any, where: Any
+) -> None:
+    case = detection_case(catalog, "detection", epochs=3, augmentation="lsj", hflip=0.5)
+    how = context(tmp_path, workers=2)
+    stop(case, how, where)
+    assert facts(go_on(case, how)[0]) == unbroken(case, 2)
+
+
+@pytest.mark.usefixtures("few_scenes")
 def test_a_grid_of_detection(catalog: Catalog, tmp_path: Path, unbroken: Any) -> None:
     case = grid_of(detection_case(catalog, "detection", epochs=1), 1e-3, 2e-3)
     how = context(tmp_path)
