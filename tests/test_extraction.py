@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from bob.backbones import Backbone, build_backbone
 from bob.case import Case, Context
 from bob.catalog import Catalog
 from bob.datasets import ClassificationData, Split
+from bob.datasets.images import Files, ImageSplit
 from bob.errors import BobError
 from bob.features import FeatureSource, View
 from bob.features.extract import augmented
+from bob.training.image_loader import FEW_IMAGES
 from bob.training.loop import make_fabric
 from tests.jobs import make_job
 
@@ -36,6 +39,15 @@ def split() -> Split:
 
 
 MakeSource = Callable[..., FeatureSource]
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> ImageSplit:
+    """Images on disk, enough for loader processes."""
+    names = [f"{number:03}.png" for number in range(FEW_IMAGES)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (32, 32), (number, 2 * number, 0)).save(tmp_path / name)
+    return ImageSplit(source=Files(tmp_path, names), targets=torch.zeros(FEW_IMAGES).long())
 
 
 @pytest.fixture
@@ -173,7 +185,8 @@ def test_a_full_disk_costs_the_entry_not_the_result(tmp_path: Path) -> None:
     from bob.features import FeatureSource
     from bob.job import Job
     from bob.plan import Plan, Selection
-    from bob.training.loop import make_fabric
+    from bob.training.image_loader import FEW_IMAGES
+from bob.training.loop import make_fabric
 
     case = Plan(load_catalog(), Selection(backbones=("resnet_micro_glyphs",))).cases("knn")[0]
     data = load_dataset(case.dataset)
@@ -200,3 +213,20 @@ def test_a_full_disk_costs_the_entry_not_the_result(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "could not be stored (File too large)" in done.stdout
     assert "--features" in done.stdout
+
+
+@pytest.mark.parametrize("view", [None, View(seed=0, epoch=0, crop_scale=0.5, hflip=0.5)])
+def test_what_is_drawn_next_does_not_depend_on_what_the_store_holds(
+    source: MakeSource, photographs: ImageSplit, view: View | None
+) -> None:
+    """A loader draws a seed; a head that is made behind it would begin elsewhere."""
+    drawn, counts = [], []
+    for _ in range(2):
+        cold_then_warm = source()
+        torch.manual_seed(0)
+        cold_then_warm.features(photographs, "test", view=view)
+        drawn.append(torch.rand(1).item())
+        counts.append(cold_then_warm.extracted)
+    assert counts == [FEW_IMAGES, 0]
+    torch.manual_seed(0)
+    assert drawn == [torch.rand(1).item()] * 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from bob.job import Job, TaskOutput
 from bob.metrics.feature_health import ROWS, FeatureHealth, feature_health, spread
 from bob.protocols import Recipe
 from bob.protocols.spec import EXTRACTION
+from bob.training.search import same_randomness
 from bob.training.throttle import Throttle
 
 
@@ -86,8 +87,25 @@ class FeatureSource:
                 advance=lambda done: self._report(done, len(split)),
             )
 
+        # a loader draws a seed: what comes behind may not depend on what the store holds
+        with same_randomness():
+            found, new = self._found(split, request, batches)
+        if view is None and self.health is None:
+            self.health = name, feature_health(_spread_rows(found))
+        self.extracted += len(split) if new else 0
+        self.reused += 0 if new else len(split)
+        self.seconds += time.perf_counter() - start
+        return found
+
+    def _found(
+        self,
+        split: AnySplit,
+        request: Request,
+        batches: Callable[[], Iterable[NDArray[np.float32]]],
+    ) -> tuple[Features, bool]:
+        """Features from the store, or extracted, and whether they are new."""
         try:
-            found, new = self._store.get(
+            return self._store.get(
                 request,
                 batches,
                 waiting=lambda: self.job.emit(Progress(phase="wait")),
@@ -100,14 +118,9 @@ class FeatureSource:
                 f"free space in {self._store.root} (`bob features rm`), or name another folder "
                 "with --features"
             )
-            found, new = Features([np.concatenate(list(batches()))]), True
+            found = Features([np.concatenate(list(batches()))])
             self.remarks += split.remarks
-        if view is None and self.health is None:
-            self.health = name, feature_health(_spread_rows(found))
-        self.extracted += len(split) if new else 0
-        self.reused += 0 if new else len(split)
-        self.seconds += time.perf_counter() - start
-        return found
+            return found, True
 
     def on_device(self, split: AnySplit, name: str, *, view: View | None = None) -> torch.Tensor:
         """Features ``(n, num_features)`` on the job's device; as ``features``."""
