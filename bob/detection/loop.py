@@ -20,7 +20,7 @@ from bob.detection.data import Batch, TrainBatches, scoring_batches
 from bob.detection.records import Detections
 from bob.errors import TrainingDiverged
 from bob.protocols.detection import DetectionRecipe
-from bob.training.memory import Parts, settled_objects
+from bob.training.memory import Counts, Parts, settled_objects
 from bob.training.throttle import Throttle
 
 _SCORING_BATCH = 16
@@ -35,6 +35,7 @@ class DetectionLoop:
         fabric: Device and precision.
         batches: The train split, without end.
         emit: Receives progress.
+        counts: Where the parts of batches are kept, for ``train`` and ``score``.
 
     Attributes:
         history: Mean losses of every epoch: ``train_loss`` and its parts.
@@ -48,6 +49,8 @@ class DetectionLoop:
         fabric: Fabric,
         batches: TrainBatches,
         emit: Emit,
+        *,
+        counts: Callable[[str], Counts | None] = lambda phase: None,
     ) -> None:
         self.recipe = recipe
         self.fabric = fabric
@@ -55,7 +58,8 @@ class DetectionLoop:
         self.emit = emit
         self.history: list[dict[str, float]] = []
         self.train_seconds = 0.0
-        self._parts = Parts(fabric.device)
+        self._parts = Parts(fabric.device, counts=counts("train"), module=detector)
+        self._scored_parts = Parts(fabric.device, counts=counts("score"))
         self.images_seen = 0
         self.detector = detector
         maps: Any = detector.maps
@@ -76,6 +80,11 @@ class DetectionLoop:
     def micro_batches(self) -> int:
         """Parts that an effective batch is split into."""
         return self._parts.count
+
+    @property
+    def split_metrics(self) -> dict[str, float]:
+        """How the effective batches were split; see ``Parts.metrics``."""
+        return self._parts.metrics
 
     @property
     def updates(self) -> int:
@@ -206,7 +215,7 @@ class DetectionLoop:
         found: list[Detections] = []
         done = 0
         for images, sizes in scoring_batches(split, self.recipe, _SCORING_BATCH, workers):
-            found += self._parts.run(images, partial(self._found, images, sizes))
+            found += self._scored_parts.run(images, partial(self._found, images, sizes))
             done += len(images)
             self.emit(Progress(phase="evaluate", step=done, steps=len(split)))
         return tuple(found)

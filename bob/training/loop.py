@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from bob.errors import BobError, TrainingDiverged
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
-from bob.training.memory import Parts
+from bob.training.memory import Counts, Parts
 from bob.training.optimiser import build_optimiser, build_schedule
 from bob.training.throttle import Throttle
 
@@ -41,6 +41,7 @@ class Loop:
         emit: Receives progress.
         criterion: Loss of logits and targets; the recipe's cross-entropy, with mixup and label
             smoothing, where none is given.
+        counts: Where the parts of batches are kept, for ``train`` and ``score``.
     """
 
     model: Classifier
@@ -50,13 +51,16 @@ class Loop:
     classes: int
     emit: Emit
     criterion: nn.Module | None = None
+    counts: Callable[[str], Counts | None] = lambda phase: None
     images_seen: int = 0
     train_seconds: float = 0.0
     _unreached: tuple[str, ...] | None = field(default=None, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
 
     def __post_init__(self) -> None:
-        self._parts, self._scored_parts = Parts(self.fabric.device), Parts(self.fabric.device)
+        device = self.fabric.device
+        self._parts = Parts(device, counts=self.counts("train"), module=self.model)
+        self._scored_parts = Parts(device, counts=self.counts("score"))
         self._frozen = frozen_parameters(self.model.backbone)
         optimiser = build_optimiser(self.model, self.recipe)
         self.schedule = build_schedule(optimiser, self.recipe, len(self.batches))
@@ -69,6 +73,11 @@ class Loop:
     def micro_batches(self) -> int:
         """Parts that an effective batch is split into."""
         return self._parts.count
+
+    @property
+    def split_metrics(self) -> dict[str, float]:
+        """How the effective batches were split; see ``Parts.metrics``."""
+        return self._parts.metrics
 
     @property
     def remarks(self) -> tuple[str, ...]:
