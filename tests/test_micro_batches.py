@@ -68,6 +68,20 @@ def test_the_next_case_starts_where_this_one_ended_up_with_the_same_score(
     assert other_seed.metrics["micro_batches"] == first.metrics["micro_batches"]
 
 
+def test_draws_tell_it_too(
+    folder: Path, catalog: Catalog, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small_devices, "LIMIT", 4)
+    plan = Plan(catalog, Selection(scale="smoke"))
+    few = replace(plan.cases("low_shot_finetune")[0], backbone=case.backbone)
+    first, refused = ran(few)
+    assert any(training for training, _ in refused)
+    again, none = ran(few)
+    assert none == []
+    assert again.metrics["micro_batches_remembered"] == first.metrics["micro_batches"] > 1
+    assert scores(again) == scores(first)
+
+
 def test_a_case_that_differs_in_what_memory_takes_starts_anew(folder: Path, case: Case) -> None:
     _, refused = ran(case)
     halved = case.recipe.model_copy(update={"batch_size": 32})

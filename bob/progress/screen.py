@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bob.case import Case, Progress
-from bob.progress.board import Board
-from bob.progress.words import block, cells, cut, describe, fitted, log_line
+from bob.progress.board import Board, Running
+from bob.progress.words import block, cells, cut, describe, log_line, row
 from bob.shown import encodable
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ProgressLine:
         if not self._several:
             self._written = time.monotonic()
             if self._shown:
-                self._overwrite("")
+                self._overwrite(None)
         elif self._shown:
             self._emit(lambda: "\x1b[J")
             self._shown = 0
@@ -110,17 +110,17 @@ class ProgressLine:
                 self._written = now
                 self._write_line(describe(run))
             else:
-                self._overwrite(describe(run))
+                self._overwrite(run)
 
     def _write_line(self, text: str) -> None:
         self._emit(lambda: f"\n{text}\n")
 
-    def _overwrite(self, text: str) -> None:
+    def _overwrite(self, run: Running | None) -> None:
         """Write behind what pytest has on its line, and step back to where pytest goes on."""
 
         def written() -> str:
             width, before = self._line()
-            shown = fitted(f" {text}", max(0, width - before - 2)) if text else ""
+            shown = f" {row(run, max(0, width - before - 3))}" if run is not None else ""
             taken = max(cells(shown), self._shown)
             blank = " " * (taken - cells(shown))
             self._shown = cells(shown)

@@ -63,12 +63,12 @@ def block(view: View, *, width: int, height: int) -> list[str]:
     """
     room = max(0, height - 1)
     shown = view.running if len(view.running) <= room else view.running[: max(0, room - 1)]
-    lines = [fitted(whole(view, width=width), width), *(_row(run, width) for run in shown)]
+    lines = [fitted(whole(view, width=width), width), *(row(run, width) for run in shown)]
     hidden = len(view.running) - len(shown)
     return [*lines, fitted(f"... and {hidden} more", width)] if hidden and room else lines
 
 
-def _row(run: Running, width: int) -> str:
+def row(run: Running, width: int) -> str:
     """What fits: where a case stands matters more than its seed, its task and its score."""
     standings = [
         _standing(run),

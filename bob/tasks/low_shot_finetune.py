@@ -33,7 +33,8 @@ def run(job: LowShotJob) -> TaskOutput:
     Returns:
         ``top1``, the mean over shares and draws; for each share ``top1_<share>`` and its
         ``spread_<share>`` over the draws; calibration as means over shares and draws, of which a
-        temperature only with a grid; the draws as files; the tried settings of a grid.
+        temperature only with a grid; how batches were split, the most of all draws; the draws as
+        files; the tried settings of a grid.
 
     Raises:
         TrainingDiverged: The loss is no longer finite, of a grid under every setting.
@@ -51,6 +52,7 @@ def run(job: LowShotJob) -> TaskOutput:
     scores: dict[str, list[DrawScore]] = {}
     remarks: dict[str, None] = {}
     evaluate_seconds = 0.0
+    split: dict[str, float] = {}
     trials: tuple[Trial, ...] = ()
     for setting, picks in draws.items():
         scores[setting] = []
@@ -61,6 +63,8 @@ def run(job: LowShotJob) -> TaskOutput:
             loop = make_loop(replace(part, backbone=job.backbone.copied()))
             for epoch in range(part.recipe.epochs):
                 loop.epoch(epoch)
+            for name, parts in loop.split_metrics.items():
+                split[name] = max(parts, split.get(name, 0.0))
             trials += tried
             remarks |= dict.fromkeys((*part.data.train.remarks, *loop.remarks))
             start = time.perf_counter()
@@ -76,7 +80,7 @@ def run(job: LowShotJob) -> TaskOutput:
             evaluate_seconds += time.perf_counter() - start
     train_seconds = time.perf_counter() - started - evaluate_seconds
     return TaskOutput(
-        metrics=draw_metrics(scores),
+        metrics={**draw_metrics(scores), **split},
         timings={"train": train_seconds, "evaluate": evaluate_seconds},
         files={**draw_files(scores, draws, data), **grid_files(trials)},
         remarks=(
