@@ -30,6 +30,11 @@ def calibration_root() -> Path:
     return own_folder("BOB_CALIBRATION", "calibration")
 
 
+def micro_batches_root() -> Path:
+    """``$BOB_MICRO_BATCHES``, else ``bob/micro-batches`` in the user's cache folder."""
+    return own_folder("BOB_MICRO_BATCHES", "micro-batches")
+
+
 def digests_file() -> Path:
     """Where digests of files are kept: ``bob/digests.sqlite`` in the user's cache folder."""
     return cache_folder("bob") / "digests.sqlite"

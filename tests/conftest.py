@@ -77,12 +77,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def feature_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A feature store, scenes and a calibration of this run's own, for its subprocesses too."""
+    """A feature store and other folders of this run's own, for its subprocesses too."""
     folder = tmp_path_factory.mktemp("features")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BOB_FEATURES", str(folder))
         patch.setenv("BOB_SCENES", str(tmp_path_factory.mktemp("scenes")))
         patch.setenv("BOB_CALIBRATION", str(tmp_path_factory.mktemp("calibration")))
+        patch.setenv("BOB_MICRO_BATCHES", str(tmp_path_factory.mktemp("micro-batches")))
         # commands that messages print say ``python`` and ``bob``
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         yield folder

@@ -185,8 +185,7 @@ def test_a_full_disk_costs_the_entry_not_the_result(tmp_path: Path) -> None:
     from bob.features import FeatureSource
     from bob.job import Job
     from bob.plan import Plan, Selection
-    from bob.training.image_loader import FEW_IMAGES
-from bob.training.loop import make_fabric
+    from bob.training.loop import make_fabric
 
     case = Plan(load_catalog(), Selection(backbones=("resnet_micro_glyphs",))).cases("knn")[0]
     data = load_dataset(case.dataset)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -148,7 +149,6 @@ def _keep(path: Path, calibration: Calibration) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(calibration.model_dump_json(indent=1), encoding="utf-8")
         fresh.replace(path)
-    except OSError:
-        fresh.unlink(
-            missing_ok=True
-        )  # a cache that cannot be written costs a few seconds next time
+    except OSError:  # a cache that cannot be written costs a few seconds next time
+        with suppress(OSError):
+            fresh.unlink()

@@ -23,7 +23,7 @@ from bob.detection.data import Batch, TrainBatches, scoring_batches
 from bob.detection.records import Detections
 from bob.errors import TrainingDiverged
 from bob.protocols.detection import DetectionRecipe
-from bob.training.memory import Parts, settled_objects
+from bob.training.memory import Counts, Parts, settled_objects
 from bob.training.states import take_up_training, training_state
 from bob.training.throttle import Throttle
 
@@ -40,6 +40,7 @@ class DetectionLoop:
         batches: The train split, without end.
         emit: Receives progress.
         checkpoint: Where its state is written while it runs.
+        counts: Where the parts of batches are kept, for ``train`` and ``score``.
 
     Attributes:
         history: Mean losses of every epoch: ``train_loss`` and its parts.
@@ -54,6 +55,8 @@ class DetectionLoop:
         batches: TrainBatches,
         emit: Emit,
         checkpoint: CaseCheckpoint | None = None,
+        *,
+        counts: Callable[[str], Counts | None] = lambda phase: None,
     ) -> None:
         self.recipe = recipe
         self.fabric = fabric
@@ -61,7 +64,8 @@ class DetectionLoop:
         self.emit = emit
         self.history: list[dict[str, float]] = []
         self.train_seconds = 0.0
-        self._parts = Parts(fabric.device)
+        self._parts = Parts(fabric.device, counts=counts("train"), module=detector)
+        self._scored_parts = Parts(fabric.device, counts=counts("score"))
         self.images_seen = 0
         self.detector = detector
         maps: Any = detector.maps
@@ -85,6 +89,11 @@ class DetectionLoop:
     def micro_batches(self) -> int:
         """Parts that an effective batch is split into."""
         return self._parts.count
+
+    @property
+    def split_metrics(self) -> dict[str, float]:
+        """How the effective batches were split; see ``Parts.metrics``."""
+        return self._parts.metrics
 
     @property
     def updates(self) -> int:
@@ -120,7 +129,7 @@ class DetectionLoop:
             "history": self.history,
             "images_seen": self.images_seen,
             "train_seconds": self.train_seconds + time.perf_counter() - self._start,
-            "parts": self._parts.count,
+            "parts": self._parts.state(),
         }
 
     def _take_up(self, state: State) -> None:
@@ -130,7 +139,7 @@ class DetectionLoop:
         device = self.fabric.device
         self._sums = {name: total.to(device) for name, total in state["sums"].items()}
         self.images_seen, self.train_seconds = state["images_seen"], state["train_seconds"]
-        self._parts.count = state["parts"]
+        self._parts.take_up(state["parts"])
         for epoch, values in enumerate(self.history):
             self._tell_epoch(epoch, values)
         Randomness.of(state["randomness"]).put()
@@ -251,7 +260,7 @@ class DetectionLoop:
         found: list[Detections] = []
         done = 0
         for images, sizes in scoring_batches(split, self.recipe, _SCORING_BATCH, workers):
-            found += self._parts.run(images, partial(self._found, images, sizes))
+            found += self._scored_parts.run(images, partial(self._found, images, sizes))
             done += len(images)
             self.emit(Progress(phase="evaluate", step=done, steps=len(split)))
         return tuple(found)

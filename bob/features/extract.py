@@ -24,7 +24,7 @@ from bob.errors import BobError
 from bob.protocols.spec import EXTRACTION
 from bob.training.data import normalised
 from bob.training.image_loader import pixels, transformed
-from bob.training.memory import Parts
+from bob.training.memory import Counts, Parts
 
 BATCH = 128
 
@@ -64,6 +64,7 @@ def extract(
     workers: int = 0,
     view: View | None = None,
     advance: Callable[[int], None] = lambda done: None,
+    counts: Counts | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Features of a split, batch by batch, in its order.
 
@@ -78,6 +79,7 @@ def extract(
         workers: Loader processes for images on disk.
         view: Augmentation; none for the plain images.
         advance: Receives the number of images done.
+        counts: Where the parts of batches are kept.
 
     Yields:
         Float32 arrays ``(b, backbone.num_features)``.
@@ -88,7 +90,7 @@ def extract(
     module: Any = backbone.module.eval()
     module = fabric.setup_module(module.to(memory_format=torch.channels_last))
     on_cuda = fabric.device.type == "cuda"
-    done, parts = 0, Parts(fabric.device)
+    done, parts = 0, Parts(fabric.device, counts=counts)
     batches = _pixels(backbone, split, view, workers)
     with torch.inference_mode():
         for images in _ahead(map(torch.Tensor.pin_memory, batches)) if on_cuda else batches:

@@ -24,6 +24,7 @@ from bob.job import Job, TaskOutput
 from bob.metrics.feature_health import ROWS, FeatureHealth, feature_health, spread
 from bob.protocols import Recipe
 from bob.protocols.spec import EXTRACTION
+from bob.training.remembered import remembered
 from bob.training.search import same_randomness
 from bob.training.throttle import Throttle
 
@@ -85,6 +86,7 @@ class FeatureSource:
                 workers=self.job.workers,
                 view=view,
                 advance=lambda done: self._report(done, len(split)),
+                counts=remembered(self.job, "extract"),
             )
 
         # a loader draws a seed: what comes behind may not depend on what the store holds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bob.case import Case, Progress
 from bob.progress.board import Board, Running
-from bob.progress.words import block, cells, cut, describe, log_line, row_of
+from bob.progress.words import block, cells, cut, describe, log_line, row
 from bob.shown import encodable
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ class ProgressLine:
 
         def written() -> str:
             width, before = self._line()
-            room = max(0, width - before - 3)
-            shown = f" {row_of(run, room)}" if run is not None else ""
+            shown = f" {row(run, max(0, width - before - 3))}" if run is not None else ""
             taken = max(cells(shown), self._shown)
             blank = " " * (taken - cells(shown))
             self._shown = cells(shown)

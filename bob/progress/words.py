@@ -63,12 +63,12 @@ def block(view: View, *, width: int, height: int) -> list[str]:
     """
     room = max(0, height - 1)
     shown = view.running if len(view.running) <= room else view.running[: max(0, room - 1)]
-    lines = [fitted(whole(view, width=width), width), *(row_of(run, width) for run in shown)]
+    lines = [fitted(whole(view, width=width), width), *(row(run, width) for run in shown)]
     hidden = len(view.running) - len(shown)
     return [*lines, fitted(f"... and {hidden} more", width)] if hidden and room else lines
 
 
-def row_of(run: Running, width: int) -> str:
+def row(run: Running, width: int) -> str:
     """A line of so many cells. Where a case stands comes before seed, task and score."""
     standings = [
         _standing(run),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from bob.backbones import Backbone
 from bob.case import Trial
@@ -15,6 +16,7 @@ from bob.protocols.grid import Grid
 from bob.training.classifier import Classifier
 from bob.training.data import ScoringBatches, train_batches
 from bob.training.loop import Loop
+from bob.training.remembered import remembered
 from bob.training.search import choose, split_for_choice
 
 FinetuneJob = Job[FinetuneRecipe, ClassificationData, Backbone]
@@ -37,6 +39,7 @@ def make_loop(job: FinetuneJob) -> Loop:
         classes=job.classes,
         emit=job.emit,
         checkpoint=job.checkpoint,
+        counts=partial(remembered, job),
     )
 
 

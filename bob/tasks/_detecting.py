@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from bob.artifacts.detections import detection_picture, per_class_csv, pr_picture
 from bob.backbones import Backbone
@@ -24,6 +25,7 @@ from bob.job import Job, TaskOutput
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.detection import DetectionRecipe
 from bob.protocols.grid import RateGrid
+from bob.training.remembered import remembered
 from bob.training.search import (
     choose,
     chosen_metrics,
@@ -98,7 +100,15 @@ def training_remarks(job: AnyDetectionJob) -> tuple[str, ...]:
 def _train_on(job: AnyDetectionJob, split: CocoSplit) -> DetectionLoop:
     detector = build_detector(job.backbone, job.recipe, job.classes)
     batches = TrainBatches(split, job.recipe, workers=loader_workers(job), seed=job.seed)
-    loop = DetectionLoop(detector, job.recipe, job.fabric, batches, job.emit, job.checkpoint)
+    loop = DetectionLoop(
+        detector,
+        job.recipe,
+        job.fabric,
+        batches,
+        job.emit,
+        job.checkpoint,
+        counts=partial(remembered, job),
+    )
     loop.run()
     return loop
 
@@ -140,7 +150,7 @@ def training_metrics(loop: DetectionLoop) -> Mapping[str, float]:
     return {
         "train_loss": loop.history[-1]["train_loss"],
         "images_per_second": loop.images_seen / max(loop.train_seconds, 1e-9),
-        "micro_batches": float(loop.micro_batches),
+        **loop.split_metrics,
     }
 
 

@@ -25,6 +25,7 @@ from bob.metrics.shift import group_metrics, score_shift, shift_metrics
 from bob.protocols.eval_released import ReleasedRecipe
 from bob.training.image_loader import transformed, without_position
 from bob.training.memory import Parts
+from bob.training.remembered import remembered
 
 BATCH = 128
 
@@ -91,7 +92,7 @@ class _Reader:
     def __init__(self, job: Job[ReleasedRecipe, ClassificationData, ReleasedClassifier]) -> None:
         module: Any = job.backbone.module.eval().to(memory_format=torch.channels_last)
         self.module = job.fabric.setup_module(module)
-        self.job, self.parts = job, Parts(job.device)
+        self.job, self.parts = job, Parts(job.device, counts=remembered(job, "score"))
 
     def logits(self, split: AnySplit, what: str, advance: Callable[[int], None]) -> torch.Tensor:
         """Float32 ``(n, classes)`` on the CPU, in the split's order."""

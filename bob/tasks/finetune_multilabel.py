@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 
 import torch
@@ -32,6 +33,7 @@ from bob.training.classifier import Classifier
 from bob.training.data import ScoringBatches, train_batches
 from bob.training.epochs import train_and_score, training_metrics
 from bob.training.loop import Loop
+from bob.training.remembered import remembered
 
 
 def run(job: Job[MultilabelRecipe, MultilabelData, Backbone]) -> TaskOutput:
@@ -64,6 +66,7 @@ def run(job: Job[MultilabelRecipe, MultilabelData, Backbone]) -> TaskOutput:
         emit=job.emit,
         criterion=KnownLabelsLoss(),
         checkpoint=job.checkpoint,
+        counts=partial(remembered, job),
     )
     trained = train_and_score(
         loop,

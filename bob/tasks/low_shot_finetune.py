@@ -37,7 +37,8 @@ def run(job: LowShotJob) -> TaskOutput:
     Returns:
         ``top1``, the mean over shares and draws; for each share ``top1_<share>`` and its
         ``spread_<share>`` over the draws; calibration as means over shares and draws, of which a
-        temperature only with a grid; the draws as files; the tried settings of a grid.
+        temperature only with a grid; how batches were split, the most of all draws; the draws as
+        files; the tried settings of a grid.
 
     Raises:
         TrainingDiverged: The loss is no longer finite, of a grid under every setting.
@@ -66,7 +67,7 @@ def run(job: LowShotJob) -> TaskOutput:
     seconds = done.seconds + time.perf_counter() - started
     trials = tuple(done.trials)
     return TaskOutput(
-        metrics=draw_metrics(done.scores),
+        metrics={**draw_metrics(done.scores), **done.split},
         timings={"train": seconds - done.evaluate_seconds, "evaluate": done.evaluate_seconds},
         files={**draw_files(done.scores, draws, data), **grid_files(trials)},
         remarks=(
@@ -85,6 +86,7 @@ class _Done:
 
     Attributes:
         seconds: What they took before the case was stopped.
+        split: How batches were split, the most of all draws.
     """
 
     scores: dict[str, list[DrawScore]] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class _Done:
     remarks: dict[str, None] = field(default_factory=dict)
     evaluate_seconds: float = 0.0
     seconds: float = 0.0
+    split: dict[str, float] = field(default_factory=dict)
 
     def plain(self, seconds: float) -> State:
         """As plain data, with where the random generators stand before the next draw.
@@ -107,6 +110,7 @@ class _Done:
             "trials": [plain_trial(trial) for trial in self.trials],
             "remarks": list(self.remarks),
             "evaluate_seconds": self.evaluate_seconds,
+            "split": dict(self.split),
             "seconds": self.seconds + seconds,
             "randomness": Randomness.now().plain(),
         }
@@ -138,6 +142,7 @@ def _done(checkpoint: CaseCheckpoint) -> _Done:
         remarks=dict.fromkeys(found["remarks"]),
         evaluate_seconds=found["evaluate_seconds"],
         seconds=found["seconds"],
+        split=dict(found["split"]),
     )
 
 
@@ -149,6 +154,8 @@ def _score(
     job, tried = search(job, group=group)
     loop = make_loop(replace(job, backbone=job.backbone.copied()))
     loop.train()
+    for name, parts in loop.split_metrics.items():
+        done.split[name] = max(parts, done.split.get(name, 0.0))
     done.trials += tried
     done.remarks |= dict.fromkeys((*job.data.train.remarks, *loop.remarks))
     start = time.perf_counter()

@@ -83,5 +83,5 @@ def training_metrics(loop: Loop) -> dict[str, float]:
     """What training itself tells."""
     return {
         "images_per_second": loop.images_seen / max(loop.train_seconds, 1e-9),
-        "micro_batches": float(loop.micro_batches),
+        **loop.split_metrics,
     }

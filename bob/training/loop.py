@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -23,7 +23,7 @@ from bob.errors import BobError, TrainingDiverged
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
-from bob.training.memory import Parts
+from bob.training.memory import Counts, Parts
 from bob.training.optimiser import build_optimiser, build_schedule
 from bob.training.states import take_up_training, training_state
 from bob.training.throttle import Throttle
@@ -57,6 +57,7 @@ class Loop:
         criterion: Loss of logits and targets; the recipe's cross-entropy, with mixup and label
             smoothing, where none is given.
         checkpoint: Where its state is written while ``live`` is open.
+        counts: Where the parts of batches are kept, for ``train`` and ``score``.
 
     Attributes:
         begins: The epoch to begin with; another one than 0 where training goes on.
@@ -70,6 +71,7 @@ class Loop:
     emit: Emit
     criterion: nn.Module | None = None
     checkpoint: CaseCheckpoint = field(default_factory=CaseCheckpoint)
+    counts: Callable[[str], Counts | None] = lambda phase: None
     images_seen: int = 0
     train_seconds: float = 0.0
     begins: int = field(default=0, init=False)
@@ -82,7 +84,9 @@ class Loop:
     _throttle: Throttle = field(default_factory=Throttle, init=False)
 
     def __post_init__(self) -> None:
-        self._parts, self._scored_parts = Parts(self.fabric.device), Parts(self.fabric.device)
+        device = self.fabric.device
+        self._parts = Parts(device, counts=self.counts("train"), module=self.model)
+        self._scored_parts = Parts(device, counts=self.counts("score"))
         self._frozen = frozen_parameters(self.model.backbone)
         optimiser = build_optimiser(self.model, self.recipe)
         self.schedule = build_schedule(optimiser, self.recipe, len(self.batches))
@@ -96,6 +100,11 @@ class Loop:
     def micro_batches(self) -> int:
         """Parts that an effective batch is split into."""
         return self._parts.count
+
+    @property
+    def split_metrics(self) -> dict[str, float]:
+        """How the effective batches were split; see ``Parts.metrics``."""
+        return self._parts.metrics
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -183,7 +192,7 @@ class Loop:
             "images_seen": self.images_seen,
             "train_seconds": self.train_seconds,
             "unreached": self._unreached,
-            "parts": (self._parts.count, self._scored_parts.count),
+            "parts": (self._parts.state(), self._scored_parts.state()),
         }
 
     def _take_up(self, state: State) -> None:
@@ -194,7 +203,8 @@ class Loop:
         self._steps, self._total = state["steps"], state["total"].to(self.fabric.device)
         self.images_seen, self.train_seconds = state["images_seen"], state["train_seconds"]
         self._unreached = state["unreached"]
-        self._parts.count, self._scored_parts.count = state["parts"]
+        for parts, kept in zip((self._parts, self._scored_parts), state["parts"], strict=True):
+            parts.take_up(kept)
         Randomness.of(state["randomness"]).put()
 
     def _update(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

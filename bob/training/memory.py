@@ -5,29 +5,70 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
+from torch import nn
 
 from bob.errors import BobError
 
 _Done = TypeVar("_Done")
 
 
+class Counts(Protocol):
+    """Counts that are kept from case to case; see ``bob.training.remembered``."""
+
+    def count(self, batch: int) -> int:
+        """Parts to start with, for batches of so many images; 1 where nothing is known."""
+
+    def keep(self, batch: int, count: int) -> None:
+        """Keep what was found out."""
+
+
 @dataclass
 class Parts:
     """Into how many parts a batch is split so that each fits the memory.
 
-    What was found out on one batch is kept for the next ones.
+    What was found out on one batch is kept for the next ones, and where ``counts`` says so for the
+    next cases. An attempt at the first batch that does not fit leaves no trace: random generators
+    and the module's buffers are put back, so that a case that starts with a count gives what it
+    would have given had it found it out.
 
     Attributes:
         device: Where batches are run.
         count: Parts of a batch; doubled whenever one of them does not fit.
+        counts: Where counts are kept; none for a phase that starts from 1.
+        module: What learns statistics of batches while they run; none where nothing does.
+        remembered: The count that it started with, where one was kept; 0 otherwise.
+        first: Parts of the first batch, once it was run.
     """
 
     device: torch.device
     count: int = 1
+    counts: Counts | None = None
+    module: nn.Module | None = None
+    remembered: int = field(default=0, init=False)
+    first: int = field(default=0, init=False)
+    _batch: int = field(default=0, init=False)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """How batches were split: ``micro_batches``, and how it came to that where it did."""
+        found = {"micro_batches": float(self.count)}
+        if self.first not in (0, self.count):
+            found["micro_batches_first"] = float(self.first)
+        if self.remembered:
+            found["micro_batches_remembered"] = float(self.remembered)
+        return found
+
+    def state(self) -> tuple[int, int, int, int]:
+        """What a checkpoint keeps of it."""
+        return self.count, self.remembered, self.first, self._batch
+
+    def take_up(self, state: tuple[int, int, int, int]) -> None:
+        """Go on as a checkpoint was written."""
+        self.count, self.remembered, self.first, self._batch = state
 
     def run(
         self,
@@ -50,13 +91,24 @@ class Parts:
         Raises:
             BobError: A single image does not fit; ``kind`` is ``out-of-memory``.
         """
+        if not self._batch:
+            self._begin(len(images))
+        put_back = None if self.first else _state(self.device, self.module)
+        before = self.count
         while True:
             try:
-                return work(self._slices(len(images)))
+                done = work(self._slices(len(images)))
             except torch.OutOfMemoryError:
                 pass
+            else:
+                self.first = self.first or self.count
+                if self.count != before and self.counts is not None:
+                    self.counts.keep(self._batch, self.count)
+                return done
             # Behind the clause: inside it the exception holds on to the tensors of the attempt.
             undo()
+            if put_back is not None:
+                put_back()
             if self.count >= len(images):
                 height, width = images[0].shape[-2:]
                 raise BobError(
@@ -68,9 +120,32 @@ class Parts:
                 torch.cuda.empty_cache()
             self.count *= 2
 
+    def _begin(self, batch: int) -> None:
+        self._batch = batch
+        kept = self.counts.count(batch) if self.counts is not None else 1
+        if kept > self.count:
+            self.count = self.remembered = kept
+
     def _slices(self, batch: int) -> list[slice]:
         size = max(1, -(-batch // self.count))
         return [slice(start, start + size) for start in range(0, batch, size)]
+
+
+def _state(device: torch.device, module: nn.Module | None) -> Callable[[], None]:
+    """What puts random generators and a module's buffers back to how they are now."""
+    random = torch.get_rng_state()
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if module else []
+
+    def put_back() -> None:
+        torch.set_rng_state(random)
+        if on_device is not None:
+            torch.cuda.set_rng_state(on_device, device)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+    return put_back
 
 
 @contextmanager
