@@ -22,7 +22,6 @@ from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_pl
 from bob.ledger.records import SCHEMA, Judgement, Recorded, is_name_of
 from bob.regular_files import inside, read_regular
 
-
 MALFORMED = (
     AttributeError,
     EOFError,
