@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import pytest
 
 from bob.case import Case, run_key
 from bob.catalog import Catalog
+from bob.cli import main
 from bob.ledger import Ledger
 from bob.ledger.records import Recorded, entry_name
 from bob.plan import Plan, Selection
@@ -402,3 +404,49 @@ def test_a_module_that_a_factory_imports_is_code_of_the_factory(bench: Bench, ch
     (root / changed).write_text(f"{MODULES[changed]}\nANOTHER = 1\n")
     changed_now = bench.session(*words, "--resume", apart=True)
     changed_now.stdout.fnmatch_lines(["0 of 1 results are reused."])
+
+
+def raise_references(bench: Bench) -> None:
+    """Change references so that what was measured falls below them."""
+    for path in bench.project.path.glob("references/**/*.json"):
+        text = path.read_text()
+        changed = re.sub(r"(\"top1\": )0\.\d+", r"\g<1>0.999", text)
+        assert changed != text
+        path.write_text(changed)
+
+
+def test_a_reference_that_is_measured_from_earlier_results_counts_them(bench: Bench) -> None:
+    bench.session("--bands", "all", "--seeds", "3")
+    raise_references(bench)
+    bench.session("--seeds", "2").assert_outcomes(failed=1)
+    again = bench.session("--seeds", "2", "--bands", "failed", "--resume")
+    counts = re.search(r"(\d+) of (\d+) results are reused", again.stdout.str())
+    assert counts is not None
+    assert counts[1] == counts[2]
+
+
+def test_check_knows_the_second_stage_of_what_is_to_be_loaded(
+    bench: Bench,
+    tiny_catalog_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (bench.project.path / "mine.py").write_text(SEED_ONE_FAILS.replace("== 1", "== 9"))
+    bench.project.syspathinsert()
+    words = ("--backbone", "mine:make,name=mine")
+    bench.session(*words, "--bands", "all", "--seeds", "3")
+    bench.session(*words).assert_outcomes(passed=1)
+    monkeypatch.chdir(bench.project.path)
+    scale = ("--catalog", str(tiny_catalog_file), "--scale=tiny", "--same-seed=off")
+
+    def check() -> tuple[int, str]:
+        capsys.readouterr()
+        status = main(["check", *words, *scale, "--json"])
+        (case,) = json.loads(capsys.readouterr().out)
+        return status, case["state"]
+
+    assert check() == (0, "looked_at")
+    raise_references(bench)
+    assert check() == (1, "missing")
+    bench.session(*words, "--resume").assert_outcomes(failed=1)
+    assert check() == (0, "looked_at")
