@@ -379,6 +379,14 @@ def test_fewer_seeds_of_another_verdict_and_sync_agree(bench: Bench) -> None:
     ]
 
 
+def test_results_of_another_precision_are_told(bench: Bench) -> None:
+    bench.session("--precision", "bf16-mixed")
+    again = bench.session("--resume", "--precision", "32-true", "--seeds", "2")
+    again.stdout.fnmatch_lines(
+        ["1 of 2 results are reused.", "  1 measured on cpu in precision bf16-mixed"]
+    )
+
+
 MODULES = {
     "models/__init__.py": "",
     "models/nets.py": "from models import blocks\nfrom .more import grid\n\ndef make():\n"

@@ -112,7 +112,7 @@ class Earlier:
         """Entries of the case, the newest first."""
         found: list[tuple[Path, Mapping[str, Any]]] = []
         for folder in self.index.of(case, role):
-            head = self.index.head(folder)
+            head: Any = self.index.head(folder)
             if head is None:
                 continue
             if not _has_form(head):
