@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections import Counter
@@ -458,3 +459,15 @@ def test_check_knows_the_second_stage_of_what_is_to_be_loaded(
     assert check() == (1, "missing")
     bench.session(*words, "--resume").assert_outcomes(failed=1)
     assert check() == (0, "looked_at")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_result_is_not_waited_for(
+    ledger: Ledger, recorded: Recorded
+) -> None:
+    path = next(ledger.root.glob("*/*/result.json"))
+    path.unlink()
+    os.mkfifo(path)
+    earlier = Earlier(ledger)
+    assert earlier(recorded.result.case, "check").recorded is None
+    assert ["a pipe" in str(damage) for damage in earlier.damaged] == [True]

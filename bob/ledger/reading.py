@@ -160,7 +160,7 @@ def read_record(path: Path) -> dict[str, Any]:
         Unreadable: It is cut off, none of bob's, or of a newer version.
     """
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
+        record = parse_json(read_regular(path))
     except OSError as error:
         raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
     except ValueError:
