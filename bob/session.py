@@ -350,7 +350,7 @@ class BobSession:
             sections.append(("ranking", ranking_text.lines(ranking)))
         if self._earlier is not None:
             found = self._earlier
-            earlier = reused_lines(self.evaluations, found.index.damaged, problems=found.problems)
+            earlier = reused_lines(self.evaluations, found.damaged, problems=found.problems)
             sections.append(("results of earlier sessions", earlier))
         if self._updates:
             diff = [line for update in self._updates for line in text.update_lines(update)]

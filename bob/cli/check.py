@@ -52,7 +52,7 @@ def _check(args: argparse.Namespace) -> int:
     print(json.dumps(record(found), indent=1) if args.json else table(found))
     for problem in earlier.problems:
         print(f"bob: the store was not asked for what the ledger lacks: {problem}", file=sys.stderr)
-    for damage in earlier.index.damaged:
+    for damage in earlier.damaged:
         print(f"not read: {damage}", file=sys.stderr)
     if not root.is_dir():
         print(f"bob: there is no ledger at {root}; --ledger names another", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bob.case import Case, Context
@@ -14,7 +14,7 @@ from bob.evaluator.runs import Run
 from bob.executors import Deliver, Submission
 from bob.options.values import Options
 from bob.references.files import ReferenceStore
-from bob.reuse import Earlier, State
+from bob.reuse import Earlier, Standing, State
 from bob.tabular import aligned
 from bob.tracking.recorder import NoTracker
 
@@ -65,7 +65,16 @@ class CaseStanding:
 
 
 def standings(cases: Sequence[Case], options: Options, earlier: Earlier) -> list[CaseStanding]:
-    """How far each case is, by the rules of a session with the same options."""
+    """How far each case is, by the rules of a session with the same options.
+
+    What has to be loaded to be compared is taken to be the same.
+    """
+
+    def lookup(case: Case, role: str) -> Standing:
+        standing = earlier(case, role)
+        first = next(iter(standing.candidates), standing.recorded)
+        return replace(standing, recorded=first)
+
     store = ReferenceStore(options.references)
     store.check(options.scale)
     evaluator = Evaluator(
@@ -77,7 +86,7 @@ def standings(cases: Sequence[Case], options: Options, earlier: Earlier) -> list
         seeds=options.seeds or 1,
         seeds_given=options.seeds is not None,
         same_seed=options.repeats_reference,
-        earlier=earlier,
+        earlier=lookup,
     )
     found = []
     for case in cases:

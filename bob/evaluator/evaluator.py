@@ -380,6 +380,7 @@ class Evaluator:
             verdict=verdicts.changed(verdict, Status.FAIL, f"{verdict.reason}. {written.reason}"),
             run_ids=(*checked.run_ids, *second.run_ids),
             update=update,
+            reused=(*checked.reused, *second.reused),
         )
 
     def _write(self, case: Case, results: Sequence[Result]) -> tuple[Update | None, Verdict]:

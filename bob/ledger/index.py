@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bob.case import Case
 from bob.ledger.ledger import Ledger
-from bob.ledger.reading import Unreadable, read_entry, read_record
+from bob.ledger.reading import Unreadable, check_names, read_entry, read_record
 from bob.ledger.records import Damage, Recorded, entry_name
 
 _NAME = re.compile(r"(?P<what>.+)-(?P<key>[0-9a-f]{8})(-\d+)?")
@@ -59,7 +59,9 @@ class Index:
         if session not in self._facts:
             self._facts[session] = self.ledger.facts(session)[0]
         try:
-            return read_entry(folder, self._facts[session])
+            recorded = read_entry(folder, self._facts[session])
+            check_names(recorded, session=session, entry=folder.name)
+            return recorded
         except Unreadable as error:
             self._damage(folder, error)
             return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,24 @@ from pydantic import ValidationError
 from bob.errors import BobError
 from bob.json_data import parse_json
 from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_plain
-from bob.ledger.records import SCHEMA, Judgement, Recorded
+from bob.ledger.records import SCHEMA, Judgement, Recorded, is_name_of
 from bob.regular_files import inside, read_regular
+
+MALFORMED = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading raises where data have another form than they should."""
 
 
 class Unreadable(Exception):
@@ -36,11 +55,16 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
             name: _content(folder, name, digest) for name, digest in record["files"].items()
         }
         packed = contents.pop("arrays.npz", None)
-        arrays = dict(np.load(io.BytesIO(packed), allow_pickle=False)) if packed else {}
+        arrays = arrays_in(packed) if packed else {}
         files = {name.removeprefix("files/"): content for name, content in contents.items()}
-    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except MALFORMED as error:
         raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
     return recorded_of(record, arrays, files, facts)
+
+
+def arrays_in(packed: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive of NumPy's, by name; whatever is wrong is one of ``MALFORMED``."""
+    return dict(np.load(io.BytesIO(packed), allow_pickle=False))
 
 
 def recorded_of(
@@ -66,12 +90,15 @@ def recorded_of(
             raise Unreadable(
                 f"was run as case {record['case']['id']}, which this version of bob calls {case.id}"
             )
+        datetime.fromisoformat(record["time"])
+        for name in ("run_key", "weights_digest", "data_digest"):
+            _text(record["result"], name)
         return Recorded(
-            entry=record["entry"],
-            session=record["session"],
-            role=record["role"],
+            entry=_text(record, "entry"),
+            session=_text(record, "session"),
+            role=_text(record, "role"),
             time=record["time"],
-            version=record["version"],
+            version=_text(record, "version"),
             facts=facts,
             result=result_from_plain(case, record["result"], arrays, files),
             curve=tuple(
@@ -85,8 +112,26 @@ def recorded_of(
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Unreadable(f"{where}: {first['msg']}; it is of another version of bob") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
+
+
+def check_names(recorded: Recorded, *, session: str, entry: str) -> None:
+    """Hold what a result says of itself against where it was found.
+
+    Raises:
+        Unreadable: It is of another session or entry, or the entry is not one of its case.
+    """
+    if (recorded.session, recorded.entry) != (session, entry):
+        raise Unreadable(f"it says that it is {recorded.session}/{recorded.entry}; move it away")
+    if not is_name_of(entry, recorded.result.case, recorded.role):
+        raise Unreadable("its name is not one of its case; move it away")
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    if not isinstance(record[name], str):
+        raise TypeError(f"{name} is no text")
+    return str(record[name])
 
 
 def read_judgement(path: Path) -> Judgement:
@@ -115,7 +160,7 @@ def read_record(path: Path) -> dict[str, Any]:
         Unreadable: It is cut off, none of bob's, or of a newer version.
     """
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
+        record = parse_json(read_regular(path))
     except OSError as error:
         raise Unreadable(f"{path.name} cannot be read ({error.strerror})") from None
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -84,6 +85,11 @@ def entry_name(case: Case, role: str) -> str:
     """Name of a run's folder: readable, and one for each run of a session."""
     key = digest_of([case.id, case.backbone.key, case.scale])[:8]
     return f"{case.task}-{file_name(case.name)}-s{case.seed}-{role}-{key}"
+
+
+def is_name_of(entry: str, case: Case, role: str) -> bool:
+    """Whether a run of a case may be called so: its name, or that of a later run of the session."""
+    return re.fullmatch(rf"{re.escape(entry_name(case, role))}(-\d+)?", entry) is not None
 
 
 def verdict_name(case: Case) -> str:

@@ -36,7 +36,7 @@ def reused_lines(
         when = _last(reused, session)[:16].replace("T", " ")
         count = f"{sessions[session]} result{'' if sessions[session] == 1 else 's'}"
         lines.append(f"  {count} of session {session}, until {when} UTC")
-    lines += [f"  {text}" for text in _differences(reused)]
+    lines += [f"  {text}" for text in [*_places(reused), *_differences(reused)]]
     lines += [f"  could not be read: {damage}" for damage in damaged]
     lines += [f"  the store was not asked for what the ledger lacks: {text}" for text in problems]
     return lines
@@ -44,6 +44,20 @@ def reused_lines(
 
 def _last(reused: Iterable[Recorded], session: str) -> str:
     return max(recorded.time for recorded in reused if recorded.session == session)
+
+
+def _places(reused: Iterable[Recorded]) -> list[str]:
+    """Devices and precisions they were measured in: a run key does not hold them either."""
+    names = ("gpu", "device"), ("precision",)
+    found = [recorded.result.environment for recorded in reused]
+    counts = Counter(
+        tuple(next((there[name] for name in either if name in there), "?") for either in names)
+        for there in found
+    )
+    return [
+        f"{count} measured on {device} in precision {precision}"
+        for (device, precision), count in sorted(counts.items())
+    ]
 
 
 def _differences(reused: Iterable[Recorded]) -> list[str]:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bob import __version__
 from bob.case import Case, run_key
 from bob.fingerprint import fingerprint
 from bob.ledger.index import Index
 from bob.ledger.ledger import Ledger
-from bob.ledger.records import Recorded
+from bob.ledger.records import Damage, Recorded
 from bob.reuse.standing import Standing, State
 from bob.shown import line
 
-Elsewhere = Callable[[Case, str], Path | None]
-"""Brings the result of a case in a role into the ledger."""
+
+class Elsewhere(Protocol):
+    """Brings results into the ledger.
+
+    Attributes:
+        damaged: What it found and could not read.
+    """
+
+    damaged: list[Damage]
+
+    def __call__(self, case: Case, role: str) -> Path | None:
+        """Bring the result of a case in a role; its folder, or none where there is no result."""
+
 
 _BUILDS = ("python", "torch", "timm", "numpy")
 """What decides how weights are drawn, as far as the environment tells."""
@@ -45,11 +56,20 @@ class Earlier:
     def __post_init__(self) -> None:
         self.index = Index(self.ledger)
 
+    @property
+    def damaged(self) -> list[Damage]:
+        """Results that were there and could not be read."""
+        return [*self.index.damaged, *(self.elsewhere.damaged if self.elsewhere else ())]
+
     def __call__(self, case: Case, role: str) -> Standing:
         """How a run of a case stands; of several results the newest counts."""
+        standing = self._standing(case, role)
+        there = standing.state in (State.DONE, State.LOOKED_AT)
+        return standing if there or not self._bring(case, role) else self._standing(case, role)
+
+    def _standing(self, case: Case, role: str) -> Standing:
+        """How it stands by what is in the ledger."""
         heads = self._heads(case, role)
-        if all(_failure(head) for _, head in heads) and self._bring(case, role):
-            heads = self._heads(case, role)
         sound = [(folder, head) for folder, head in heads if not _failure(head)]
         unsure: list[Recorded] = []
         differing = ""
@@ -70,20 +90,19 @@ class Earlier:
             return Standing(state=State.STALE, why=differing or "its entry is damaged")
         if heads:
             return Standing(state=State.FAILED, why=_failure(heads[0][1]))
-        if self.index.others(case, role):
+        if self._others(case, role):
             why = "recipe, data, backbone or the protocol's version have changed since"
             return Standing(state=State.STALE, why=why)
         return Standing(state=State.MISSING)
 
     def _bring(self, case: Case, role: str) -> bool:
         """Whether there was a result elsewhere, which is in the ledger now."""
-        if self.elsewhere is None:
+        if self.elsewhere is None or self.problems:
             return False
         try:
             folder = self.elsewhere(case, role)
         except Exception as error:  # a store that does not answer costs its results
             self.problems.append(line(f"{type(error).__name__}: {error}"))
-            self.elsewhere = None
             return False
         if folder is not None:
             self.index.add(folder)
@@ -94,13 +113,39 @@ class Earlier:
         found: list[tuple[Path, Mapping[str, Any]]] = []
         for folder in self.index.of(case, role):
             head: Any = self.index.head(folder)
-            try:
-                if head is not None and head["case"]["id"] == case.id:
-                    assert isinstance(head["result"]["environment"], dict)
-                    found.append((folder, head))
-            except (KeyError, TypeError, AssertionError):
+            if head is None:
+                continue
+            if not _has_form(head):
                 self.index.read(folder)  # names what is wrong with it
+            elif head["case"]["id"] == case.id:
+                found.append((folder, head))
         return sorted(found, key=lambda pair: str(pair[1].get("time", "")), reverse=True)
+
+    def _others(self, case: Case, role: str) -> bool:
+        """Whether another case was run under the name, which is not only alike in a file's name."""
+        heads = filter(None, map(self.index.head, self.index.others(case, role)))
+        names = case.scale, case.backbone.key, case.dataset.key
+        return any(_names(head) == names for head in heads if _has_form(head))
+
+
+def _has_form(head: Mapping[str, Any]) -> bool:
+    """Whether an entry has the form of a result, so far as it is looked at unread."""
+    case, result = head.get("case"), head.get("result")
+    if not (isinstance(case, dict) and isinstance(result, dict)):
+        return False
+    return (
+        isinstance(case.get("backbone"), dict)
+        and isinstance(case.get("dataset"), dict)
+        and isinstance(result.get("environment"), dict)
+        and isinstance(result.get("run_key"), str)
+        and isinstance(result.get("weights_digest"), str)
+        and isinstance(result.get("failure") or {}, dict)
+    )
+
+
+def _names(head: Mapping[str, Any]) -> tuple[object, ...]:
+    case = head["case"]
+    return case.get("scale"), case["backbone"].get("key"), case["dataset"].get("key")
 
 
 def _failure(head: Mapping[str, Any]) -> str:
@@ -117,15 +162,17 @@ def _key_now(case: Case, head: Mapping[str, Any]) -> tuple[str | None, str]:
     """
     entry, result = case.backbone, head["result"]
     module = entry.source.split(":", 1)[0]
-    drawn = module == "timm" and not entry.arguments.get("pretrained", True)
+    drawn = entry.source.count(":") == 1 and not entry.arguments.get("pretrained", True)
     ours = module.split(".")[0] == "bob"
+    # a text may name a file: timm's checkpoint_path
+    files = any(isinstance(value, str) for value in entry.arguments.values())
     if not case.dataset.sha256 or not (ours or module == "timm"):
         return None, ""
     if entry.weights is not None:
         if not entry.weights.sha256:
             return None, ""
         weights = entry.weights.sha256
-    elif (drawn or ours) and _built_alike(head):
+    elif (drawn or ours) and not files and _built_alike(head):
         weights = str(result["weights_digest"])
     else:
         return None, ""

@@ -11,7 +11,7 @@ from bob.ledger.records import Recorded
 from bob.shown import line
 from bob.tracking.process import is_alive_elsewhere
 from bob.tracking.projection import experiment_name
-from bob.tracking.sending import common_tags, is_whole, send_result, tag
+from bob.tracking.sending import ENDED, common_tags, is_whole, lacks, raise_up, send_result, tag
 from bob.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Adoption:
     writer: Writer
     _found: dict[tuple[str, str], _Found] = field(default_factory=dict)
     _tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    _experiments: dict[str, str] = field(default_factory=dict)
 
     def adopt(self, recorded: Recorded) -> str | None:
         """Id of the run of a result; one that lacks something is made anew.
@@ -53,7 +54,8 @@ class Adoption:
         ]
         if whole:
             run = whole[0]
-            self._tags[run.info.run_id] = dict(run.data.tags)
+            self._tags.setdefault(run.info.run_id, dict(run.data.tags))
+            self._experiments[run.info.run_id] = run.info.experiment_id
             return str(run.info.run_id)
         if any(run.info.status == "RUNNING" and is_alive_elsewhere(run.data.tags) for run in runs):
             return None
@@ -61,7 +63,9 @@ class Adoption:
             self.writer.delete_with_nested(run.info.run_id)
         common = common_tags(recorded.session, recorded.facts)
         run_id = send_result(self.writer, recorded, common=common)
+        case = recorded.result.case
         self._tags[run_id] = {"bob.level": "case"}
+        self._experiments[run_id] = self.writer.experiment(experiment_name(case.scale, case.task))
         return run_id
 
     def standing(self, run_ids: Sequence[str], verdict: Verdict) -> str | None:
@@ -78,8 +82,12 @@ class Adoption:
         if len(parents) != 1:
             return None
         (parent,) = parents
-        if parent and self._seeds_below(parent) > len(run_ids):
-            return parent
+        if parent:
+            below = self._below(parent, run_ids)
+            if not self._is_whole(parent, run_ids) or not below >= set(run_ids):
+                return None
+            if len(below) > len(run_ids):
+                return parent
         told = (verdict.status.value, line(verdict.reason, limit=200))
         for each in tags:
             reason = line(each.get("bob.reason", ""), limit=200)
@@ -87,23 +95,42 @@ class Adoption:
                 return None
         return parent or (run_ids[0] if len(run_ids) == 1 else None)
 
-    def release(self, run_ids: Sequence[str]) -> None:
-        """Delete parents whose runs have all been put under a new one.
+    def stand_alone(self, run_id: str) -> None:
+        """Take a run from under its parent, if it has one, so that it stands for its case."""
+        if self._tags.get(run_id, {}).get("mlflow.parentRunId"):
+            raise_up(self.writer, run_id)
+
+    def judged(self, run_ids: Sequence[str], top: str, verdict: Verdict) -> None:
+        """Know a verdict that was sent; parents that have no run left go to the trash.
 
         Args:
-            run_ids: The runs that were.
+            run_ids: The runs that it rests on.
+            top: The run that stands for the case.
+            verdict: What they mean.
         """
-        for parent in {self._tags.get(run_id, {}).get("mlflow.parentRunId") for run_id in run_ids}:
-            if parent:
+        for run_id in run_ids:
+            tags = self._tags.get(run_id)
+            if tags is None:
+                continue
+            parent = tags.get("mlflow.parentRunId")
+            if parent and parent != top and not self._below(parent, run_ids):
                 self.writer.delete(parent)
+            tags["mlflow.parentRunId"] = top if len(run_ids) > 1 else ""
+            tags |= {"bob.verdict": verdict.status.value, "bob.reason": verdict.reason}
 
-    def _seeds_below(self, parent: str) -> int:
-        return sum(
-            tag(run, "mlflow.parentRunId") == parent
-            for found in self._found.values()
-            for runs in found.of_entry.values()
-            for run in runs
-        )
+    def _below(self, parent: str, run_ids: Sequence[str]) -> set[str]:
+        """Runs under a parent of some runs, as the store has them now."""
+        found = self._search(run_ids, f"tags.`mlflow.parentRunId` = '{parent}'")
+        return {run.info.run_id for run in found}
+
+    def _is_whole(self, parent: str, run_ids: Sequence[str]) -> bool:
+        """Whether a parent of some runs is there, was ended and lacks nothing."""
+        found = self._search(run_ids, f"attributes.run_id = '{parent}'")
+        return any(run.info.status in ENDED and not lacks(run) for run in found)
+
+    def _search(self, run_ids: Sequence[str], query: str) -> list[Run]:
+        known = {self._experiments[run] for run in run_ids if run in self._experiments}
+        return self.writer.search(sorted(known), query)
 
     def _of(self, recorded: Recorded) -> _Found:
         case = recorded.result.case

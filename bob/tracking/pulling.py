@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import io
+import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bob.case import Case
 from bob.json_data import parse_json
 from bob.ledger.ledger import Ledger
-from bob.ledger.reading import Unreadable, checked_version, recorded_of
-from bob.ledger.records import Damage
+from bob.ledger.reading import (
+    MALFORMED,
+    Unreadable,
+    arrays_in,
+    check_names,
+    checked_version,
+    read_entry,
+    recorded_of,
+)
+from bob.ledger.records import Damage, Recorded
+from bob.shown import line
 from bob.tracking.projection import LEDGER_FILE, experiment_name
 from bob.tracking.sending import SESSION_FACTS, lacks, tag
 from bob.tracking.writer import Writer
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _ARRAYS = ("outcomes.npz", "queries.npz")
+_SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
+"""Names of sessions that are folders' names, whoever gave them."""
 
 _Key = tuple[str, str, str]
 """Id of the case, key of the backbone, role."""
@@ -58,11 +69,28 @@ class StoreResults:
             BobError: The ledger cannot be written.
         """
         for run in self._of(case, role):
+            if self._is_there(tag(run, "bob.session"), tag(run, "bob.entry")):
+                continue
+            files = self._downloaded(run.info.run_id)
             try:
-                return self._bring(run)
-            except (Unreadable, ValueError, KeyError, OSError) as error:
-                self.damaged.append(Damage(Path(f"run {run.info.run_id}"), str(error)))
+                recorded = _recorded(run, files)
+            except Unreadable as error:
+                damage = Damage(Path(f"run {run.info.run_id}"), str(error))
+                if damage not in self.damaged:
+                    self.damaged.append(damage)
+                continue
+            return self._keep(run, recorded)
         return None
+
+    def _is_there(self, session: str, entry: str) -> bool:
+        """Whether the ledger has an entry, whole."""
+        if _SESSION.fullmatch(session) is None or "/" in entry:
+            return False
+        try:
+            read_entry(self.ledger.root / session / entry, {})
+        except Unreadable:
+            return False
+        return True
 
     def _of(self, case: Case, role: str) -> list[Run]:
         """Runs of a case that have a score and lack nothing, the newest first."""
@@ -77,15 +105,8 @@ class StoreResults:
         runs = self._runs[name].get((case.id, case.backbone.key, role), [])
         return sorted(runs, key=lambda run: run.info.end_time or 0, reverse=True)
 
-    def _bring(self, run: Run) -> Path:
-        files = self._downloaded(run.info.run_id)
-        facts = {name: tag(run, name) for name in SESSION_FACTS if tag(run, name)}
-        arrays: dict[str, NDArray[Any]] = {}
-        for name in _ARRAYS:
-            if name in files:
-                arrays |= dict(np.load(io.BytesIO(files[name]), allow_pickle=False))
-        record = checked_version(parse_json(files[LEDGER_FILE].decode()), LEDGER_FILE)
-        recorded = recorded_of(record, arrays, {}, facts)
+    def _keep(self, run: Run, recorded: Recorded) -> Path:
+        facts = recorded.facts
         if not (self.ledger.root / recorded.session / "session.json").is_file():
             began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
             time = began.isoformat(timespec="milliseconds")
@@ -96,10 +117,33 @@ class StoreResults:
         """The ledger's record of a run and its arrays, by name."""
         with tempfile.TemporaryDirectory(prefix="bob-pull-") as folder:
             there = self.writer.artifacts(run_id)
-            if LEDGER_FILE not in there:
-                raise Unreadable(
-                    f"has no {LEDGER_FILE}; it was recorded by an older version of bob"
-                )
             wanted = [name for name in (LEDGER_FILE, *_ARRAYS) if name in there]
             paths = {name: self.writer.download(run_id, name, Path(folder)) for name in wanted}
             return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def _recorded(run: Run, files: Mapping[str, bytes]) -> Recorded:
+    """The result of a run, which is what the run is said to be of.
+
+    Raises:
+        Unreadable: Its files are damaged, or of something else.
+    """
+    if LEDGER_FILE not in files:
+        raise Unreadable(f"has no {LEDGER_FILE}; it was recorded by an older version of bob")
+    facts = {name: tag(run, name) for name in SESSION_FACTS if tag(run, name)}
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        for name in _ARRAYS:
+            if name in files:
+                arrays |= arrays_in(files[name])
+        record = checked_version(parse_json(files[LEDGER_FILE]), LEDGER_FILE)
+    except MALFORMED as error:
+        raise Unreadable(f"its files are damaged ({line(repr(error))})") from None
+    recorded = recorded_of(record, arrays, {}, facts)
+    check_names(recorded, session=tag(run, "bob.session"), entry=tag(run, "bob.entry"))
+    if _SESSION.fullmatch(recorded.session) is None:
+        raise Unreadable(f"{line(recorded.session)!r} is no name of a session")
+    told = recorded.result.case.id, recorded.result.run_key
+    if told != (tag(run, "bob.case"), tag(run, "bob.run_key")):
+        raise Unreadable(f"{LEDGER_FILE} is of another case or run key than its run")
+    return recorded

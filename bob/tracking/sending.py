@@ -152,6 +152,12 @@ def send_trials(
         writer.end(run_id, "FAILED" if trial.failure else "FINISHED")
 
 
+def raise_up(writer: Writer, run_id: str) -> None:
+    """Make a run stand for its case that was one of several seeds under a parent."""
+    writer.untag(run_id, "mlflow.parentRunId")
+    writer.tag(run_id, {"bob.level": "case"})
+
+
 def send_verdict(
     writer: Writer,
     sent: Sequence[Sent],

@@ -27,6 +27,7 @@ from bob.tracking.sending import (
     is_whole,
     lacks,
     milliseconds,
+    raise_up,
     send_result,
     send_verdict,
     tag,
@@ -131,17 +132,22 @@ class _Everything:
                         found.append((session, frozenset("/".join(each) for each in entries)))
         return found
 
-    def is_taken_over(self, judgement: Judgement) -> bool:
-        """Whether a later session has judged results of a verdict anew, over as many or more."""
-        own = {"/".join(judgement.session_and_entry(name)) for name in judgement.entries}
+    def taken_over(self, judgement: Judgement) -> set[str]:
+        """Results of a verdict that later sessions have judged anew, and not over fewer alone.
+
+        They are named as in ``judgement.entries``.
+        """
+        own = {"/".join(judgement.session_and_entry(name)): name for name in judgement.entries}
         last = max(
             (place for place, (name, _) in enumerate(self.reusing) if name == judgement.session),
             default=-1,
         )
-        return any(
-            session != judgement.session and own & entries and not entries < own
+        return {
+            own[name]
             for session, entries in self.reusing[last + 1 :]
-        )
+            if session != judgement.session and not entries < own.keys()
+            for name in entries & own.keys()
+        }
 
 
 @dataclass
@@ -226,10 +232,16 @@ class _Session:
                 parents.setdefault(tag(run, "bob.verdict_name"), []).append(run)
         for judgement in self.ledger.verdicts(self.session):
             sent, by_id = self._behind(judgement)
-            if not sent or self.everything.is_taken_over(judgement):
-                continue  # a result of it was damaged, which the ledger names, or counts no more
+            if not sent:
+                continue  # a result of it was damaged, which the ledger names
             above = parents.get(judgement.name, [])
-            whole = [run for run in above if self._is_judged(judgement, sent, by_id, run)]
+            gone = self.everything.taken_over(judgement)
+            if gone == set(judgement.entries):
+                self._delete([run for run in above if not self._below(run)])
+                continue
+            names = zip(judgement.entries, sent, strict=True)
+            left = [pair for name, pair in names if name not in gone]
+            whole = [run for run in above if self._is_judged(judgement, left, by_id, run)]
             for run in above:
                 if run not in whole[:1]:
                     self._delete([run])
@@ -238,6 +250,8 @@ class _Session:
             if all("/" in name for name in judgement.entries) and self._stands(judgement, sent):
                 continue
             single = by_id.get(sent[0][0])
+            if len(sent) == 1 and single is not None and tag(single, "mlflow.parentRunId"):
+                raise_up(self.writer, single.info.run_id)
             send_verdict(
                 self.writer,
                 sent,
@@ -263,6 +277,10 @@ class _Session:
             sent.append((of.runs[entry], of.entries[entry]))
             by_id |= {run.info.run_id: run for run in of.found}
         return sent, by_id
+
+    def _below(self, parent: Run) -> list[Run]:
+        query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+        return self.writer.search([parent.info.experiment_id], query)
 
     def _stands(self, judgement: Judgement, sent: Sequence[Sent]) -> bool:
         """Whether runs of earlier sessions say what a verdict says, or stand under more seeds."""

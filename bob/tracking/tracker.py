@@ -197,16 +197,16 @@ class Tracker:
         if len(sent) < len(pairs) or not sent:
             return None
         run_ids = [run_id for run_id, _ in sent]
-        standing = self._adoption.standing(run_ids, verdict)
-        if standing is not None:
-            return standing
         top: str | None = None
 
         def send() -> None:
             nonlocal top
-            top = send_verdict(self.writer, sent, verdict, name=name, common=self._common)
-            if len(sent) > 1:
-                self._adoption.release(run_ids)
+            top = self._adoption.standing(run_ids, verdict)
+            if top is None:
+                if len(sent) == 1:
+                    self._adoption.stand_alone(run_ids[0])
+                top = send_verdict(self.writer, sent, verdict, name=name, common=self._common)
+                self._adoption.judged(run_ids, top, verdict)
 
         self._attempt("verdict", send)
         return top

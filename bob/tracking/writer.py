@@ -236,6 +236,10 @@ class Writer:
         """Set tags of a run."""
         self.add(run_id, RunContent(tags=tags))
 
+    def untag(self, run_id: str, name: str) -> None:
+        """Take a tag off a run, which has it."""
+        self._ask(lambda client: client.delete_tag(run_id, name))
+
     def end(self, run_id: str, status: str, *, at: int | None = None) -> None:
         """End a run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
         self._ask(lambda client: client.set_terminated(run_id, status, end_time=at))
