@@ -153,12 +153,19 @@ class ProgressLine:
         return max(1, writer.fullwidth), writer.width_of_current_line
 
     def _emit(self, written: Callable[[], str]) -> None:
-        """Write what is made while nothing is captured: only then the terminal tells its size."""
-        if self._capture is None:
-            self._print(written())
-            return
-        with self._capture.global_and_fixture_disabled():
-            self._print(written())
+        """Write what is made while nothing is captured: only then the terminal tells its size.
+
+        Where nothing can be written any more, as to a terminal that was closed, nothing is shown
+        from there on: an error here would take the place of the interrupt that says so.
+        """
+        try:
+            if self._capture is None:
+                self._print(written())
+                return
+            with self._capture.global_and_fixture_disabled():
+                self._print(written())
+        except OSError:
+            self._mode = "off"
 
     def _print(self, text: str) -> None:
         # Past pytest's writer, which would count these characters as part of its own line.
