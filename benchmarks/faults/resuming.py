@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def kills_and_resumes(folder: Path, tries: int, draw: random.Random) -> Tally:
     with closing(_Server(folder / "server")) as server:
         number = 0
         while tally.tries < tries:
-            kind = ("session", "case", "server")[number % 3]
+            kind = ("case", "session", "server")[number % 3]
             executor = "process" if kind == "case" else "inline"
             store = server.uri if kind == "server" else ""
             project = SmokeProject(folder / f"{kind}-{number}", store=store, executor=executor)
@@ -156,7 +156,7 @@ def _kill_once(
             os.killpg(process.pid, signal.SIGKILL)
         elif kind == "server":
             server.kill()
-        elif victim := _case_process(process.pid):
+        elif victim := _case_process(process):
             campaign.redone += time.time() - victim.create_time()
             victim.kill()
         else:
@@ -174,11 +174,15 @@ def _since_last(project: SmokeProject, process: subprocess.Popen[str]) -> float:
     return time.time() - max([psutil.Process(process.pid).create_time(), *times])
 
 
-def _case_process(pid: int) -> psutil.Process | None:
-    """The process that runs a case: a child of the warm one, which the session started."""
-    below = psutil.Process(pid).children(recursive=True)
-    found = [process for process in below if process.ppid() != pid]
-    return found[0] if found else None
+def _case_process(session: subprocess.Popen[str]) -> psutil.Process | None:
+    """The next process that runs a case: a child of the warm one, which the session started."""
+    while session.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(session.pid).children(recursive=True):
+                if process.ppid() != session.pid:
+                    return process
+        time.sleep(0.1)
+    return None
 
 
 def _complete(
