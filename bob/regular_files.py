@@ -59,3 +59,14 @@ def _check(found: os.stat_result, path: Path) -> None:
         return
     kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "something else")
     raise OSError(errno.EINVAL, f"it is {kind} and no regular file", str(path))
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system can."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bob.evaluation import Evaluation, Update
     from bob.evaluator import Evaluator
     from bob.executors import Executor, Limit, Need
+    from bob.ledger import Ledger
     from bob.references.files import ReferenceStore
     from bob.report.ranking import Ranking
     from bob.reuse import Earlier
@@ -93,12 +94,10 @@ class BobSession:
         """
         from bob.cost.present import Shelf
         from bob.cost.total import check_limit
-        from bob.evaluation import Bands
-        from bob.evaluator import Evaluator
         from bob.executors import make_executor
         from bob.ledger import Ledger
         from bob.references.files import ReferenceStore
-        from bob.reuse import Earlier, nothing_earlier
+        from bob.reuse import Earlier
         from bob.tracking import Tracker, resolve_store
         from bob.tracking.pulling import StoreResults
 
@@ -132,7 +131,22 @@ class BobSession:
         self._tracker = tracker
         if self.options.resume:
             self._earlier = Earlier(ledger, elsewhere=StoreResults(tracker.writer, ledger))
-        self._evaluator = Evaluator(
+        self._evaluator = self._make_evaluator(executor, store, ledger, limit)
+        for case in cases:
+            self._evaluator.submit(case)
+
+    def _make_evaluator(
+        self,
+        executor: Executor,
+        store: ReferenceStore,
+        ledger: Ledger,
+        limit: Callable[[Case], Limit | None],
+    ) -> Evaluator:
+        from bob.evaluation import Bands
+        from bob.evaluator import Evaluator
+        from bob.reuse import nothing_earlier
+
+        return Evaluator(
             executor=executor,
             context=Context(
                 accelerator=self.options.accelerator,
@@ -140,12 +154,12 @@ class BobSession:
                 workers=self.options.workers,
                 features=str(self.options.features or ""),
                 features_limit=self.options.features_limit,
-                **self._checkpoints(tracker.store.ledger),
+                **self._checkpoints(self.tracker.store.ledger),
             ),
             store=store,
-            tracker=tracker,
+            tracker=self.tracker,
             ledger=ledger,
-            session=tracker.session,
+            session=self.tracker.session,
             bands=Bands(self.options.bands),
             seeds=self.options.seeds or 1,
             seeds_given=self.options.seeds is not None,
@@ -156,8 +170,6 @@ class BobSession:
             watch=self.progress,
             earlier=self._earlier or nothing_earlier,
         )
-        for case in cases:
-            self._evaluator.submit(case)
 
     @property
     def _facts(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ from bob.checkpoints.encoding import (
     decode,
     encode,
 )
-from bob.regular_files import open_regular
+from bob.regular_files import open_regular, sync_folder
 
 _FORMAT = b"bobcase1"
 _DIGEST = 32
@@ -71,7 +71,7 @@ def write(path: Path, state: State, facts: Facts, *, unfinished: Path) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read(path: Path) -> tuple[State, dict[str, str]]:
@@ -115,14 +115,3 @@ def _value(stream: BinaryIO, block: dict[str, Any]) -> Any:
     if stream.readinto(content) != size:  # type: ignore[attr-defined]
         raise ValueError("it ends early")
     return block_value(block, content)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system can."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -318,9 +318,8 @@ class Evaluator:
             name = f"{name}-reference"
         with interrupts.held():
             self._keep(group, name, verdict)
-            for run in runs:
-                if run.reused and run.recorded is not None:
-                    run.run_id = self.tracker.adopt(run.recorded)
+            for run, recorded in group.reused:
+                run.run_id = self.tracker.adopt(recorded)
             pairs = [(run.run_id, run.recorded) for run in runs if run.recorded is not None]
             run_id = self.tracker.log_verdict(pairs, verdict, name=name)
         return Evaluation(
@@ -332,22 +331,15 @@ class Evaluator:
             run_id=run_id,
             failure=failure,
             update=update,
-            reused=tuple(run.recorded for run in runs if run.reused and run.recorded is not None),
+            reused=tuple(recorded for _, recorded in group.reused),
         )
-
-    @staticmethod
-    def _entry(run: Run) -> str:
-        """What a verdict calls a run: its entry, of an earlier session with that session."""
-        recorded = run.recorded
-        assert recorded is not None
-        return f"{recorded.session}/{recorded.entry}" if run.reused else recorded.entry
 
     def _keep(self, group: Group, name: str, verdict: Verdict) -> None:
         judgement = Judgement(
             name=name,
             session=self.session,
             role=group.role,
-            entries=tuple(self._entry(run) for run in group.done),
+            entries=tuple(run.entry for run in group.done),
             verdict=verdict,
         )
         self.keeper.verdict(judgement)

@@ -50,6 +50,12 @@ class Run:
         """Run keys of earlier results, one of which counts if the same is loaded."""
         return tuple(recorded.result.run_key for recorded in self.standing.candidates)
 
+    @property
+    def entry(self) -> str:
+        """What a verdict calls it: its entry, of an earlier session behind that session's name."""
+        earlier = self.recorded if self.reused else None
+        return f"{earlier.session}/{earlier.entry}" if earlier is not None else self.ticket
+
     def reuse(self, recorded: Recorded) -> None:
         """Take the result of an earlier session for it."""
         self.recorded = recorded
@@ -100,6 +106,12 @@ class Group:
     def done(self) -> list[Run]:
         """Those that have finished."""
         return [run for run in self.runs if run.recorded is not None]
+
+    @property
+    def reused(self) -> list[tuple[Run, Recorded]]:
+        """Those whose results are of earlier sessions, with the results."""
+        found = [(run, run.recorded) for run in self.runs if run.reused]
+        return [(run, recorded) for run, recorded in found if recorded is not None]
 
     @property
     def results(self) -> list[Result]:

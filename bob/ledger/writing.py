@@ -14,6 +14,7 @@ from typing import Any
 from bob.artifacts.files import packed
 from bob.ledger.plain import case_to_plain, jsonable, result_arrays, result_to_plain
 from bob.ledger.records import SCHEMA, Recorded
+from bob.regular_files import sync_folder
 
 
 def write_entry(folder: Path, recorded: Recorded) -> None:
@@ -30,7 +31,7 @@ def write_entry(folder: Path, recorded: Recorded) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         os.rename(made, folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -54,7 +55,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _fill(folder: Path, recorded: Recorded) -> None:
@@ -66,7 +67,7 @@ def _fill(folder: Path, recorded: Recorded) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _write_new(folder / name, content)
     _write_new(folder / "result.json", text_of(entry_record(recorded, files)))
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def entry_record(recorded: Recorded, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -100,14 +101,3 @@ def _write_new(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system can."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
