@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +16,13 @@ import pytest
 import torch
 
 from bob.case import Case, Context, Progress
-from bob.catalog import load_catalog, parse_backbone
 from bob.checkpoints import path_of, remove, unfinished_path
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.checkpoints.file import Damaged, read, write
 from bob.checkpoints.randomness import Randomness
-from bob.closing import TERMINATED
 from bob.errors import BobError
 from bob.evaluator import Evaluator
-from bob.executors import Event, Finished, Progressed, Submission, make_executor
+from bob.executors import Submission, make_executor
 from bob.executors.ray_cluster import Wanted
 from bob.ledger import Ledger
 from bob.options import parse
@@ -35,7 +31,6 @@ from bob.references.files import ReferenceStore
 from bob.run import run_case
 from bob.tracking import Tracker
 from tests.stopped_cases import context, facts, go_on, stop
-from tests.store_parts import hearing, run_statuses, start_slow_session
 
 STATE: dict[str, Any] = {
     "none": None, "yes": True, "count": 2**70, "rate": 0.1, "lost": float("inf"), "text": "ü\n",
@@ -326,66 +321,6 @@ def test_a_session_says_where_and_how_often(project: pytest.Pytester, minutes: s
     assert not folder.exists() if minutes == "off" else not list(folder.iterdir())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["inline", "process"])
-def test_sigterm_waits_for_a_checkpoint(project: pytest.Pytester, executor: str) -> None:
-    database = project.path / "term.db"
-    process = start_slow_session(
-        project, database, further=["--executor", executor], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, preexec_fn=hearing,
-    )  # fmt: skip
-    until = time.monotonic() + 60
-    while not (project.path / "trains").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == TERMINATED, output
-    state, found = read(file_of(project.path / "mlruns" / "checkpoints"))
-    assert state["training"]["steps"] > 0
-    assert found["device"] == "cpu"
-    assert run_statuses(database)["session"] == "KILLED"
-
-
-@pytest.mark.slow
-def test_sigterm_does_not_wait_for_ever(project: pytest.Pytester) -> None:
-    """A case that hangs in a step writes no checkpoint; the interrupt is raised all the same."""
-    project.makepyfile(
-        hung=textwrap.dedent(
-            """
-            import time
-            from pathlib import Path
-            from torch import nn
-
-            class Hung(nn.Sequential):
-                def forward(self, images):
-                    if self.training:
-                        Path("trains").touch()
-                        time.sleep(300)
-                    return super().forward(images)
-
-            def make():
-                return Hung(nn.AdaptiveAvgPool2d(4), nn.Flatten())
-            """
-        )
-    )
-    project.makeconftest("from bob import interrupts\ninterrupts.GRACE = 2.0\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--backbone", "hung:make", "--seeds", "1"],
-        cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=hearing,
-    )  # fmt: skip
-    until = time.monotonic() + 60
-    while not (project.path / "trains").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    start = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == TERMINATED, output
-    assert time.monotonic() - start >= 2.0
-    assert not (project.path / "mlruns" / "checkpoints").exists()
-
-
 def test_a_file_that_was_removed_is_not_missed(tiny_case: Case, tmp_path: Path) -> None:
     how = context(tmp_path)
     stop(tiny_case, how, in_training)
@@ -401,34 +336,3 @@ def test_a_case_whose_node_was_lost_takes_its_checkpoint_up(tiny_case: Case) -> 
     wanted.go_on()
     assert wanted.submission.context == Context(checkpoints="shared", resume=True)
     assert wanted.submission.case is tiny_case
-
-
-@pytest.mark.slow
-def test_a_process_that_alone_meets_sigterm_is_told_by_its_signal(
-    tiny_case: Case, tmp_path: Path
-) -> None:
-    """As a scheduler sends it to every process of a job; its checkpoint stays for the next run."""
-    note = tmp_path / "pid"
-    spec = f"tests.rude_factories:notes_and_trains_slowly,note={note}"
-    backbone = parse_backbone(spec, load_catalog())
-    executor = make_executor("process")
-    how = Context(accelerator="cpu", workers=0, checkpoints=str(tmp_path / "kept"))
-    executor.submit(Submission("ticket", replace(tiny_case, backbone=backbone), how))
-    events: list[Event] = []
-    sent = False
-    until = time.monotonic() + 60
-    while not any(isinstance(event, Finished) for event in events):
-        assert time.monotonic() < until
-        executor.advance(events.append, waiting_for="ticket")
-        trains = any(
-            isinstance(event, Progressed) and event.progress.phase == "train" for event in events
-        )
-        if trains and not sent:
-            os.kill(int(note.read_text()), signal.SIGTERM)
-            sent = True
-    executor.shutdown(cancel=True)
-    failure = next(event.result.failure for event in events if isinstance(event, Finished))
-    assert failure is not None
-    assert failure.kind == "exit"
-    assert "by SIGTERM" in failure.message
-    assert read(file_of(tmp_path / "kept"))[0]["training"]["steps"] > 0
