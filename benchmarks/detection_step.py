@@ -19,7 +19,7 @@ import torch
 from benchmarks.common import parser
 from benchmarks.detector_steps import Step, own_step, suite_step, timed
 from bob.detection.detectron2_engine import require_detectron2
-from bob.training.loop import make_fabric
+from bob.distributed.strategy import make_fabric
 
 NAMES = ("convnext_tiny", "vit_base_patch16_224")
 

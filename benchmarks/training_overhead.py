@@ -19,10 +19,11 @@ from benchmarks.common import parser, smoke_cases
 from bob.backbones import build_backbone
 from bob.case import Case
 from bob.datasets import load_dataset
+from bob.distributed.strategy import make_fabric
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.data import normalised, train_batches
-from bob.training.loop import Loop, make_fabric
+from bob.training.loop import Loop
 from bob.training.optimiser import build_optimiser
 
 

@@ -13,6 +13,8 @@ from bob.backbones import Backbone, ReleasedClassifier
 from bob.case import Case, Content, Context, Emit, Outcomes, QueryOutcomes, Trial
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets import Data
+from bob.distributed.crew import Crew
+from bob.distributed.group import Group
 from bob.protocols import Recipe
 
 RecipeT = TypeVar("RecipeT", bound=Recipe, covariant=True)
@@ -37,6 +39,8 @@ class Job(Generic[RecipeT, DataT, ModelT]):
         emit: Receives progress.
         seed: Of what the runner draws: the case's, or one of a part.
         checkpoint: What the case writes now and then, so that it can go on when it is stopped.
+        group: The processes that train together, where the case has several devices.
+        crew: Processes that extract features too, on further devices.
     """
 
     case: Case
@@ -48,6 +52,8 @@ class Job(Generic[RecipeT, DataT, ModelT]):
     emit: Emit
     seed: int
     checkpoint: CaseCheckpoint = field(default_factory=CaseCheckpoint)
+    group: Group = field(default_factory=Group)
+    crew: Crew | None = None
 
     @property
     def device(self) -> torch.device:

@@ -151,6 +151,7 @@ class BobSession:
             context=Context(
                 accelerator=self.options.accelerator,
                 precision=self.options.precision,
+                devices=self.options.devices,
                 workers=self.options.workers,
                 features=str(self.options.features or ""),
                 features_limit=self.options.features_limit,

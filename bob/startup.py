@@ -5,12 +5,18 @@ from __future__ import annotations
 import gc
 import importlib
 import logging
+import multiprocessing
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec
+from multiprocessing.forkserver import ensure_running
 from types import ModuleType
+from typing import Any
+
+PRELOAD = "bob.run.preload"
+"""What processes that run cases import before they are forked."""
 
 
 @contextmanager
@@ -96,3 +102,34 @@ def import_torchmetrics() -> None:
         for name in [name for name in sys.modules if name.split(".", 1)[0] == "torchmetrics"]:
             del sys.modules[name]
         importlib.import_module("torchmetrics")
+
+
+def warm_processes(preload: str) -> Any:
+    """A way to start processes: forked from one that has imported what each of them needs.
+
+    There is one such process in each that asks, whatever is asked for next.
+
+    Args:
+        preload: Module that it imports.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([preload])
+    ensure_running()
+    return processes
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """A script that calls ``pytest.main`` is not run once more by each process that starts."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).get(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)

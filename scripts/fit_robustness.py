@@ -21,6 +21,7 @@ from bob.case import Case, Context
 from bob.catalog import Catalog, load_catalog
 from bob.datasets import ShiftData, load_dataset
 from bob.datasets.subsets import shuffled
+from bob.distributed.strategy import make_fabric
 from bob.features import FeatureSource
 from bob.heads.probe import fit_probe
 from bob.job import Job
@@ -28,7 +29,6 @@ from bob.metrics.classification import top_k
 from bob.metrics.shift import logit, score_shift, shift_metrics
 from bob.plan import Plan, Selection
 from bob.protocols.linear_probe import ProbeRecipe
-from bob.training.loop import make_fabric
 
 SIZES = (60, 120, 300, 600, 1200)
 SEEDS = (0, 1)

@@ -9,8 +9,8 @@ from lightning_fabric import Fabric
 from bob.backbones import Backbone
 from bob.case import Case, Context, Progress
 from bob.datasets import Data
+from bob.distributed.strategy import make_fabric
 from bob.job import Job
-from bob.training.loop import make_fabric
 
 
 def ignore(progress: Progress) -> None:

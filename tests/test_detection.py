@@ -17,13 +17,14 @@ from bob.datasets.instances import Sample, Target
 from bob.detection.data import TrainBatches, scoring_batches, scoring_size, train_transform
 from bob.detection.engine import build_detector
 from bob.detection.loop import DetectionLoop, parameter_groups, rate_at
+from bob.distributed.group import batches_of
+from bob.distributed.strategy import make_fabric
 from bob.errors import BobError, TrainingDiverged
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
 from bob.protocols.detection import ENGINES, DetectionRecipe
 from bob.references.files import BUILTIN, ReferenceStore
 from bob.run import run_case
-from bob.training.loop import make_fabric
 from tests.detection_parts import FAMILIES, micro, smoke_recipe
 
 
@@ -211,7 +212,7 @@ def test_scoring_sizes_and_order(data: Any, cases: dict[str, Case]) -> None:
     assert scoring_size(DetectionRecipe(), 480, 640) == (800, 1067)
     assert scoring_size(DetectionRecipe(), 400, 1600) == (333, 1333)
     assert scoring_size(DetectionRecipe(augmentation="lsj"), 480, 640) == (768, 1024)
-    batches = list(scoring_batches(data.test, smoke_recipe(cases), 3, 0))
+    batches = list(scoring_batches(data.test, smoke_recipe(cases), batches_of(data.test, 3), 0))
     assert [len(images) for images, _ in batches] == [3, 3, 2]
     assert batches[0][1] == [(64, 64)] * 3
 

@@ -18,11 +18,11 @@ from bob.case import Case, Context
 from bob.catalog import Catalog
 from bob.datasets import ClassificationData, Split
 from bob.datasets.images import Files, ImageSplit
+from bob.distributed.strategy import make_fabric
 from bob.errors import BobError
 from bob.features import FeatureSource, View
 from bob.features.extract import augmented
 from bob.training.image_loader import FEW_IMAGES
-from bob.training.loop import make_fabric
 from tests.jobs import make_job
 
 
@@ -185,7 +185,7 @@ def test_a_full_disk_costs_the_entry_not_the_result(tmp_path: Path) -> None:
     from bob.features import FeatureSource
     from bob.job import Job
     from bob.plan import Plan, Selection
-    from bob.training.loop import make_fabric
+    from bob.distributed.strategy import make_fabric
 
     case = Plan(load_catalog(), Selection(backbones=("resnet_micro_glyphs",))).cases("knn")[0]
     data = load_dataset(case.dataset)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,27 @@ def test_what_a_case_does_costs_no_other(
     alone = run_case(rude_case("polite"), CONTEXT).metrics
     assert found["polite"].metrics["test_loss"] == pytest.approx(alone["test_loss"], abs=1e-6)
     assert found["spoilt"].metrics["test_loss"] == 0.0
+
+
+def test_a_case_on_several_devices_takes_as_many_cores_of_one_node(
+    cluster: Any, executor: Executor, rude_case: Callable[[str], Case]
+) -> None:
+    both = replace(CONTEXT, devices=2)
+    case = rude_case("polite")
+    refused = ends(executor, [Submission("refused", case, both)])["refused"]
+    assert refused.failure is not None
+    assert refused.failure.message == (
+        "--devices=2 needs a node with 2 CPUs. Nodes of the cluster: 1 CPUs, 0 GPUs; 1 CPUs, "
+        "0 GPUs. Take a smaller --devices."
+    )
+    node = cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20)
+    try:
+        found = ends(executor, [Submission("first", case, both), Submission("second", case, both)])
+    finally:
+        cluster.remove_node(node)
+    for result in found.values():
+        assert result.failure is None, result.failure
+        assert result.environment["devices"] == "2"
 
 
 def test_long_cases_start_first_and_a_backbones_stand_together(

@@ -38,6 +38,7 @@ FLOORS = (
     ("case",),
     ("plan",),
     # parts that need torch
+    ("distributed",),
     ("backbones", "checkpoints", "datasets"),
     ("job",),
     ("metrics", "retrieval", "training"),

@@ -11,13 +11,14 @@ from bob.backbones import build_backbone
 from bob.case import Case, Context, Progress
 from bob.catalog import Catalog
 from bob.datasets import ClassificationData, Split, load_dataset
+from bob.distributed.strategy import make_fabric
 from bob.errors import BobError
 from bob.metrics.classification import classification_metrics
 from bob.protocols.finetune import FinetuneRecipe
 from bob.run import run_case
 from bob.training.classifier import Classifier
 from bob.training.data import TensorBatches, normalised, train_batches
-from bob.training.loop import Loop, make_fabric
+from bob.training.loop import Loop
 from bob.training.optimiser import build_optimiser, build_schedule
 
 PLAIN = FinetuneRecipe(

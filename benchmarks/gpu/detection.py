@@ -9,8 +9,8 @@ from benchmarks.gpu.measure import with_back_off
 from benchmarks.gpu.parts import Part, Row
 from benchmarks.gpu.settings import Settings
 from bob.detection.detectron2_engine import require_detectron2
+from bob.distributed.strategy import make_fabric
 from bob.errors import BobError
-from bob.training.loop import make_fabric
 
 
 def run(part: Part, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from benchmarks.gpu.settings import Settings
 from benchmarks.gpu.throughput import untrained
 from benchmarks.gpu.training_loops import Training, timm_loop, training_on
 from bob.backbones import Backbone
-from bob.training.loop import make_fabric
+from bob.distributed.strategy import make_fabric
 
 _STEPS = {"forward": "extraction", "training step": "training"}
 """Steps, and the work of the throughput part that consists of them."""

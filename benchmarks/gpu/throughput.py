@@ -11,7 +11,7 @@ from benchmarks.gpu.parts import Part, Row
 from benchmarks.gpu.settings import Settings
 from bob.backbones import Backbone, build_backbone
 from bob.catalog import load_catalog, parse_backbone
-from bob.training.loop import make_fabric
+from bob.distributed.strategy import make_fabric
 
 
 def untrained(name: str, image_size: int) -> Backbone:

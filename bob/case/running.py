@@ -13,7 +13,8 @@ class Context:
     Attributes:
         accelerator: ``auto``, ``cpu``, ``cuda`` or ``mps``, as Lightning Fabric names them.
         precision: ``auto`` (bfloat16 mixed on CUDA, float32 elsewhere) or a Fabric precision.
-        workers: Loader processes for datasets that decode files.
+        workers: Loader processes for datasets that decode files, for each device.
+        devices: How many devices one case runs on; each has an equal share of every batch.
         features: Folder of the feature store; empty for the user's own.
         features_limit: Bytes the feature store may keep.
         known: Run keys of which there are results: a case that turns out to be of such a key when
@@ -26,6 +27,7 @@ class Context:
     accelerator: str = "auto"
     precision: str = "auto"
     workers: int = 2
+    devices: int = 1
     features: str = ""
     features_limit: int = 50 * 2**30
     known: tuple[str, ...] = ()

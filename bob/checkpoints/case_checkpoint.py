@@ -13,6 +13,7 @@ from bob import interrupts
 from bob.checkpoints import path_of, remove, remove_unfinished, unfinished_path
 from bob.checkpoints.encoding import State
 from bob.checkpoints.file import Damaged, Facts, read, write
+from bob.distributed.group import Group
 from bob.errors import first_line
 
 
@@ -28,6 +29,7 @@ class _Run:
         found: States of the file that was taken up, until somebody asks for them.
         kept: States that go into every file from now on.
         live: What gives the states of what runs.
+        group: Processes that run the case; the first one writes what all of them give.
     """
 
     path: Path | None = None
@@ -38,6 +40,7 @@ class _Run:
     found: State = field(default_factory=dict)
     kept: State = field(default_factory=dict)
     live: dict[str, Callable[[], State]] = field(default_factory=dict)
+    group: Group = field(default_factory=Group)
     last: float = field(default_factory=time.monotonic)
     written: str = ""
 
@@ -46,11 +49,14 @@ class _Run:
         assert self.path is not None
         try:
             state = {**self.kept, **{name: give() for name, give in self.live.items()}}
+            if self.group.rank:
+                return
             write(self.path, state, self.facts, unfinished=self.unfinished)
             self.written = _now()
         except (OSError, TypeError, MemoryError) as error:
             self._remark(error)
-        self.last = time.monotonic()
+        finally:
+            self.last = time.monotonic()
 
     def _remark(self, error: Exception) -> None:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -111,6 +117,10 @@ class CaseCheckpoint:
             run.found = _taken_up(path, facts, remarks)
         return cls(run)
 
+    def among(self, group: Group) -> CaseCheckpoint:
+        """The same one, written by the first of several processes that run the case."""
+        return CaseCheckpoint(replace(self._run, group=group), self._prefix)
+
     @contextmanager
     def part(self, name: str) -> Iterator[CaseCheckpoint]:
         """The checkpoint of a part, such as a draw; names in it are its own.
@@ -167,7 +177,7 @@ class CaseCheckpoint:
             return 0.0
         start = time.monotonic()
         asked = interrupts.asked()
-        if not asked and start - run.last < run.seconds:
+        if not run.group.first_says(asked or start - run.last >= run.seconds):
             return 0.0
         run.write()
         if asked:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+_STRIDE = 0x9E3779B97F4A7C15
+
 
 @dataclass(frozen=True)
 class Randomness:
@@ -45,6 +47,14 @@ class Randomness:
     def of_worker(cls) -> Randomness:
         """The states of a loader's process, which uses no accelerator."""
         return cls(random.getstate(), np.random.get_state(), _bytes(torch.get_rng_state()))
+
+    @staticmethod
+    def apart(number: int, seed: int) -> None:
+        """Have a process draw other numbers than those of the same seed, the same in every run."""
+        seed = (seed + number * _STRIDE) % 2**63
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
 
     def put(self) -> None:
         """Put the generators into these states, those of devices as far as they are there."""

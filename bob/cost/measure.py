@@ -164,8 +164,9 @@ def _update(backbone: Any, side: int, batch: int) -> float:
     """Seconds of one update."""
     import torch
 
+    from bob.distributed.strategy import make_fabric
     from bob.training.classifier import Classifier
-    from bob.training.loop import Loop, make_fabric
+    from bob.training.loop import Loop
 
     recipe = FinetuneRecipe(
         epochs=_TIMES + 1, batch_size=batch, drop_path=0.0, mixup=0.0, cutmix=0.0, clip_grad=1.0

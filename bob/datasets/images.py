@@ -268,7 +268,12 @@ class ImageSplit:
         if trouble.readable:
             self.damage.notes[index] = trouble.text
             return
-        self.damage.problems[index] = trouble.text
+        self.note(Damage(problems={index: trouble.text}))
+
+    def note(self, damage: Damage) -> None:
+        """Note what was found damaged elsewhere; raises as ``report``."""
+        self.damage.notes.update(damage.notes)
+        self.damage.problems.update(damage.problems)
         if len(self.damage.problems) > max(1, DAMAGED_SHARE * len(self)):
             raise BobError(
                 f"{self._damaged()}. More than {DAMAGED_SHARE:.0%} of a split unreadable is not a "

@@ -15,6 +15,7 @@ from bob.checkpoints.encoding import State
 from bob.datasets.coco import CocoSplit
 from bob.datasets.images import MOST_ELONGATED
 from bob.datasets.instances import Sample, Target
+from bob.distributed.group import Group
 from bob.errors import BobError
 from bob.protocols.detection import DetectionRecipe
 from bob.training.loader_process import outlive_sigterm
@@ -38,13 +39,20 @@ class TrainBatches:
         recipe: Batch size and augmentation.
         workers: Loader processes; small splits held in memory need none.
         seed: Of order and augmentation.
+        group: Processes that share each batch: this one has its part alone.
 
     Raises:
-        BobError: No image has a usable annotation.
+        BobError: No image has a usable annotation, or a batch cannot be shared equally.
     """
 
     def __init__(
-        self, split: CocoSplit, recipe: DetectionRecipe, *, workers: int, seed: int
+        self,
+        split: CocoSplit,
+        recipe: DetectionRecipe,
+        *,
+        workers: int,
+        seed: int,
+        group: Group | None = None,
     ) -> None:
         if not split.annotated:
             raise BobError(
@@ -52,6 +60,8 @@ class TrainBatches:
             )
         self.recipe = recipe
         self.size = min(recipe.batch_size, len(split.annotated))
+        group = group or Group()
+        group.check(self.size, of="The recipe")
         generator = torch.Generator().manual_seed(seed)
         plain = recipe.augmentation == "none"
         self.loader: ShuffledLoader[Sample, Batch] = ShuffledLoader(
@@ -60,6 +70,7 @@ class TrainBatches:
             workers=0 if plain else workers,
             generator=generator,
             collate=_collate,
+            group=group,
         )
 
     def __len__(self) -> int:
@@ -234,18 +245,23 @@ class _Resized(Dataset[torch.Tensor]):
 
 
 def scoring_batches(
-    split: CocoSplit, recipe: DetectionRecipe, batch_size: int, workers: int
+    split: CocoSplit, recipe: DetectionRecipe, batches: Sequence[range], workers: int
 ) -> Iterator[tuple[list[torch.Tensor], list[tuple[int, int]]]]:
-    """Images in 0..1 at test size with their height and width on disk, in the split's order."""
-    loader = DataLoader(
+    """Images in 0..1 at test size with their height and width on disk.
+
+    Args:
+        split: The images.
+        recipe: Decides the test size.
+        batches: Positions of the images of each batch.
+        workers: Loader processes.
+    """
+    loader: DataLoader[torch.Tensor] = DataLoader(
         _Resized(split, recipe),
-        batch_size=batch_size,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
         worker_init_fn=outlive_sigterm,
     )
-    start = 0
-    for images in loader:
-        sizes = [split.size(start + offset) for offset in range(len(images))]
-        start += len(images)
+    for batch, images in zip(batches, loader, strict=True):
+        sizes = [split.size(index) for index in batch]
         yield [image.to(torch.float32).div_(255) for image in images], sizes

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from bob.detection.data import Batch
 from bob.errors import TrainingDiverged
@@ -56,7 +56,11 @@ def train(
             batch = next(self._data_loader_iter)
             waited = time.perf_counter() - start
             self.last = update(batch)
-            self._write_metrics(self.last, waited)
+            if not distributed.is_initialized():
+                self._write_metrics(self.last, waited)
+            elif not all(torch.isfinite(loss).all() for loss in self.last.values()):
+                # detectron2 would gather them, and have one process alone stop
+                raise FloatingPointError("a loss is no longer finite.")
 
     class Tell(HookBase):  # type: ignore[misc, unused-ignore]
         def after_step(self) -> None:

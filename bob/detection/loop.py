@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from bob.datasets.coco import CocoSplit
 from bob.datasets.instances import Target
 from bob.detection.data import Batch, TrainBatches, scoring_batches
 from bob.detection.records import Detections
+from bob.distributed.group import Group, batches_of
 from bob.errors import TrainingDiverged
 from bob.protocols.detection import DetectionRecipe
 from bob.training.memory import Counts, Parts, settled_objects
@@ -41,6 +43,7 @@ class DetectionLoop:
         emit: Receives progress.
         checkpoint: Where its state is written while it runs.
         counts: Where the parts of batches are kept, for ``train`` and ``score``.
+        group: The processes that train the detector; ``batches`` are this one's shares.
 
     Attributes:
         history: Mean losses of every epoch: ``train_loss`` and its parts.
@@ -57,6 +60,7 @@ class DetectionLoop:
         checkpoint: CaseCheckpoint | None = None,
         *,
         counts: Callable[[str], Counts | None] = lambda phase: None,
+        group: Group | None = None,
     ) -> None:
         self.recipe = recipe
         self.fabric = fabric
@@ -64,7 +68,8 @@ class DetectionLoop:
         self.emit = emit
         self.history: list[dict[str, float]] = []
         self.train_seconds = 0.0
-        self._parts = Parts(fabric.device, counts=counts("train"), module=detector)
+        self.group = group = group or Group()
+        self._parts = Parts.of_training(fabric.device, group, counts("train"), detector)
         self._scored_parts = Parts(fabric.device, counts=counts("score"))
         self.images_seen = 0
         self.detector = detector
@@ -78,6 +83,9 @@ class DetectionLoop:
         raw = torch.optim.AdamW(parameter_groups(detector, recipe), lr=recipe.lr, fused=fused)
         wrapped: Any = fabric.setup(detector, raw)
         self.runner, self.optimiser = wrapped
+        group.same_start(detector)
+        if group.rank:
+            Randomness.apart(group.rank, group.seed)
         self.raw_optimiser = raw
         self._sums: dict[str, torch.Tensor] = {}
         self._checkpoint = checkpoint or CaseCheckpoint()
@@ -122,8 +130,9 @@ class DetectionLoop:
     def _state(self) -> State:
         return {
             **training_state(self.detector, self.raw_optimiser, self.fabric),
-            "batches": self.batches.state(),
-            "randomness": Randomness.now().plain(),
+            "processes": self.group.gathered(
+                {"batches": self.batches.state(), "randomness": Randomness.now().plain()}
+            ),
             "step": self._step,
             "sums": self._sums,
             "history": self.history,
@@ -134,7 +143,8 @@ class DetectionLoop:
 
     def _take_up(self, state: State) -> None:
         take_up_training(state, self.detector, self.raw_optimiser, self.fabric)
-        self.batches.take_up(state["batches"])
+        own = state["processes"][self.group.rank]
+        self.batches.take_up(own["batches"])
         self._step, self.history = state["step"], state["history"]
         device = self.fabric.device
         self._sums = {name: total.to(device) for name, total in state["sums"].items()}
@@ -142,7 +152,7 @@ class DetectionLoop:
         self._parts.take_up(state["parts"])
         for epoch, values in enumerate(self.history):
             self._tell_epoch(epoch, values)
-        Randomness.of(state["randomness"]).put()
+        Randomness.of(own["randomness"]).put()
 
     def _train(self, rate: Callable[[int], float]) -> None:
         if self.recipe.engine == "detectron2":
@@ -171,7 +181,7 @@ class DetectionLoop:
         """One optimiser step over the effective batch, in as many parts as memory asks for.
 
         Returns:
-            The mean of each loss, detached.
+            The mean of each loss over the whole batch, detached.
         """
         images, targets = _to(batch, self.fabric.device)
         losses = self._parts.run(
@@ -179,6 +189,7 @@ class DetectionLoop:
             lambda parts: self._backward(images, targets, parts),
             undo=lambda: self.optimiser.zero_grad(set_to_none=True),
         )
+        self.group.sum_gradients(self.detector.parameters(), *losses.values())
         if not self.images_seen and not self.recipe.frozen:
             maps: Any = self.detector.maps
             unreached(maps.module, frozen=self._frozen)
@@ -192,7 +203,7 @@ class DetectionLoop:
             )
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self.images_seen += len(images)
+        self.images_seen += len(images) * self.group.size
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
         return losses
@@ -202,9 +213,9 @@ class DetectionLoop:
     ) -> dict[str, torch.Tensor]:
         means: dict[str, torch.Tensor] = {}
         for part in parts:
-            share = len(images[part]) / len(images)
+            share = len(images[part]) / (len(images) * self.group.size)
             # Fabric's wrapper takes records such as Target apart, so it is gone around.
-            with self.fabric.autocast():
+            with self.fabric.autocast(), self.group.batch_norm():
                 losses = self.detector(images[part], targets[part])
             self.fabric.backward(torch.stack(list(losses.values())).sum() * share)
             for name, value in losses.items():
@@ -217,7 +228,7 @@ class DetectionLoop:
         self._step = step
         if inside + 1 < steps:
             self._start += self._checkpoint.step()
-            if self._throttle.due():
+            if self._throttle.due() and self.group.rank == 0:
                 means = self._means(epoch, inside + 1)
                 self.emit(
                     Progress(
@@ -255,15 +266,19 @@ class DetectionLoop:
         return {"train_loss": sum(values.values()), **values}
 
     def detect(self, split: CocoSplit, *, workers: int = 0) -> tuple[Detections, ...]:
-        """What the detector finds in each image of a split."""
+        """What the detector finds in each image of a split.
+
+        Of several processes each looks at its own batches, and has what all of them found.
+        """
         self.detector.eval()
-        found: list[Detections] = []
-        done = 0
-        for images, sizes in scoring_batches(split, self.recipe, _SCORING_BATCH, workers):
-            found += self._scored_parts.run(images, partial(self._found, images, sizes))
-            done += len(images)
+        found: list[list[Detections]] = []
+        done, group = 0, self.group
+        batches = batches_of(split, _SCORING_BATCH, rank=group.rank, ranks=group.size)
+        for images, sizes in scoring_batches(split, self.recipe, batches, workers):
+            found.append(self._scored_parts.run(images, partial(self._found, images, sizes)))
+            done = min(len(split), done + len(images) * group.size)
             self.emit(Progress(phase="evaluate", step=done, steps=len(split)))
-        return tuple(found)
+        return tuple(chain.from_iterable(group.in_turn(found)))
 
     def _found(
         self, images: list[torch.Tensor], sizes: list[tuple[int, int]], parts: list[slice]

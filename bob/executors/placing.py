@@ -8,11 +8,18 @@ from __future__ import annotations
 import math
 
 from bob.executors import Need, Submission
+from bob.protocols import PROTOCOLS
 
 MOST_LOSSES = 3
 """How often a case may lose its node, without coming further than ever, until it is given up."""
 _GPU_SHARES = ((4.0, 0.25), (10.0, 0.5))
 """GiB that a case is estimated to need at most, and the share of a GPU it is given."""
+
+
+def devices_of(submission: Submission) -> int:
+    """On how many devices a case runs: one, where its protocol does not spread."""
+    spreads = PROTOCOLS[submission.case.task].spreads
+    return submission.context.devices if spreads else 1
 
 
 def gpu_share(need: Need | None) -> float:

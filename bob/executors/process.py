@@ -6,21 +6,19 @@ as the first one does, without importing anything anew.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Collection
 from multiprocessing.connection import wait
-from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from typing import Any
 
 from bob import interrupts
 from bob.case import Failure, Result
 from bob.errors import BobError, first_line
 from bob.executors import Deliver, Event, Finished, Started, Submission
 from bob.executors.running_case import RunningCase, end_all
+from bob.startup import PRELOAD, warm_processes
 
 _TICK_SECONDS = 0.5
 _SAVE_TICK_SECONDS = 0.05
@@ -55,7 +53,7 @@ class ProcessExecutor:
             )
         self._workers = int(workers)
         try:
-            self._processes = _warm_context()
+            self._processes = warm_processes(PRELOAD)
             self._folder = tempfile.TemporaryDirectory(prefix="bob-cases-")
         except OSError as error:
             raise BobError(
@@ -155,15 +153,3 @@ class ProcessExecutor:
 
 def _named(folder: str | None) -> str:
     return f", which is {folder}" if folder else ""
-
-
-def _warm_context() -> Any:
-    """Processes that are forked from one which has imported what every case needs.
-
-    Raises:
-        OSError: That one cannot be started.
-    """
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["bob.executors.preload"])
-    ensure_running()
-    return processes

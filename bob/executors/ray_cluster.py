@@ -19,7 +19,7 @@ from typing import Any
 from bob.case import Failure, Result
 from bob.errors import BobError
 from bob.executors import Deliver, Event, Finished, Progressed, Started, Submission
-from bob.executors.placing import MOST_LOSSES, gpu_share, has_room, order_of
+from bob.executors.placing import MOST_LOSSES, devices_of, gpu_share, has_room, order_of
 from bob.executors.ray_node import Origin, run_on_node
 
 _TICK_SECONDS = 0.5
@@ -37,9 +37,9 @@ class RayExecutor:
     Args:
         address: Of a cluster; ``auto`` for the one that runs on this machine, ``local`` for one
             that is started here and ends with the session.
-        cpus: Cores of a case, as text.
+        cpus: Cores of a case, as text; of each of its devices, where it has several.
         gpus: Share of a GPU of a case, as text; ``auto`` goes by its estimated memory, and is none
-            where the cluster has no GPU.
+            where the cluster has no GPU. A case on several devices has each of them for itself.
 
     Raises:
         BobError: Ray is not installed, an option is wrong, or the cluster cannot be reached.
@@ -68,9 +68,16 @@ class RayExecutor:
             self._waiting.values(),
             key=lambda wanted: (wanted.ticket != waiting_for, wanted.order),
         ):
-            if not self._has_room():
+            if not self._has_room(wanted.submission):
                 break
             del self._waiting[wanted.ticket]
+            if why := self._too_large(wanted.submission):
+                failure = Failure("devices", why)
+                for new in wanted.new(
+                    Finished(wanted.ticket, Result(case=wanted.submission.case, failure=failure))
+                ):
+                    deliver(new)
+                continue
             self._start(wanted)
         if not self._running:
             return
@@ -100,13 +107,32 @@ class RayExecutor:
             with _own_handlers():
                 self._ray.shutdown()
 
-    def _has_room(self) -> bool:
+    def _too_large(self, submission: Submission) -> str:
+        """Why no node can ever run a case; empty where one can."""
+        wanted = {"CPU": self._cores(submission), "GPU": self._share(submission)}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        devices = devices_of(submission)
+        if devices == 1 or any(
+            all(node.get(name, 0.0) >= need for name, need in wanted.items()) for node in nodes
+        ):
+            return ""
+        needs = " and ".join(f"{need:g} {name}s" for name, need in wanted.items() if need)
+        found = "; ".join(
+            ", ".join(f"{node.get(name, 0.0):g} {name}s" for name in wanted) for node in nodes
+        )
+        return (
+            f"--devices={devices} needs a node with {needs}. Nodes of the cluster: {found}. "
+            "Take a smaller --devices."
+        )
+
+    def _has_room(self, submission: Submission) -> bool:
         """Whether another case may be handed out now."""
         resources = self._ray.cluster_resources()
+        cores = self._cores(submission)
         return has_room(
             len(self._running),
             sum(self._share(wanted.submission) for wanted in self._running.values()),
-            slots=int(resources.get("CPU", 0) // self._cpus) if self._cpus else 10**6,
+            slots=int(resources.get("CPU", 0) // cores) if cores else 10**6,
             gpus=resources.get("GPU", 0.0),
             nodes=len(self._nodes()),
         )
@@ -118,7 +144,7 @@ class RayExecutor:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         options: dict[str, Any] = {
-            "num_cpus": self._cpus,
+            "num_cpus": self._cores(wanted.submission),
             "num_gpus": self._share(wanted.submission),
             "num_returns": "streaming",
             "max_retries": 0,
@@ -129,12 +155,16 @@ class RayExecutor:
         task = self._ray.remote(run_on_node).options(**options)
         self._running[task.remote(wanted.submission, self._origin)] = wanted
 
+    def _cores(self, submission: Submission) -> float:
+        return self._cpus * devices_of(submission)
+
     def _share(self, submission: Submission) -> float:
-        if self._gpus is not None:
+        devices = devices_of(submission)
+        if self._gpus is not None and devices == 1:
             return self._gpus
         if not self._has_gpu or submission.context.accelerator == "cpu":
             return 0.0
-        return gpu_share(submission.need)
+        return gpu_share(submission.need) if devices == 1 else float(devices)
 
     def _pass_on(self, events: Any, wanted: Wanted, deliver: Deliver) -> None:
         from ray.exceptions import RayError

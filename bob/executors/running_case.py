@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bob.case import Failure, Result
 from bob.executors import Event, Finished, Submission
 from bob.executors.worker import TRACE_SIGNAL, work
+from bob.startup import without_main
 
 _GRACE_SECONDS = 5.0
 _TRACE_SECONDS = 2.0
@@ -44,7 +44,7 @@ class RunningCase:
             args=(theirs, submission, str(output), dict(os.environ), share),
             name=f"bob {submission.ticket}",
         )
-        with _without_main():
+        with without_main():
             self._process.start()
         theirs.close()
         self._begun = self._heard = time.monotonic()
@@ -190,20 +190,6 @@ def end_all(cases: Collection[RunningCase]) -> None:
     for case in cases:
         case.joined(max(0.0, until - time.monotonic()))
         case.kill()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """A script that calls ``pytest.main`` is not run once more by each process that starts."""
-    main = sys.modules["__main__"]
-    hidden = {name: vars(main).get(name) for name in ("__spec__", "__file__") if name in vars(main)}
-    for name in hidden:
-        setattr(main, name, None)
-    try:
-        yield
-    finally:
-        for name, value in hidden.items():
-            setattr(main, name, value)
 
 
 def _how(status: int | None) -> str:

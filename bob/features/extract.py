@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from PIL import Image
 from bob.backbones import Backbone
 from bob.datasets import AnySplit, Split
 from bob.datasets.images import fit
+from bob.distributed.group import batches_of
 from bob.errors import BobError
 from bob.protocols.spec import EXTRACTION
 from bob.training.data import normalised
@@ -63,10 +64,11 @@ def extract(
     what: str,
     workers: int = 0,
     view: View | None = None,
+    batches: Sequence[range] | None = None,
     advance: Callable[[int], None] = lambda done: None,
     counts: Counts | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Features of a split, batch by batch, in its order.
+    """Features of a split, batch by batch.
 
     The backbone runs in evaluation mode under the fabric's precision, in channels-last order. A
     batch that does not fit the device is halved.
@@ -78,6 +80,8 @@ def extract(
         what: Backbone, dataset and split, for messages.
         workers: Loader processes for images on disk.
         view: Augmentation; none for the plain images.
+        batches: Positions of the images of each batch; the whole split in its order where there are
+            none.
         advance: Receives the number of images done.
         counts: Where the parts of batches are kept.
 
@@ -91,12 +95,14 @@ def extract(
     module = fabric.setup_module(module.to(memory_format=torch.channels_last))
     on_cuda = fabric.device.type == "cuda"
     done, parts = 0, Parts(fabric.device, counts=counts)
-    batches = _pixels(backbone, split, view, workers)
+    batches = batches_of(split, BATCH) if batches is None else batches
+    loaded = _pixels(backbone, split, view, batches, workers)
+    ready = _ahead(map(torch.Tensor.pin_memory, loaded)) if on_cuda else loaded
     with torch.inference_mode():
-        for images in _ahead(map(torch.Tensor.pin_memory, batches)) if on_cuda else batches:
+        for batch, images in zip(batches, ready, strict=True):
             features = parts.run(images, partial(_forward, module, images, fabric.device))
             if not torch.isfinite(features).all():
-                bad = int((~torch.isfinite(features)).any(dim=1).nonzero()[0]) + done
+                bad = int((~torch.isfinite(features)).any(dim=1).nonzero()[0]) + batch.start
                 raise BobError(
                     f"Features of {what}: image {bad} gives NaN or infinite values under precision "
                     f"{fabric.strategy.precision.precision}. Check the backbone for overflow, or "
@@ -109,23 +115,29 @@ def extract(
 
 
 def _pixels(
-    backbone: Backbone, split: AnySplit, view: View | None, workers: int
+    backbone: Backbone,
+    split: AnySplit,
+    view: View | None,
+    batches: Sequence[range],
+    workers: int,
 ) -> Iterator[torch.Tensor]:
     size = backbone.image_size
     if isinstance(split, Split):
-        found = _in_memory(split, size, view)
+        found = _in_memory(split, size, view, batches)
     elif view is not None:
-        found = transformed(split, _Look(view, size), batch=BATCH, workers=workers)
+        found = transformed(split, _Look(view, size), batches=batches, workers=workers)
     else:
-        found = pixels(split, size=size, crop_pct=EXTRACTION.crop, batch=BATCH, workers=workers)
+        found = pixels(split, size=size, crop_pct=EXTRACTION.crop, batches=batches, workers=workers)
     for images in found:
         yield normalised(images, backbone).contiguous(memory_format=torch.channels_last)
 
 
-def _in_memory(split: Split, size: int, view: View | None) -> Iterator[torch.Tensor]:
-    for start in range(0, len(split), BATCH):
-        images = split.images[start : start + BATCH]
-        yield images if view is None else augmented(images, view, start, size)
+def _in_memory(
+    split: Split, size: int, view: View | None, batches: Sequence[range]
+) -> Iterator[torch.Tensor]:
+    for batch in batches:
+        images = split.images[batch.start : batch.stop]
+        yield images if view is None else augmented(images, view, batch.start, size)
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from bob.backbones import Backbone
 from bob.case import Content, Outcomes, Progress, QueryOutcomes
 from bob.datasets import AnySplit, Data, Split
 from bob.errors import BobError
-from bob.features.extract import View, extract
+from bob.features.extract import View
 from bob.features.matrix import Features
+from bob.features.sharded import extract_for
 from bob.features.store import FeatureStore, Request, default_folder
 from bob.job import Job, TaskOutput
 from bob.metrics.feature_health import ROWS, FeatureHealth, feature_health, spread
 from bob.protocols import Recipe
 from bob.protocols.spec import EXTRACTION
-from bob.training.remembered import remembered
 from bob.training.search import same_randomness
 from bob.training.throttle import Throttle
 
@@ -52,6 +52,7 @@ class FeatureSource:
     _store: FeatureStore = field(init=False)
     _started: float = field(default_factory=time.perf_counter, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
+    _extractions: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         context = self.job.context
@@ -78,15 +79,14 @@ class FeatureSource:
         request = self._request(split, name, view)
 
         def batches() -> Iterable[NDArray[np.float32]]:
-            return extract(
-                self.job.backbone,
+            self._extractions += 1
+            return extract_for(
+                self.job,
                 split,
-                fabric=self.job.fabric,
                 what=request.about,
-                workers=self.job.workers,
+                number=self._extractions,
                 view=view,
                 advance=lambda done: self._report(done, len(split)),
-                counts=remembered(self.job, "extract"),
             )
 
         # a loader draws a seed: what comes behind may not depend on what the store holds

@@ -136,6 +136,12 @@ OPTIONS = (
         shown="--accelerator=NAME",
     ),
     Option(
+        "--devices", "bob_devices", "devices of one case: each has an equal share of every batch",
+        parse.whole_number(1), "1", metavar="N",
+        table="[devices of one case](docs/running.md#several-devices-for-one-case): each has an "
+        "equal share of every batch (1)",
+    ),
+    Option(
         "--precision", "bob_precision", "auto, or a Lightning Fabric precision", parse.word, "auto",
         shown="--precision=NAME", table="`auto`, or as Lightning Fabric names it",
     ),

@@ -57,6 +57,7 @@ class Options:
     case_timeout: str | float | None
     tracking_uri: str
     accelerator: str
+    devices: int
     precision: str
     workers: int
     features: Path | None

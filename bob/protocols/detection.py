@@ -241,4 +241,5 @@ SPEC = ProtocolSpec(
     judged=JUDGED,
     description="object detection and instance segmentation, everything fine-tuned",
     data="detection",
+    spreads=True,
 )

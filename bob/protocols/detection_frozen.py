@@ -20,4 +20,5 @@ SPEC = ProtocolSpec(
     judged=JUDGED,
     description="object detection and instance segmentation on a frozen backbone",
     data="detection",
+    spreads=True,
 )

@@ -90,4 +90,5 @@ SPEC = ProtocolSpec(
         Judged("shifted_top1", "bounded", kinds=("shift",)),
     ),
     description="end-to-end fine-tuning for image classification",
+    spreads=True,
 )

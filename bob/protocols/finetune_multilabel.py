@@ -39,4 +39,5 @@ SPEC = ProtocolSpec(
     ),
     description="end-to-end fine-tuning for images of any number of labels",
     data="multilabel",
+    spreads=True,
 )

@@ -37,4 +37,5 @@ SPEC = ProtocolSpec(
     description="weighted vote of the nearest train images in frozen features",
     seeded=False,
     extraction=EXTRACTION,
+    spreads=True,
 )

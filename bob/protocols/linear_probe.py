@@ -49,4 +49,5 @@ SPEC = ProtocolSpec(
     seeded=False,
     version=2,
     extraction=EXTRACTION,
+    spreads=True,
 )

@@ -61,4 +61,5 @@ SPEC = ProtocolSpec(
     ),
     description="the paper's linear probe: LARS on augmented views of frozen features",
     extraction=EXTRACTION,
+    spreads=True,
 )

@@ -41,4 +41,5 @@ SPEC = ProtocolSpec(
     description="logistic regression on frozen features of a few train images",
     seeded=False,
     extraction=EXTRACTION,
+    spreads=True,
 )

@@ -53,4 +53,5 @@ SPEC = ProtocolSpec(
     work=work,
     judged=(Judged("top1", "proportion"),),
     description="end-to-end fine-tuning on 1 % and 10 % of the train images",
+    spreads=True,
 )

@@ -28,4 +28,5 @@ SPEC = ProtocolSpec(
     data="shift",
     version=2,
     extraction=EXTRACTION,
+    spreads=True,
 )

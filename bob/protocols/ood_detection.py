@@ -26,4 +26,5 @@ SPEC = ProtocolSpec(
     ),
     description="object detection learnt on a source, read on shifted targets",
     data="detection_shift",
+    spreads=True,
 )

@@ -38,4 +38,5 @@ SPEC = ProtocolSpec(
     seeded=False,
     data="retrieval",
     extraction=EXTRACTION,
+    spreads=True,
 )

@@ -109,6 +109,8 @@ class ProtocolSpec:
         version: Raised when the code of this protocol changes so that its scores are no longer
             comparable. Other protocols keep theirs.
         extraction: How the features it reads are extracted; none where it reads none.
+        spreads: Whether its runner takes several devices: it gives the job's ``group`` to what
+            trains, or has features extracted by the job's ``crew``.
     """
 
     name: str
@@ -122,6 +124,7 @@ class ProtocolSpec:
     released_head: bool = False
     version: int = 1
     extraction: Extraction | None = None
+    spreads: bool = False
 
     @property
     def metric(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,8 +62,9 @@ def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
 def _run(case: Case, context: Context, emit: Emit, remarks: list[str]) -> Result:
     with importing():
         import_torchmetrics()
+        from bob.distributed.group import NeedsParts
         from bob.run.global_state import is_foreign, kept
-        from bob.run.steps import load, result_of
+        from bob.run.several import attempt
         from bob.run.streams import kept_open
 
         reference = PROTOCOLS[case.task].runner
@@ -72,13 +72,12 @@ def _run(case: Case, context: Context, emit: Emit, remarks: list[str]) -> Result
 
     who = f"backbone {case.backbone.key}"
     foreign = any(map(is_foreign, (case.backbone.source, case.dataset.loader, reference)))
+    size = context.devices if PROTOCOLS[case.task].spreads else 1
+    parts, said = 1, len(remarks)
     with kept_open(who, remarks), kept(who, remarks, foreign=foreign):
-        start = time.perf_counter()
-        emit(Progress(phase="load"))
-        job, key = load(case, context, emit, remarks)
-        emit(Progress(phase="loaded", run_key=key))
-        if key in context.known:
-            return Result(case=case, run_key=key, recognised=True)
-        loaded = time.perf_counter()
-        output = runner(job)
-        return result_of(job, output, key=key, start=start, loaded=loaded)
+        while True:
+            try:
+                return attempt(case, context, emit, remarks, runner, size=size, parts=parts)
+            except NeedsParts as error:
+                parts = error.count
+                del remarks[said:]

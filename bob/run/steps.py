@@ -19,6 +19,7 @@ from bob.backbones.factory_code import factory_fingerprint
 from bob.case import Case, Context, Emit, Result, run_key
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets import Data
+from bob.distributed.strategy import device_fabric, make_fabric
 from bob.job import Job, TaskOutput
 from bob.metrics.calibration import calibration_metrics
 from bob.objects import import_object
@@ -26,12 +27,19 @@ from bob.protocols import PROTOCOLS, Recipe
 from bob.run.global_state import import_settings, is_foreign, kept
 from bob.run.remarks import score_remarks
 from bob.training import environment
-from bob.training.loop import make_fabric
 
 AnyJob = Job[Recipe, Data, Backbone | ReleasedClassifier]
 
 
-def load(case: Case, context: Context, emit: Emit, remarks: list[str]) -> tuple[AnyJob, str]:
+def load(
+    case: Case,
+    context: Context,
+    emit: Emit,
+    remarks: list[str],
+    *,
+    rank: int = 0,
+    size: int = 1,
+) -> tuple[AnyJob, str]:
     """What a runner is given, and the run key.
 
     Args:
@@ -39,11 +47,16 @@ def load(case: Case, context: Context, emit: Emit, remarks: list[str]) -> tuple[
         context: How it is run.
         emit: Takes progress.
         remarks: Takes what the dataset's loader left changed.
+        rank: Which of the case's devices it is loaded for.
+        size: How many devices the case has.
 
     Raises:
         BobError: Data, weights or backbone cannot be loaded.
     """
-    fabric = make_fabric(context.accelerator, context.precision)
+    trains = PROTOCOLS[case.task].extraction is None
+    fabric = (make_fabric if trains else device_fabric)(
+        context.accelerator, context.precision, rank=rank, size=size
+    )
     environment.reset_peak(fabric.device)
     # Looked up on every call: benchmarks/sabotage.py puts faulty data in its place.
     loader = case.dataset.loader
@@ -67,12 +80,14 @@ def load(case: Case, context: Context, emit: Emit, remarks: list[str]) -> tuple[
         context=context,
         emit=emit,
         seed=case.seed,
-        checkpoint=_checkpoint(case, context, fabric, key, remarks),
+        checkpoint=_checkpoint(case, context, fabric, key, remarks, size),
     )
     return job, key
 
 
-def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded: float) -> Result:
+def result_of(
+    job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded: float, size: int = 1
+) -> Result:
     """The result of a case that has a score.
 
     Args:
@@ -81,6 +96,7 @@ def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded
         key: The run key.
         start: Clock, in seconds, when loading began.
         loaded: Clock when it had ended.
+        size: Devices it ran on.
     """
     case, data, device = job.case, job.data, job.device
     precision = str(job.fabric.strategy.precision.precision)
@@ -100,7 +116,10 @@ def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded
             "total": time.perf_counter() - start,
         },
         peak_memory_mb=environment.peak_memory_mb(device),
-        environment=environment.describe(device, precision),
+        environment={
+            **environment.describe(device, precision),
+            **({"devices": str(size)} if size > 1 else {}),
+        },
         weights_digest=job.backbone.weights_digest,
         data_digest=data.sha256,
         files=made.files,
@@ -119,7 +138,7 @@ def result_of(job: AnyJob, output: TaskOutput, *, key: str, start: float, loaded
 
 
 def _checkpoint(
-    case: Case, context: Context, fabric: Fabric, key: str, remarks: list[str]
+    case: Case, context: Context, fabric: Fabric, key: str, remarks: list[str], size: int
 ) -> CaseCheckpoint:
     """The checkpoint of the run; one that writes nothing where no folder is named."""
     if not context.checkpoints:
@@ -130,6 +149,7 @@ def _checkpoint(
         "protocol": case.protocol,
         "device": fabric.device.type,
         "precision": str(fabric.strategy.precision.precision),
+        "devices": str(size),
         "loader processes": str(context.workers),
     }
     return CaseCheckpoint.open(

@@ -35,11 +35,13 @@ def make_loop(job: FinetuneJob) -> Loop:
             device=job.device,
             workers=job.workers,
             seed=job.seed,
+            group=job.group,
         ),
         classes=job.classes,
         emit=job.emit,
         checkpoint=job.checkpoint,
         counts=partial(remembered, job),
+        group=job.group,
     )
 
 
@@ -95,7 +97,7 @@ def held_out_scores(job: FinetuneJob, grid: Grid) -> dict[str, float]:
     )
     loop = make_loop(part)
     values = loop.train()
-    logits = loop.predict(ScoringBatches(choice, part.backbone, job.workers))
+    logits = loop.predict(ScoringBatches(choice, part.backbone, job.workers, job.group))
     scores = classification_metrics(logits, choice.targets)
     temperature = fit_temperature(logits, choice.targets)
     return {

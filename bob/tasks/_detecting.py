@@ -99,7 +99,9 @@ def training_remarks(job: AnyDetectionJob) -> tuple[str, ...]:
 
 def _train_on(job: AnyDetectionJob, split: CocoSplit) -> DetectionLoop:
     detector = build_detector(job.backbone, job.recipe, job.classes)
-    batches = TrainBatches(split, job.recipe, workers=loader_workers(job), seed=job.seed)
+    batches = TrainBatches(
+        split, job.recipe, workers=loader_workers(job), seed=job.seed, group=job.group
+    )
     loop = DetectionLoop(
         detector,
         job.recipe,
@@ -108,6 +110,7 @@ def _train_on(job: AnyDetectionJob, split: CocoSplit) -> DetectionLoop:
         job.emit,
         job.checkpoint,
         counts=partial(remembered, job),
+        group=job.group,
     )
     loop.run()
     return loop

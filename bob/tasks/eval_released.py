@@ -18,6 +18,7 @@ from bob.backbones import ReleasedClassifier
 from bob.backbones.classifier import CLASSES
 from bob.case import Content, Progress
 from bob.datasets import AnySplit, ClassificationData, ShiftData
+from bob.distributed.group import batches_of
 from bob.errors import BobError
 from bob.job import Job, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
@@ -99,7 +100,7 @@ class _Reader:
         loader = transformed(
             split,
             partial(without_position, self.job.backbone.transform),
-            batch=BATCH,
+            batches=batches_of(split, BATCH),
             workers=self.job.workers,
             pinned=self.job.device.type == "cuda",
         )

@@ -45,7 +45,7 @@ def run(job: FinetuneJob) -> TaskOutput:
     loop = make_loop(chosen)
     trained = train_and_score(
         loop,
-        ScoringBatches(data.test, job.backbone, job.workers),
+        ScoringBatches(data.test, job.backbone, job.workers, job.group),
         lambda logits: classification_metrics(logits, data.test.targets),
     )
     metrics = {
@@ -95,7 +95,7 @@ def _shifts(job: FinetuneJob, loop: Loop, logits: torch.Tensor) -> list[ShiftSco
     return [
         score_shift(
             shift,
-            loop.predict(ScoringBatches(shift.split, job.backbone, job.workers)),
+            loop.predict(ScoringBatches(shift.split, job.backbone, job.workers, job.group)),
             logits,
             data.test.targets,
         )

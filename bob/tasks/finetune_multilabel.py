@@ -61,16 +61,18 @@ def run(job: Job[MultilabelRecipe, MultilabelData, Backbone]) -> TaskOutput:
             device=job.device,
             workers=job.workers,
             seed=job.seed,
+            group=job.group,
         ),
         classes=job.classes,
         emit=job.emit,
         criterion=KnownLabelsLoss(),
         checkpoint=job.checkpoint,
         counts=partial(remembered, job),
+        group=job.group,
     )
     trained = train_and_score(
         loop,
-        ScoringBatches(data.test, job.backbone, job.workers),
+        ScoringBatches(data.test, job.backbone, job.workers, job.group),
         lambda logits: multilabel_metrics(logits, truth, scored),
     )
     aurocs = label_aurocs(trained.logits, truth, scored)

@@ -52,7 +52,7 @@ def run(job: LowShotJob) -> TaskOutput:
         fractions=recipe.fractions,
         draws=recipe.draws,
     )
-    images = ScoringBatches(data.test, job.backbone, job.workers)
+    images = ScoringBatches(data.test, job.backbone, job.workers, job.group)
     done = _done(job.checkpoint)
     for setting, picks in draws.items():
         scores = done.scores.setdefault(setting, [])

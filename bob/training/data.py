@@ -12,8 +12,9 @@ from torch.nn import functional
 from bob.backbones import Backbone
 from bob.checkpoints.encoding import State
 from bob.datasets import AnySplit, Split
+from bob.distributed.group import Group, batches_of
 from bob.protocols.finetune import FinetuneRecipe
-from bob.training.image_loader import Batch, TrainLoader, pixels
+from bob.training.image_loader import Batch, TrainLoader, pixels, share_damage
 
 SCORING_BATCH = 256
 
@@ -46,12 +47,16 @@ class TensorBatches:
     Attributes:
         images: ``(n, 3, size, size)`` float32 on the training device.
         targets: ``(n,)`` int64 on the training device.
+        batch_size: Images of a whole batch.
+        generator: Decides the order, anew at each pass.
+        group: Processes that share each batch.
     """
 
     images: torch.Tensor
     targets: torch.Tensor
     batch_size: int
     generator: torch.Generator
+    group: Group = field(default_factory=Group)
     _begin: torch.Tensor | None = field(default=None, init=False)
     _skipped: int = field(default=0, init=False)
     _done: int = field(default=0, init=False)
@@ -66,7 +71,8 @@ class TensorBatches:
         batches = order.to(self.images.device).split(self.batch_size)[: len(self)]
         for picks in batches[self._done :]:
             self._done += 1
-            yield self.images[picks], self.targets[picks]
+            share = self.group.share(picks)
+            yield self.images[share], self.targets[share]
 
     def state(self) -> State:
         """Where the pass stands."""
@@ -100,18 +106,35 @@ def train_batches(
     device: torch.device,
     workers: int,
     seed: int,
+    group: Group | None = None,
 ) -> TensorBatches | TrainLoader:
-    """Batches of the train split under the recipe, reshuffled at each pass from ``seed``."""
+    """Batches of the train split under the recipe, reshuffled at each pass from ``seed``.
+
+    Args:
+        split: Images and targets.
+        recipe: Batch size and augmentation.
+        backbone: Decides size, mean and deviation.
+        device: Where batches in memory are.
+        workers: Loader processes.
+        seed: Of the order.
+        group: Processes that share each batch: this one has its part alone.
+
+    Raises:
+        BobError: They cannot share a batch equally.
+    """
+    group = group or Group()
     generator = torch.Generator().manual_seed(seed)
-    size = min(recipe.batch_size, len(split))
-    if recipe.mixup or recipe.cutmix:
+    size, mixed = min(recipe.batch_size, len(split)), bool(recipe.mixup or recipe.cutmix)
+    if mixed:
         size -= size % 2  # images are mixed in pairs
+    group.check(size, of="The recipe", pairs=mixed)
     if isinstance(split, Split) and not needs_pixels(recipe):
         return TensorBatches(
             normalised(split.images, backbone).to(device),
             split.targets.to(device),
             size,
             generator,
+            group,
         )
     return TrainLoader(
         split,
@@ -120,6 +143,7 @@ def train_batches(
         workers=workers,
         pinned=device.type == "cuda",
         generator=generator,
+        group=group,
     )
 
 
@@ -127,25 +151,34 @@ def train_batches(
 class ScoringBatches:
     """Normalised images of a split in its order, batch by batch, as often as asked for.
 
-    Those of a split in memory are kept.
+    Those of a split in memory are kept. Of several processes each has every so-manieth batch.
     """
 
     split: AnySplit
     backbone: Backbone
     workers: int
+    group: Group = field(default_factory=Group)
     _kept: list[torch.Tensor] = field(default_factory=list, init=False)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         if isinstance(self.split, Split):
             if not self._kept:
                 self._kept.append(normalised(self.split.images, self.backbone))
-            yield from self._kept[0].split(SCORING_BATCH)
+            batches = self._kept[0].split(SCORING_BATCH)
+            yield from batches[self.group.rank :: self.group.size]
             return
         size, crop_pct = self.backbone.image_size, self.backbone.crop_pct
         for images in pixels(
-            self.split, size=size, crop_pct=crop_pct, batch=SCORING_BATCH, workers=self.workers
+            self.split,
+            size=size,
+            crop_pct=crop_pct,
+            batches=batches_of(
+                self.split, SCORING_BATCH, rank=self.group.rank, ranks=self.group.size
+            ),
+            workers=self.workers,
         ):
             yield normalised(images, self.backbone)
+        share_damage(self.split, self.group)
 
 
 def train_transform(recipe: FinetuneRecipe, backbone: Backbone) -> Any:

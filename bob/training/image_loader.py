@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from bob.checkpoints.encoding import State
 from bob.datasets import AnySplit, ImageSplit
 from bob.datasets.images import Trouble, fit
+from bob.distributed.group import Group
 from bob.training.loader_process import outlive_sigterm
 from bob.training.shuffled import ShuffledLoader
 
@@ -70,6 +71,7 @@ class TrainLoader:
         workers: Loader processes; none are started for fewer than ``FEW_IMAGES``.
         pinned: Whether batches are put into page-locked memory.
         generator: Decides the order, anew at each pass.
+        group: Processes that share each batch; this one loads its part alone.
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class TrainLoader:
         workers: int,
         pinned: bool,
         generator: torch.Generator,
+        group: Group | None = None,
     ) -> None:
-        self.split = split
+        self.split, self._group = split, group or Group()
         self._loader: ShuffledLoader[_Sample, _Joined] = ShuffledLoader(
             _Samples(split, partial(without_position, transform)),
             batch_size=batch_size,
@@ -90,6 +93,7 @@ class TrainLoader:
             pinned=pinned,
             generator=generator,
             collate=_joined,
+            group=self._group,
         )
 
     def __len__(self) -> int:
@@ -99,6 +103,7 @@ class TrainLoader:
         for images, indices, bad in self._loader:
             _noted(self.split, bad)
             yield images, self.split.targets[indices]
+        share_damage(self.split, self._group)
 
     def state(self) -> State:
         """Where the pass stands, and what images were found damaged."""
@@ -126,30 +131,47 @@ def _fitted(size: int, crop_pct: float, image: Any, position: int) -> torch.Tens
     return fit(image, size, crop_pct)
 
 
+def share_damage(split: AnySplit, group: Group) -> None:
+    """Have every process know what all of them have found damaged.
+
+    Raises:
+        BobError: Together they have found too much.
+    """
+    if group.alone or not isinstance(split, ImageSplit):
+        return
+    for damage in group.gathered(split.damage):
+        split.note(damage)
+
+
 def pixels(
-    split: AnySplit, *, size: int, crop_pct: float, batch: int, workers: int
+    split: AnySplit, *, size: int, crop_pct: float, batches: Sequence[range], workers: int
 ) -> Iterator[torch.Tensor]:
-    """Images of a split in its order, uint8 ``(b, 3, size, size)``.
+    """Images of a split, uint8 ``(b, 3, size, size)``.
 
     Args:
         split: Images.
         size: Height and width.
         crop_pct: Share of the shorter side that is kept.
-        batch: Images at a time.
+        batches: Positions of the images of each batch.
         workers: Loader processes; none are started for fewer than ``FEW_IMAGES``.
     """
-    return transformed(split, partial(_fitted, size, crop_pct), batch=batch, workers=workers)
+    return transformed(split, partial(_fitted, size, crop_pct), batches=batches, workers=workers)
 
 
 def transformed(
-    split: AnySplit, transform: Transform, *, batch: int, workers: int, pinned: bool = False
+    split: AnySplit,
+    transform: Transform,
+    *,
+    batches: Sequence[range],
+    workers: int,
+    pinned: bool = False,
 ) -> Iterator[torch.Tensor]:
-    """What a transform makes of a split's images, in their order.
+    """What a transform makes of a split's images.
 
     Args:
         split: Images; unreadable ones are noted there.
         transform: Gets the image (PIL, RGB) and its position.
-        batch: Images at a time.
+        batches: Positions of the images of each batch.
         workers: Loader processes; none are started for fewer than ``FEW_IMAGES``.
         pinned: Whether batches are put into page-locked memory.
 
@@ -161,7 +183,7 @@ def transformed(
     """
     loader: DataLoader[_Sample] = DataLoader(
         _Samples(split, transform),
-        batch_size=batch,
+        batch_sampler=batches,
         num_workers=_processes(split, workers),
         pin_memory=pinned,
         collate_fn=_joined,

@@ -19,7 +19,8 @@ from bob.case import Emit, Progress
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.checkpoints.encoding import State
 from bob.checkpoints.randomness import Randomness
-from bob.errors import BobError, TrainingDiverged
+from bob.distributed.group import Group
+from bob.errors import TrainingDiverged
 from bob.protocols.finetune import FinetuneRecipe
 from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
@@ -58,6 +59,7 @@ class Loop:
             smoothing, where none is given.
         checkpoint: Where its state is written while ``live`` is open.
         counts: Where the parts of batches are kept, for ``train`` and ``score``.
+        group: The processes that train the model; ``batches`` are this one's shares.
 
     Attributes:
         begins: The epoch to begin with; another one than 0 where training goes on.
@@ -72,6 +74,7 @@ class Loop:
     criterion: nn.Module | None = None
     checkpoint: CaseCheckpoint = field(default_factory=CaseCheckpoint)
     counts: Callable[[str], Counts | None] = lambda phase: None
+    group: Group = field(default_factory=Group)
     images_seen: int = 0
     train_seconds: float = 0.0
     begins: int = field(default=0, init=False)
@@ -85,7 +88,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         device = self.fabric.device
-        self._parts = Parts(device, counts=self.counts("train"), module=self.model)
+        self._parts = Parts.of_training(device, self.group, self.counts("train"), self.model)
         self._scored_parts = Parts(device, counts=self.counts("score"))
         self._frozen = frozen_parameters(self.model.backbone)
         optimiser = build_optimiser(self.model, self.recipe)
@@ -93,6 +96,9 @@ class Loop:
         self._raw_optimiser = optimiser
         wrapped: Any = self.fabric.setup(self.model, optimiser)
         self.runner, self.optimiser = wrapped
+        self.group.same_start(self.model)
+        if self.group.rank:
+            Randomness.apart(self.group.rank, self.group.seed)
         self.mixup = _mixup(self.recipe, self.classes) if self.criterion is None else None
         self.loss = self.criterion or _cross_entropy(self.recipe, mixed=self.mixup is not None)
 
@@ -149,7 +155,7 @@ class Loop:
         start = time.perf_counter()
         for step, batch in enumerate(self._fetched(), start=self._steps):
             images, targets = (part.to(self.fabric.device, non_blocking=True) for part in batch)
-            self.images_seen += len(targets)
+            self.images_seen += len(targets) * self.group.size
             if self.mixup is not None:
                 images, targets = self.mixup(images, targets)
             total += self._update(images, targets)
@@ -179,13 +185,18 @@ class Loop:
         self._drawn = Randomness.now()
         for batch in images:
             yield batch
-            self.checkpoint.step()
+            if self.group.alone:  # others may have another number of batches
+                self.checkpoint.step()
 
     def _state(self) -> State:
         return {
             **training_state(self.model, self._raw_optimiser, self.fabric),
-            "batches": cast(StoppableBatches, self.batches).state(),
-            "randomness": (self._drawn or Randomness.now()).plain(),
+            "processes": self.group.gathered(
+                {
+                    "batches": cast(StoppableBatches, self.batches).state(),
+                    "randomness": (self._drawn or Randomness.now()).plain(),
+                }
+            ),
             "epoch": self._epoch,
             "steps": self._steps,
             "total": self._total,
@@ -197,7 +208,8 @@ class Loop:
 
     def _take_up(self, state: State) -> None:
         take_up_training(state, self.model, self._raw_optimiser, self.fabric)
-        cast(StoppableBatches, self.batches).take_up(state["batches"])
+        own = state["processes"][self.group.rank]
+        cast(StoppableBatches, self.batches).take_up(own["batches"])
         self.begins = self._epoch = state["epoch"]
         self._goes_on = True
         self._steps, self._total = state["steps"], state["total"].to(self.fabric.device)
@@ -205,15 +217,20 @@ class Loop:
         self._unreached = state["unreached"]
         for parts, kept in zip((self._parts, self._scored_parts), state["parts"], strict=True):
             parts.take_up(kept)
-        Randomness.of(state["randomness"]).put()
+        Randomness.of(own["randomness"]).put()
 
     def _update(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """One optimiser step over the effective batch, in as many parts as memory asks for."""
+        """One optimiser step over the effective batch, in as many parts as memory asks for.
+
+        Returns:
+            The mean loss of the whole batch.
+        """
         loss = self._parts.run(
             images,
             lambda parts: self._backward(images, targets, parts),
             undo=lambda: self.optimiser.zero_grad(set_to_none=True),
         )
+        self.group.sum_gradients(self.model.parameters(), loss)
         if self._unreached is None:
             self._unreached = unreached(self.model.backbone, frozen=self._frozen)
         if self.recipe.clip_grad is not None:
@@ -233,8 +250,10 @@ class Loop:
     ) -> torch.Tensor:
         total = torch.zeros((), device=images.device)
         for part in parts:
-            share = len(images[part]) / len(images)
-            loss: torch.Tensor = self.loss(self.runner(images[part]), targets[part]) * share
+            share = len(images[part]) / (len(images) * self.group.size)
+            with self.group.batch_norm():
+                logits = self.runner(images[part])
+            loss: torch.Tensor = self.loss(logits, targets[part]) * share
             self.fabric.backward(loss)
             total += loss.detach()
         return total
@@ -243,7 +262,8 @@ class Loop:
         if not self._throttle.due():
             return
         loss = float(total) / (step + 1)
-        self._check(loss, epoch)
+        if self.group.alone:  # others look at the end of the epoch, and all of them have to
+            self._check(loss, epoch)
         self.emit(
             Progress(
                 phase="train",
@@ -265,10 +285,14 @@ class Loop:
             )
 
     def predict(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Logits ``(n, classes)``, float32 on the CPU, for normalised images ``(b, 3, s, s)``."""
+        """Logits ``(n, classes)``, float32 on the CPU, for normalised images ``(b, 3, s, s)``.
+
+        Of several processes each gives its own batches, and has the logits of all.
+        """
         self.runner.eval()
         with torch.inference_mode():
-            return torch.cat([self._logits(images) for images in batches])
+            own = [self._logits(images) for images in batches]
+        return torch.cat(self.group.in_turn(own))
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
         device = self.fabric.device
@@ -299,23 +323,3 @@ def _mixup(recipe: FinetuneRecipe, classes: int) -> Mixup | None:
         label_smoothing=recipe.label_smoothing,
         num_classes=classes,
     )
-
-
-def make_fabric(accelerator: str, precision: str) -> Fabric:
-    """Fabric on one device; ``auto`` precision is bfloat16 mixed on CUDA and float32 elsewhere.
-
-    Raises:
-        BobError: The accelerator is not there, or the precision is unknown.
-    """
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise BobError("No CUDA device is visible to torch; choose --accelerator cpu or auto.")
-    on_cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
-    if precision == "auto":
-        precision = "bf16-mixed" if on_cuda else "32-true"
-    options: Any = {"accelerator": accelerator, "devices": 1, "precision": precision}
-    try:
-        return Fabric(**options)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise BobError(
-            f"Cannot use accelerator {accelerator!r} with precision {precision!r}: {error}"
-        ) from error

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import nn
 
+from bob.distributed.group import Group, NeedsParts
 from bob.errors import BobError
 
 _Done = TypeVar("_Done")
@@ -40,6 +41,7 @@ class Parts:
         count: Parts of a batch; doubled whenever one of them does not fit.
         counts: Where counts are kept; none for a phase that starts from 1.
         module: What learns statistics of batches while they run; none where nothing does.
+        group: Processes that have to split their shares alike, so that all of them start anew.
         remembered: The count that it started with, where one was kept; 0 otherwise.
         first: Parts of the first batch, once it was run.
     """
@@ -48,9 +50,19 @@ class Parts:
     count: int = 1
     counts: Counts | None = None
     module: nn.Module | None = None
+    group: Group = field(default_factory=Group)
     remembered: int = field(default=0, init=False)
     first: int = field(default=0, init=False)
     _batch: int = field(default=0, init=False)
+
+    @classmethod
+    def of_training(
+        cls, device: torch.device, group: Group, counts: Counts | None, module: nn.Module
+    ) -> Parts:
+        """The parts of batches that a group trains on; alone, with what is kept for it."""
+        if group.alone:
+            return cls(device, counts=counts, module=module)
+        return cls(device, count=group.parts, module=module, group=group)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -90,6 +102,7 @@ class Parts:
 
         Raises:
             BobError: A single image does not fit; ``kind`` is ``out-of-memory``.
+            NeedsParts: A part does not fit, and other processes have to split theirs too.
         """
         if not self._batch:
             self._begin(len(images))
@@ -119,6 +132,11 @@ class Parts:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.count *= 2
+            if not self.group.alone:
+                raise NeedsParts(
+                    f"Out of memory on {self.device} with a part of {len(images)} images.",
+                    count=self.count,
+                )
 
     def _begin(self, batch: int) -> None:
         self._batch = batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, g
 
 from bob.checkpoints.encoding import State
 from bob.checkpoints.randomness import Randomness
+from bob.distributed.group import Group
 from bob.training.loader_process import outlive_sigterm
 
 SampleT = TypeVar("SampleT")
@@ -29,6 +31,7 @@ class ShuffledLoader(Generic[SampleT, BatchT]):
         pinned: Whether batches are put into page-locked memory.
         generator: Decides the order, anew at each pass.
         collate: Samples → batch.
+        group: Processes that share each batch: this one loads its part alone.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class ShuffledLoader(Generic[SampleT, BatchT]):
         generator: torch.Generator,
         collate: Callable[[list[SampleT]], BatchT],
         pinned: bool = False,
+        group: Group | None = None,
     ) -> None:
-        self._order = _Order(len(dataset), batch_size, workers, generator)
+        group = group or Group()
+        self._order = _Order(len(dataset), batch_size, workers, generator, group)
         self._workers: dict[int, Randomness] = {}
         self._loader: DataLoader[SampleT] = DataLoader(
             dataset,
@@ -51,7 +56,7 @@ class ShuffledLoader(Generic[SampleT, BatchT]):
             pin_memory=pinned,
             generator=generator,
             collate_fn=_Marked(collate),
-            worker_init_fn=outlive_sigterm,
+            worker_init_fn=partial(_begin_apart, group.rank),
         )
 
     def __len__(self) -> int:
@@ -90,11 +95,16 @@ class _Order(BatchSampler):
     """
 
     def __init__(
-        self, length: int, batch_size: int, workers: int, generator: torch.Generator
+        self,
+        length: int,
+        batch_size: int,
+        workers: int,
+        generator: torch.Generator,
+        group: Group,
     ) -> None:
         sampler = RandomSampler(range(length), generator=generator)
         super().__init__(sampler, batch_size, drop_last=True)
-        self._generator, self._loaders = generator, workers
+        self._generator, self._loaders, self._group = generator, workers, group
         self._begin: torch.Tensor | None = None
         self._next: torch.Tensor | None = None
         self._skipped = self.done = 0
@@ -109,7 +119,7 @@ class _Order(BatchSampler):
             next(batches)
         # empty ones, so that each batch meets the process that it would have met
         yield from ([] for _ in range(self.done % self._loaders if self._loaders else 0))
-        yield from batches
+        yield from map(self._group.share, batches)
 
     def state(self) -> State:
         """What the order follows from, and how far it has been used."""
@@ -138,6 +148,13 @@ class _Marked:
             return None
         batch, worker = self._collate(samples), get_worker_info()
         return batch, (worker.id, Randomness.of_worker()) if worker is not None else None
+
+
+def _begin_apart(rank: int, worker: int) -> None:
+    """Begin a loader process of one of several that load shares of a batch."""
+    outlive_sigterm(worker)
+    if rank:  # torch has seeded those of the same number alike
+        Randomness.apart(rank, torch.initial_seed())
 
 
 class _Resumed:

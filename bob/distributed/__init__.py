@@ -1,0 +1,1 @@
+"""One case on several devices: a process for each, equal shares of every batch."""
