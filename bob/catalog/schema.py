@@ -235,10 +235,16 @@ class TaskPlan(Record):
 
 
 class ScaleEntry(Record):
-    """A scale: which tasks run, on which datasets, with which recipes."""
+    """A scale: which tasks run, on which datasets, with which recipes.
+
+    Attributes:
+        own_size: Whether datasets that are not of the catalog are fed to pretrained backbones at
+            the backbones' own size: for scales whose size suits their own data alone.
+    """
 
     key: Key
     description: str = ""
+    own_size: bool = False
     tasks: dict[str, TaskPlan] = Field(min_length=1)
 
 
