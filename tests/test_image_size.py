@@ -122,7 +122,7 @@ def test_a_session_at_another_size_has_references_of_its_own(tmp_path: Path) -> 
     measured = run("--bands=new", status=1)
     assert "images at 24 pixels" in measured
     checked = run("--require-bands")
-    assert "resnet_micro_glyphs-digits-24px" in checked
+    assert "digits/24px" in checked
     assert "unused references" not in run("--image-size=32")
     (entry, *_) = Ledger(tmp_path / "mlruns" / "ledger").entries()
     assert entry.result.image_size == 24
