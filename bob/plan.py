@@ -72,7 +72,7 @@ class Plan:
         named = _distinct(
             "backbones",
             (parse_backbone(spec, catalog) for spec in selection.backbones),
-            lambda entry: entry.weights.file if entry.weights else entry.source,
+            lambda entry: entry.weights.name if entry.weights else entry.source,
         )
         self.backbones = named or tuple(
             entry for entry in catalog.backbones.values() if self.scale.key in entry.scales

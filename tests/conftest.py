@@ -69,6 +69,7 @@ def suite_of(*tasks: str) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a few seconds; runs last")
+    config.addinivalue_line("markers", "real: on released weights and public photographs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
