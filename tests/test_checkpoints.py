@@ -285,6 +285,10 @@ def test_a_checkpoint_goes_when_its_result_is_kept(
     (result,) = evaluation.results
     assert path_of(folder, result.run_key).exists() is not kept
     assert bool(evaluator.keeper.unkept) is not kept
+    (tmp_path / "ledger" / "gone").unlink(missing_ok=True)
+    evaluator.close(cancel=False)
+    assert not evaluator.keeper.unkept
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("5", 5.0), ("0.5", 0.5), ("0", 0.0), ("off", None)])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bob import interrupts
 from bob.case import Case, Context, Failure, Result, Status, Verdict
-from bob.checkpoints import remove
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
 from bob.evaluator.keeping import Keeper
@@ -66,7 +65,8 @@ class Evaluator:
     _waited: Group | None = None
 
     def __post_init__(self) -> None:
-        self.keeper = Keeper(self.ledger)
+        folder = self.context.checkpoints
+        self.keeper = Keeper(self.ledger, Path(folder) if folder else None)
 
     def submit(self, case: Case) -> None:
         """Hand the runs that will certainly be needed to the executor."""
@@ -247,8 +247,7 @@ class Evaluator:
             curve=tuple(run.curve),
         )
         with interrupts.held():
-            if self.keeper.result(recorded, run.run_id) and self.context.checkpoints:
-                remove(Path(self.context.checkpoints), result.run_key)
+            self.keeper.result(recorded, run.run_id)
             run.recorded = recorded
             self.tracker.finish_case(run.run_id, recorded)
 
