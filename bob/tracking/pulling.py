@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from bob.ledger.reading import (
     arrays_in,
     check_names,
     checked_version,
-    read_entry,
+    is_whole,
     recorded_of,
 )
 from bob.ledger.records import Damage, Recorded
@@ -56,21 +56,29 @@ class StoreResults:
     damaged: list[Damage] = field(default_factory=list)
     _runs: dict[str, dict[_Key, list[Run]]] = field(default_factory=dict)
 
-    def __call__(self, case: Case, role: str) -> Path | None:
+    def __call__(self, case: Case, role: str, *, known: Collection[Path] = ()) -> Path | None:
         """Bring the newest result of a case into the ledger.
 
-        Pictures and tables stay in the store.
+        Pictures and tables stay in the store. One that another session brings meanwhile is there.
+
+        Args:
+            case: What is asked for.
+            role: ``check`` or ``reference``.
+            known: Folders of the ledger whose results were looked at.
 
         Returns:
-            Its folder; none where the store has no whole result.
+            Its folder; none where the store has no other whole result.
 
         Raises:
             Exception: The store does not answer.
             BobError: The ledger cannot be written.
         """
         for run in self._of(case, role):
-            if self._is_there(tag(run, "bob.session"), tag(run, "bob.entry")):
-                continue
+            there = self._there(tag(run, "bob.session"), tag(run, "bob.entry"))
+            if there is not None:
+                if there in known:
+                    continue
+                return there
             files = self._downloaded(run.info.run_id)
             try:
                 recorded = _recorded(run, files)
@@ -82,15 +90,12 @@ class StoreResults:
             return self._keep(run, recorded)
         return None
 
-    def _is_there(self, session: str, entry: str) -> bool:
-        """Whether the ledger has an entry, whole."""
+    def _there(self, session: str, entry: str) -> Path | None:
+        """The folder of an entry that the ledger has, whole."""
         if _SESSION.fullmatch(session) is None or "/" in entry:
-            return False
-        try:
-            read_entry(self.ledger.root / session / entry, {})
-        except Unreadable:
-            return False
-        return True
+            return None
+        folder = self.ledger.root / session / entry
+        return folder if is_whole(folder) else None
 
     def _of(self, case: Case, role: str) -> list[Run]:
         """Runs of a case that have a score and lack nothing, the newest first."""
@@ -111,7 +116,7 @@ class StoreResults:
             began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
             time = began.isoformat(timespec="milliseconds")
             self.ledger.open_session(recorded.session, facts, time=time)
-        return self.ledger.write(recorded)
+        return self.ledger.write(recorded, replacing=False)
 
     def _downloaded(self, run_id: str) -> dict[str, bytes]:
         """The ledger's record of a run and its arrays, by name."""
