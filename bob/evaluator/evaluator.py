@@ -163,6 +163,7 @@ class Evaluator:
             run.standing = self.earlier(run.case, run.role)
             if run.standing.recorded is not None:
                 run.reuse(run.standing.recorded)
+                self.keeper.has(run.standing.recorded.result.run_key)
                 continue
             context = replace(self.context, known=run.known) if run.known else self.context
             self._running[run.ticket] = (run, group)
@@ -221,6 +222,7 @@ class Evaluator:
                 if result.recognised:
                     self.watch.ended(run.ticket)
                     run.recognise(result.run_key)
+                    self.keeper.has(result.run_key)
                 else:
                     self._open_record(run)
                     self._finish(run, result)

@@ -48,6 +48,11 @@ class Keeper:
         if problem:
             self.unkept.append(Unkept(recorded, run_id, problem))
 
+    def has(self, run_key: str) -> None:
+        """Remove the checkpoint of a run whose result is in the ledger."""
+        if self.checkpoints is not None:
+            remove(self.checkpoints, run_key)
+
     def verdict(self, judgement: Judgement) -> None:
         """Keep a verdict."""
         problem = self._write_verdict(judgement)
@@ -69,8 +74,7 @@ class Keeper:
                 self.ledger.write(recorded)
         except BobError as error:
             return str(error)
-        if self.checkpoints is not None:
-            remove(self.checkpoints, recorded.result.run_key)
+        self.has(recorded.result.run_key)
         return ""
 
     def _write_verdict(self, judgement: Judgement) -> str:
