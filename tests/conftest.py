@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 # as pytest does for the asserts of test files
 pytest.register_assert_rewrite(
-    "tests.checkpoint_parts", "tests.coco_parts", "tests.replay_parts", "tests.store_parts"
+    "tests.checkpoint_parts",
+    "tests.coco_parts",
+    "tests.replay_parts",
+    "tests.resume_parts",
+    "tests.store_parts",
 )
 
 collect_ignore = ["acme"]  # a repository of its own, which test_extension.py installs and runs
