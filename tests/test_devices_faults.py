@@ -12,6 +12,7 @@ import pytest
 
 from bob.case import Case, Progress, Result
 from bob.catalog import Catalog
+from bob.features import entry
 from bob.run import run_case
 from bob.training.throttle import Throttle
 from tests.device_faults import ROOM
@@ -73,7 +74,7 @@ def test_a_setting_that_diverges_is_left_by_all_devices(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Throttle, "due", lambda self: True)
-    case = detection_case(catalog, "detection", epochs=2, batch_size=4, clip_grad=None)
+    case = detection_case(catalog, "detection", epochs=2, batch_size=2, clip_grad=None)
     found = ran(grid_of(case, 1e30, 1e-4))
     assert [bool(trial.failure) for trial in found.trials] == [True, False]
 
@@ -105,8 +106,9 @@ def small_files() -> Iterator[None]:
 
 
 def test_features_that_cannot_be_stored_are_extracted_again(
-    tmp_path: Path, small_files: None
+    tmp_path: Path, small_files: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(entry, "SHARD_BYTES", 2**20)  # the first one is written behind few batches
     case = own("device_faults:rich", "knn")
     result = ran(case, replace(TWO, features=str(tmp_path / "two")))
     assert any("could not be stored" in text for text in result.remarks), result.remarks
