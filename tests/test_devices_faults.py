@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
+import shutil
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from bob.case import Case, Progress, Result
 from bob.catalog import Catalog
@@ -16,7 +21,17 @@ from bob.features import entry
 from bob.run import run_case
 from bob.training.throttle import Throttle
 from tests.device_faults import ROOM
-from tests.stopped_cases import case_of, context, detection_case, facts, grid_of, photographs, stop
+from tests.stopped_cases import (
+    AUGMENTED,
+    case_of,
+    context,
+    detection_case,
+    facts,
+    go_on,
+    grid_of,
+    photographs,
+    stop,
+)
 from tests.test_devices import TWO, own, ran
 
 PLAIN = {"rand_augment": None, "color_jitter": 0.0, "crop_scale": 1.0, "hflip": 0.0}
@@ -124,3 +139,46 @@ def test_a_helper_that_ends_is_told(backbone: str, words: str) -> None:
     assert result.failure is not None
     assert result.failure.kind == "exit", result.failure
     assert re.search(words, result.failure.message)
+
+
+@pytest.mark.parametrize("task", ["finetune", "low_shot_finetune"])
+def test_a_search_goes_on_where_it_was_stopped(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Throttle, "due", lambda self: True)
+    settings = {**AUGMENTED, "epochs": 2, "batch_size": 12}
+    if task == "low_shot_finetune":
+        settings = {
+            "epochs": 1,
+            "batch_size": 12,
+            "fractions": (0.4,),
+            "draws": 2,
+            "least_updates": 3,
+        }
+    case = grid_of(case_of(task, photographs(tmp_path / "photos"), **settings), 1e-2, 1e-3)
+    searches = 3 if task == "low_shot_finetune" else 1  # in the second draw's search
+    told: list[int] = []
+
+    def late(progress: Progress) -> bool:
+        told.extend([progress.step] * (progress.phase == "search"))
+        return len(told) > searches and progress.phase == "train"
+
+    how = context(tmp_path / "checkpoints", devices=2)
+    stop(case, how, late)
+    assert facts(go_on(case, how)[0]) == facts(ran(case))
+
+
+def test_nothing_is_left_behind_in_the_first_process(tmp_path: Path) -> None:
+    def held() -> tuple[object, ...]:
+        files = len(os.listdir("/proc/self/fd"))
+        return files, threading.active_count(), sys.excepthook, dict(os.environ)
+
+    how = replace(TWO, features=str(tmp_path))
+    for task in ("knn", "finetune"):
+        ran(own("device_parts:wide", task, **({"epochs": 1} if task == "finetune" else {})), how)
+    before = held()
+    ran(own("device_parts:wide", "finetune", epochs=1, lr=1e-4), how)
+    shutil.rmtree(tmp_path)
+    ran(own("device_parts:wide", "knn"), how)
+    assert held() == before
+    assert not torch.distributed.is_initialized()

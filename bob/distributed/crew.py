@@ -207,6 +207,10 @@ def _sendable(error: BaseException, rank: int) -> Exception:
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os.killpg(0, signal.SIGKILL)
+    if parent is None:
+        return
+    with suppress(ProcessLookupError):
+        # loaders of the first process hold its sentinel open until they notice that it has gone
+        while not wait([parent.sentinel], timeout=1.0):
+            os.kill(parent.pid or 0, 0)
+    os.killpg(0, signal.SIGKILL)
