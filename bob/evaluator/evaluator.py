@@ -137,7 +137,8 @@ class Evaluator:
         if self._writes_first(case):
             return self._request(case, "reference", self._reference_runs(case))
         found = self.store.find(case) if self.same_seed else None
-        seed = repeatable(case, found[0]) if found else None
+        devices = self.context.devices
+        seed = repeatable(case, found[0], devices=devices) if found else None
         if seed is None:
             return self._request(case, "check", check_cases(case, self.seeds))
         assert found is not None
