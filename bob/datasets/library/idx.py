@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,16 +82,16 @@ def _split(root: Path, name: str, part: str) -> ImageSplit:
     )
 
 
-def _read(path: Path, reader: object) -> torch.Tensor:
+def _read(path: Path, reader: Callable[[str], torch.Tensor]) -> torch.Tensor:
     """What torchvision's reader makes of a file, or of its packed twin with ``.gz`` behind."""
     packed = path.with_name(path.name + ".gz")
     try:
         if path.is_file():
-            return reader(str(path))  # type: ignore[operator, no-any-return]
+            return reader(str(path))
         with tempfile.NamedTemporaryFile() as plain:
             plain.write(gzip.decompress(packed.read_bytes()))
             plain.flush()
-            return reader(plain.name)  # type: ignore[operator, no-any-return]
+            return reader(plain.name)
     except FileNotFoundError:
         raise refused(f"{path.parent} holds neither {path.name} nor {packed.name}.") from None
     except Exception as error:  # torchvision asserts, gzip and struct raise their own
