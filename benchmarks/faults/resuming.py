@@ -56,7 +56,7 @@ def kills_and_resumes(
         victims = {
             kind: stack.enter_context(closing(victim))
             for kind in kinds
-            if (victim := _victim(kind, folder, tally)) is not None
+            if (victim := _victim(kind, tally)) is not None
         }
         share = math.ceil(tries / len(victims))
         made, number, missed = Counter[str](), 0, 0
@@ -83,14 +83,12 @@ def ray_kills(folder: Path, tries: int, draw: random.Random) -> Tally:
     return tally
 
 
-def _victim(kind: str, folder: Path, tally: Tally) -> Victim | None:
+def _victim(kind: str, tally: Tally) -> Victim | None:
     if kind == "ray" and importlib.util.find_spec("ray") is None:
         tally.notes.append("Ray is not installed: no node of it was killed")
         return None
-    if kind == "server":
-        return Servers(folder / "server")
-    makers: dict[str, type[Sessions | CaseProcesses | RayNodes]] = {
-        "session": Sessions, "case": CaseProcesses, "ray": RayNodes,
+    makers: dict[str, type[Sessions | CaseProcesses | Servers | RayNodes]] = {
+        "session": Sessions, "case": CaseProcesses, "server": Servers, "ray": RayNodes,
     }  # fmt: skip
     return makers[kind]()
 

@@ -150,14 +150,15 @@ class CaseProcesses(_InEachSession):
 class Servers(_InEachSession):
     """A real MLflow server, which is started again on its database."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir()
+    def __init__(self) -> None:
         self._stack = ExitStack()
-        self._uri, self._process = self._stack.enter_context(running_server(folder))
 
     def project(self, folder: Path) -> SmokeProject:
-        """A new folder that records to the server."""
+        """A new folder that records to a server of its own, where nothing is to be reused."""
+        self._stack.close()
+        self._folder = folder.with_name(f"{folder.name}-server")
+        self._folder.mkdir()
+        self._uri, self._process = self._stack.enter_context(running_server(self._folder))
         return SmokeProject(folder, store=self._uri)
 
     def close(self) -> None:
