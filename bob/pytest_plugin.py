@@ -166,12 +166,29 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     session.config.add_cleanup(interrupts.install())
     session.config.add_cleanup(exits.install())
     try:
+        if _bob(session.config).options.download:
+            _download(session.config, cases)
         _bob(session.config).start(cases)
         return (yield)
     except BobError as error:
         raise pytest.UsageError(str(error)) from None
     finally:
         interrupts.hold_from_here()
+
+
+def _download(config: pytest.Config, cases: list[Case]) -> None:
+    """Fetch what cases lack; those of a dataset that only its owner hands out are skipped later."""
+    from bob.fetching import Progress, fetch_all
+
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(text: str) -> None:
+        if reporter is not None:
+            reporter.write_line(f"bob: {shown.visible(text)}")
+
+    entries = {case.dataset.key: case.dataset for case in cases if case.dataset.needs}
+    for reason in fetch_all(list(entries.values()), say=say, told=Progress(), ask=None):
+        say(reason)
 
 
 @pytest.fixture
