@@ -47,7 +47,7 @@ def add_command(commands: Any) -> None:
     datasets = commands.add_parser(
         "datasets", help="what each dataset needs, and what of it is here",
         description="Without a key: every dataset of the catalog. Data are looked for in the data "
-        "root: BOB_DATA, else bob/data in the user's cache folder. `get NAME...` fetches them there, "
+        "root: BOB_DATA, else bob/data in the user's cache folder. `get NAME...` fetches them, "
         "`verify NAME...` checks what is there and pins the list of files.",
     )  # fmt: skip
     add_arguments(datasets, "datasets")

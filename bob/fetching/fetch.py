@@ -9,7 +9,7 @@ from pathlib import Path
 from bob.errors import BobError
 from bob.fetching.archives import place
 from bob.fetching.http import Told, download
-from bob.fetching.lock import locked
+from bob.fetching.lock import cannot_write, locked
 from bob.fetching.plan import Plan, Wanted, state_folder
 from bob.hashing import digest_of
 from bob.sizes import show_size
@@ -63,11 +63,13 @@ def check_room(size: int) -> None:
     """Refuse to begin where the disk cannot hold what is to come.
 
     Raises:
-        BobError: It cannot.
+        BobError: It cannot, or the data root cannot be written to.
     """
     folder = state_folder()
-    while not folder.exists():
-        folder = folder.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
     free = shutil.disk_usage(folder).free
     if size > free:
         raise BobError(

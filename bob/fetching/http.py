@@ -125,8 +125,8 @@ def _from_where(
 ) -> tuple[int | None, int | None]:
     """First byte of the answer and length of the whole file; no first byte where it changed."""
     if answer.status_code != 206:
-        length = answer.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdecimal() else None
+        whole = answer.headers.get("Content-Length", "")
+        return 0, int(whole) if whole.isdecimal() else None
     span, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     length = int(total) if total.isdecimal() else None
     changed = (
@@ -147,8 +147,14 @@ def _keep(
     answer: requests.Response, url: str, part: Path, note: Path, *, start: int,
     length: int | None, told: Told,
 ) -> None:  # fmt: skip
+    import requests
+
+    answer.raw.enforce_content_length = False  # else what came last before a break is lost
     blocks = answer.iter_content(_BLOCK)
-    first = next(blocks, b"")
+    try:
+        first = next(blocks, b"")
+    except requests.RequestException as error:
+        raise _BrokeOff(f"broke off ({_cause(error)})") from None
     if not start and _is_page(answer, first):
         raise _Refused(
             "the answer is a web page, not the file: a proxy's or a login's. Open the address in a "
@@ -169,8 +175,6 @@ def _keep(
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        import requests
-
         if isinstance(error, requests.RequestException):
             raise
         raise BobError(
@@ -190,10 +194,11 @@ def _check(wanted: Wanted, part: Path) -> None:
     for kind, digest in (("md5", wanted.md5), ("sha256", wanted.sha256)):
         if not digest:
             continue
+        hasher = hashlib.new(kind, usedforsecurity=False)
         with part.open("rb") as stream:
-            found = hashlib.file_digest(
-                stream, lambda kind=kind: hashlib.new(kind, usedforsecurity=False)
-            ).hexdigest()
+            while block := stream.read(_BLOCK):
+                hasher.update(block)
+        found = hasher.hexdigest()
         if found != digest:
             part.unlink()
             raise _Refused(f"its {kind} is {found} and should be {digest}; it was thrown away")
@@ -214,13 +219,7 @@ def _noted(note: Path) -> dict[str, Any]:
 
 
 def _cause(error: BaseException) -> str:
-    cause: BaseException = error
-    while cause.__context__ is not None or (
-        cause.args and isinstance(cause.args[0], BaseException)
-    ):
-        inner = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
-        following = inner or cause.__context__
-        if following is None:
-            break
-        cause = following
-    return first_line(cause, most=80)
+    """The innermost reason of an error of requests, in a line."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return first_line(error, most=80)

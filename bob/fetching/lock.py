@@ -31,11 +31,16 @@ def locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
             say(f"another process is fetching {path.stem}; waiting for it")
             lock.acquire()
     except OSError as error:
-        raise BobError(
-            f"Cannot write to {path.parent} ({error.strerror or error}). Name a data root that you "
-            "may write to in BOB_DATA."
-        ) from None
+        raise cannot_write(path.parent, error) from None
     try:
         yield
     finally:
         lock.release()
+
+
+def cannot_write(folder: Path, error: OSError) -> BobError:
+    """The error of a data root that is read-only."""
+    return BobError(
+        f"Cannot write to {folder} ({error.strerror or error}). Name a data root that you may "
+        "write to in BOB_DATA."
+    )

@@ -48,7 +48,7 @@ def _files(owner: str) -> dict[str, tuple[str, str]]:
         return {url.rsplit("/", 1)[1]: (url, md5) for url, md5 in made._RESOURCES}
     if owner == "PCAM":  # kept on a drive that has no plain address
         parts = (part for split in made._FILES.values() for part in split.values())
-        return {name: ("", md5) for name, _, md5 in parts}
+        return {f"{name}.gz": ("", md5) for name, _, md5 in parts}
     if owner == "SUN397":
         return {"": (made._DATASET_URL, made._DATASET_MD5)}
     return {"": (made._URL, getattr(made, "_MD5", ""))}
