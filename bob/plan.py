@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -19,8 +19,8 @@ from bob.catalog import (
     parse_dataset,
 )
 from bob.catalog.overrides import resolve
-from bob.errors import BobError, unknown
-from bob.protocols import PROTOCOLS, Recipe
+from bob.errors import BobError, some, unknown
+from bob.protocols import PROTOCOLS, Recipe, SizedRecipe
 
 _Entry = TypeVar("_Entry", BackboneEntry, DatasetEntry)
 
@@ -36,6 +36,8 @@ class Selection:
         engine: Engine of detection tasks; empty for the scale's own.
         datasets: Keys or specs as of ``parse_dataset``; empty for the scale's own.
         grid: Whether recipes are chosen from the scale's grids.
+        image_size: Height and width of images where the scale says another one; ``own`` for each
+            backbone's own, none for what the scale says.
     """
 
     scale: str = "smoke"
@@ -44,6 +46,7 @@ class Selection:
     engine: str = ""
     datasets: tuple[str, ...] = ()
     grid: bool = False
+    image_size: int | Literal["own"] | None = None
 
 
 class Plan:
@@ -69,7 +72,7 @@ class Plan:
         named = _distinct(
             "backbones",
             (parse_backbone(spec, catalog) for spec in selection.backbones),
-            lambda entry: entry.weights.file if entry.weights else entry.source,
+            lambda entry: entry.weights.name if entry.weights else entry.source,
         )
         self.backbones = named or tuple(
             entry for entry in catalog.backbones.values() if self.scale.key in entry.scales
@@ -98,27 +101,75 @@ class Plan:
             lambda *keys: _recipe(task, settings, keys, self.selection)
         )
         margins = self.catalog.margins_of(task, settings)
-        return tuple(
-            Case(
-                backbone=backbone,
-                task=task,
-                dataset=dataset,
-                scale=self.scale.key,
-                recipe=recipe(
+        found = []
+        for backbone in sorted(self.backbones, key=lambda entry: entry.key):
+            if not backbone.takes(task):
+                continue
+            for dataset in self._datasets(task, settings):
+                of_scale = recipe(
                     backbone.family,
                     dataset.key if dataset.key in settings.by_dataset else "",
                     backbone.key if backbone.key in settings.by_backbone else "",
                     dataset.options.get("masks") is not False,
-                ),
-                seed=self.selection.seed,
-                margins=margins,
-                reference_seeds=settings.reference_seeds,
-                twin=self.catalog.twin_of(backbone),
-            )
-            for backbone in sorted(self.backbones, key=lambda entry: entry.key)
-            if backbone.takes(task)
-            for dataset in self._datasets(task, settings)
-        )
+                )
+                sized, size = self._sized(of_scale, backbone, dataset)
+                found.append(
+                    Case(
+                        backbone=backbone,
+                        task=task,
+                        dataset=dataset,
+                        scale=self.scale.key,
+                        recipe=sized,
+                        seed=self.selection.seed,
+                        margins=margins,
+                        reference_seeds=settings.reference_seeds,
+                        twin=self.catalog.twin_of(backbone),
+                        size=size,
+                    )
+                )
+        return tuple(found)
+
+    @property
+    def sizes(self) -> str:
+        """At what size images are fed, where it is not the scale's; empty otherwise."""
+        wanted = self.selection.image_size
+        cases = self.all_cases() if wanted is not None or self.named_datasets else ()
+        if wanted is None:
+            own = {case.backbone.key for case in cases if self._at_own_size(case)}
+            return f"images at the own size of {some(sorted(own))}" if own else ""
+        told = "each backbone's own size" if wanted == "own" else f"{wanted} pixels"
+        size = None if wanted == "own" else wanted
+        kept = sorted({case.task for case in cases if _keeps_size(case.recipe, size)})
+        return f"images at {told}" + (f" (not in {', '.join(kept)})" if kept else "")
+
+    def _sized(
+        self, recipe: Recipe, backbone: BackboneEntry, dataset: DatasetEntry
+    ) -> tuple[Recipe, str]:
+        """The recipe at the size that is wanted, and what tells it from the scale's own size."""
+        wanted = self.selection.image_size
+        if wanted is None:
+            own = self._made_for_another(backbone, dataset, recipe.input_size)
+            return recipe.at_size(None) if own else recipe, ""
+        sized = recipe.at_size(None if wanted == "own" else wanted)
+        if sized == recipe:
+            return recipe, ""
+        return sized, "ownpx" if wanted == "own" else f"{wanted}px"
+
+    def _made_for_another(
+        self, backbone: BackboneEntry, dataset: DatasetEntry, size: int | None
+    ) -> bool:
+        """Whether one's own data are to be fed to a backbone at its own size, not at the scale's.
+
+        A scale of digits says nothing on photographs that somebody brings along.
+        """
+        if size is None or not self.scale.own_size or dataset.key in self.catalog.datasets:
+            return False
+        known = backbone.image_size
+        return backbone.fixed and known != size and bool(known or backbone.source[:5] == "timm:")
+
+    def _at_own_size(self, case: Case) -> bool:
+        sized = case.recipe.input_size is None and isinstance(case.recipe, SizedRecipe)
+        return sized and case.dataset.key not in self.catalog.datasets
 
     def why_none(self, task: str) -> str:
         """Why a task has no cases."""
@@ -142,6 +193,11 @@ class Plan:
     def all_cases(self) -> tuple[Case, ...]:
         """The cases of every task of the scale."""
         return tuple(case for task in sorted(self.scale.tasks) for case in self.cases(task))
+
+
+def _keeps_size(recipe: Recipe, size: int | None) -> bool:
+    """Whether a recipe does not say the size, so that another one changes nothing."""
+    return recipe.at_size(size) is recipe
 
 
 def _distinct(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bob.case import Case, Context
@@ -83,7 +84,10 @@ class BobSession:
     def header(self) -> str:
         """A line for the head of pytest's report."""
         plan = self.plan
-        return f"bob: scale {plan.scale.key}, {len(plan.backbones)} backbones"
+        told = f"bob: scale {plan.scale.key}, {len(plan.backbones)} backbones"
+        with suppress(BobError):  # what is wrong with a case is told when it is collected
+            told = ", ".join(filter(None, (told, plan.sizes)))
+        return told
 
     def start(self, cases: Iterable[Case]) -> None:
         """Check references and store, open the session run, submit the cases.

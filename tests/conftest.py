@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 # as pytest does for the asserts of test files
 pytest.register_assert_rewrite(
-    "tests.checkpoint_parts", "tests.coco_parts", "tests.replay_parts", "tests.store_parts"
+    "tests.checkpoint_parts",
+    "tests.coco_parts",
+    "tests.replay_parts",
+    "tests.resume_parts",
+    "tests.store_parts",
 )
 
 collect_ignore = ["acme"]  # a repository of its own, which test_extension.py installs and runs
@@ -69,6 +73,7 @@ def suite_of(*tasks: str) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a few seconds; runs last")
+    config.addinivalue_line("markers", "real: on released weights and public photographs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

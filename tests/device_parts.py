@@ -13,22 +13,22 @@ import torch
 from torch import nn
 
 from bob.distributed.group import Group
-from bob.distributed.strategy import make_fabric, together
+from bob.distributed.strategy import make_fabric, meeting, together
 from tests.small_devices import Narrow
 
 Halves = dict[str, Any]
 
 
-def together_on(rank: int, size: int, port: int, work: Any) -> Any:
+def together_on(rank: int, size: int, store: Any, work: Any) -> Any:
     """Do something in a group of processes."""
     fabric = make_fabric("cpu", "32-true", rank=rank, size=size)
-    with together(fabric, port, parts=1, seed=0) as group:
+    with together(fabric, store, parts=1, seed=0) as group:
         return work(group)
 
 
 def answer(connection: Connection, rank: int, size: int, port: int, work: Any) -> None:
     """What a helper does: the same, and tell what came out."""
-    connection.send(pickle.dumps(together_on(rank, size, port, work)))
+    connection.send(pickle.dumps(together_on(rank, size, meeting(rank, size, port), work)))
 
 
 def normalised_share(group: Group) -> Halves:

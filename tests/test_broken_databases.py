@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bob.tracking import Destination
+from bob.tracking.opening import words_of
 from bob.tracking.patience import allowed_seconds
 from tests.replay_parts import Outcome, Replay, Undisturbed, same
 from tests.store_parts import EmptyStore, ledger_of
@@ -45,6 +46,23 @@ def test_a_database_that_another_process_locks(
         thread.join(timeout=30)  # what was given up may still be carried out
     replay.sync()
     assert same(replay.facts(), undisturbed[2])
+
+
+def test_the_databases_own_words_are_told() -> None:
+    """Behind them SQLAlchemy puts its query, and before them MLflow its own words."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import OperationalError
+
+    query = text(f"SELECT * FROM nowhere WHERE name = '{'long' * 100}'")
+    with (
+        create_engine("sqlite://").connect() as connection,
+        pytest.raises(OperationalError) as caught,
+    ):
+        connection.execute(query)
+    error = MlflowException(f"(raised as a result of Query-invoked autoflush) {caught.value}")
+    assert words_of(error) == "MlflowException: no such table: nowhere"
+    assert words_of(ValueError("no answer")) == "ValueError: no answer"
 
 
 def test_a_database_that_is_deleted_meanwhile(

@@ -28,6 +28,7 @@ from bob.ledger import Ledger
 from bob.options import parse
 from bob.options.option import Said
 from bob.references.files import ReferenceStore
+from bob.reuse import Earlier
 from bob.run import run_case
 from bob.tracking import Tracker
 from tests.stopped_cases import context, facts, go_on, stop
@@ -285,6 +286,32 @@ def test_a_checkpoint_goes_when_its_result_is_kept(
     (result,) = evaluation.results
     assert path_of(folder, result.run_key).exists() is not kept
     assert bool(evaluator.keeper.unkept) is not kept
+    (tmp_path / "ledger" / "gone").unlink(missing_ok=True)
+    evaluator.close(cancel=False)
+    assert not evaluator.keeper.unkept
+    assert not list(folder.iterdir())
+
+
+def test_a_checkpoint_goes_when_its_result_is_reused(
+    tracker: Tracker, tiny_case: Case, tmp_path: Path
+) -> None:
+    """A result that only the store had room for is in the ledger again; its case does not run."""
+    ledger, folder = Ledger(tmp_path / "ledger"), tmp_path / "checkpoints"
+    for session in ("first", "second"):
+        ledger.open_session(session, {})
+        evaluator = Evaluator(
+            executor=make_executor("inline"),
+            context=context(folder),
+            store=ReferenceStore(tmp_path / "references"),
+            tracker=tracker,
+            ledger=ledger,
+            session=session,
+            earlier=Earlier(ledger),
+        )
+        (result,) = evaluator.evaluate(tiny_case).results
+        assert not list(folder.iterdir())
+        path_of(folder, result.run_key).touch()  # as of a session that could not keep it
+    assert len(list(ledger.entries())) == 1
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("5", 5.0), ("0.5", 0.5), ("0", 0.0), ("off", None)])

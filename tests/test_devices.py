@@ -24,8 +24,9 @@ from bob.case import Case, Context, Progress, Result
 from bob.catalog import Catalog, load_catalog
 from bob.datasets import load_dataset
 from bob.detection.data import TrainBatches
-from bob.distributed.crew import Crew, free_port
+from bob.distributed.crew import Crew
 from bob.distributed.group import Group, batches_of
+from bob.distributed.strategy import meeting
 from bob.errors import BobError
 from bob.ledger import Ledger
 from bob.plan import Plan, Selection
@@ -62,9 +63,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_two_processes(work: Callable[[Group], Any]) -> tuple[Any, Any]:
     """What two processes that meet make of the same work."""
-    port = free_port()
-    with closing(Crew(answer, 2, 2, port, work)) as crew:
-        return together_on(0, 2, port, work), pickle.loads(crew.hear(1))
+    store = meeting(0, 2)
+    with closing(Crew(answer, 2, 2, store.port, work)) as crew:
+        return together_on(0, 2, store, work), pickle.loads(crew.hear(1))
 
 
 def own(backbone: str, task: str = "finetune", **recipe: Any) -> Case:

@@ -154,11 +154,13 @@ def test_ordinary_paths_stay_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_scenes_in_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bob.catalog import load_catalog
-    from bob.datasets import load_dataset
+    from bob.datasets import load_dataset, scenes
 
     folder = tmp_path / "a?b#c%20 [d]*;é"
     monkeypatch.setenv("BOB_SCENES", str(folder))
+    scenes.load.cache_clear()  # another test may have loaded them from elsewhere
     data = load_dataset(load_catalog().datasets["digit_scenes"])
+    scenes.load.cache_clear()
     assert data.test_size
     assert list(folder.rglob("*.json"))
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]

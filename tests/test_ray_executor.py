@@ -29,6 +29,7 @@ from bob.executors import (
 from bob.executors.contract import ExecutorContract
 from bob.executors.ray_cluster import Wanted
 from bob.run import run_case
+from tests.ray_parts import STORE, running_cluster
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'battle-of-backbones[ray]'")
 
@@ -42,22 +43,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head and a second node, of one core each."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, sys.path)]))
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        store = {"object_store_memory": 100 * 2**20}
-        made = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 1, "include_dashboard": False, **store},
-        )
-        made.add_node(num_cpus=1, **store)
+    with running_cluster(1, 1) as made:
         ray.init(address=made.address, log_to_driver=False, configure_logging=False)
         yield made
         ray.shutdown()
-        made.shutdown()
 
 
 @pytest.fixture
@@ -169,7 +158,7 @@ def test_losses_count_since_a_case_came_further_than_ever(rude_case: Callable[[s
 def test_a_node_that_is_lost_costs_time_alone(
     cluster: Any, executor: Executor, rude_case: Callable[[str], Case]
 ) -> None:
-    node = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20, resources={"third": 1})
+    node = cluster.add_node(num_cpus=1, resources={"third": 1}, **STORE)
     events: list[Event] = []
     submissions = [
         Submission(f"slow-{seed}", rude_case("slow_steps").with_seed(seed), CONTEXT)

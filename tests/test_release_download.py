@@ -137,5 +137,5 @@ def test_no_network_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_weight_lies_in_one_place() -> None:
     for fields in ({}, {"file": "a.pth", "url": "https://b/c.pth"}):
-        with pytest.raises(ValueError, match="give either file or url"):
+        with pytest.raises(ValueError, match="give one of file, url and package"):
             Weights.model_validate(fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,40 @@ def test_a_damaged_file_of_a_run_costs_that_run_alone(
     tamper(elsewhere, lambda path: path.write_bytes(content) and None, "outcomes.npz")
     earlier, results = brought(elsewhere, tmp_path / "own" / "ledger", recorded.result.case)
     assert len(results.damaged) == 1
+    assert earlier.problems == []
+
+
+def swollen(path: Path) -> None:
+    """Make an archive of little that unpacks to more than a gigabyte."""
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("right.npy", "w") as member,
+    ):
+        for _ in range(17):
+            member.write(bytes(2**26))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("ledger.json", lambda path: os.truncate(path, 3 * 2**30), "ledger.json has 3.0 GB"),
+        ("outcomes.npz", lambda path: os.truncate(path, 3 * 2**30), "outcomes.npz has 3.0 GB"),
+        ("outcomes.npz", swollen, "unpacked outcomes.npz has 1.1 GB"),
+    ],
+)
+def test_a_file_of_gigabytes_is_not_read(
+    elsewhere: Writer,
+    tmp_path: Path,
+    recorded: Recorded,
+    name: str,
+    change: Callable[[Path], None],
+    told: str,
+) -> None:
+    tamper(elsewhere, change, name)
+    earlier, results = brought(elsewhere, tmp_path / "own" / "ledger", recorded.result.case)
+    (damage,) = results.damaged
+    assert told in str(damage)
+    assert "are not read" in str(damage)
     assert earlier.problems == []
 
 

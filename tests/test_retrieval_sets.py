@@ -88,7 +88,9 @@ def test_the_official_layout_gives_the_papers_queries(
 
 def test_the_catalog_covers_the_paper(catalog: Catalog) -> None:
     entries = [
-        entry for entry in catalog.datasets.values() if entry.kind == "retrieval" and entry.needs
+        entry
+        for entry in catalog.datasets.values()
+        if entry.kind == "retrieval" and entry.needs and entry.key != "fashion_mnist_retrieval"
     ]
     assert {entry.key for entry in entries} == MINIATURES.keys()
     for entry in entries:

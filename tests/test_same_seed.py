@@ -109,6 +109,11 @@ def test_equal_values_of_the_same_environment_are_unchanged(
     seeds = [here(tiny_case.with_seed(1000 + n), make_result) for n in range(3)]
     _, reference = store.write(tiny_case, seeds)
     assert repeatable(tiny_case, reference) == 1000
+    assert repeatable(tiny_case, reference, devices=2) is None
+    on_two = {**reference.environment, "devices": "2"}
+    there = reference.model_copy(update={"environment": on_two})
+    assert repeatable(tiny_case, there, devices=2) == 1000
+    assert repeatable(tiny_case, there) is None
     again = here(tiny_case.with_seed(1000), make_result, 0.9 + 4e-7)
     assert repeat(tiny_case, again, reference).unchanged, "values are kept with six digits"
     other = repeat(tiny_case, replace(again, metrics={**again.metrics, "top1": 0.8}), reference)

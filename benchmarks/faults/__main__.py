@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.faults import cases, ends, inputs, places, resuming, servers
+from benchmarks.faults import cases, ends, full_places, inputs, places, resuming, servers
 from benchmarks.faults.tally import Tally
 from bob.tabular import aligned
 
@@ -30,9 +30,11 @@ GROUPS: dict[str, Group] = {
     "interrupts": ends.interrupts,
     "kills": ends.kills,
     "kills-and-resume": resuming.kills_and_resumes,
+    "ray-kills": resuming.ray_kills,
     "first-store": ends.first_stores,
     "hanging-server": servers.servers,
     "full-disk": servers.disks,
+    "full-places": full_places.full_places,
     "root-folder": places.roots,
     "references": places.references,
     "feature-store": places.features,

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.faults.project import PATIENCE_SECONDS, Project, ended
+from benchmarks.faults.small_disk import NOT_MADE, fill, small_disk
 from benchmarks.faults.tally import Tally
 from tests.store_parts import running_server
 
@@ -58,14 +55,14 @@ def disks(folder: Path, tries: int, draw: random.Random) -> Tally:
         project = Project(folder / f"disk-{number}")
         place = project.folder / "mlruns"
         place.mkdir()
-        with _small_disk(place) as made:
+        with small_disk(place) as made:
             if not made:
-                tally.notes.append("only an administrator can make a small disk: not tried")
+                tally.notes.append(NOT_MADE)
                 return tally
             process = project.start()
             time.sleep(draw.uniform(3.0, 10.0))
             ballast = place / "ballast"
-            _fill(ballast)
+            fill(ballast)
             done = ended(process, PATIENCE_SECONDS)
             earlier = {found.entry for found in project.ledger.entries()}
             ballast.unlink()
@@ -83,26 +80,3 @@ def disks(folder: Path, tries: int, draw: random.Random) -> Tally:
                 tally.lost += 1
             project.hold_together(tally, what)
     return tally
-
-
-@contextmanager
-def _small_disk(folder: Path) -> Iterator[bool]:
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
-    made = (
-        sys.platform == "linux"
-        and subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    )
-    try:
-        yield made
-    finally:
-        if made:
-            subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return

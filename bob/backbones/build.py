@@ -22,6 +22,7 @@ _USUAL_SIZE = 224
 USUAL_CROP = 0.875
 Triple = tuple[float, float, float]
 _IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+_FAR_SMALLER = 5
 _IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 
@@ -93,7 +94,7 @@ def build_backbone(
         fingerprint=_fingerprint(features),
         crop_pct=config.get("crop_pct") or USUAL_CROP,
         training_remarks=unfreeze(entry, module),
-        remarks=remarks,
+        remarks=remarks + _small_images(entry, module, size),
     )
 
 
@@ -122,6 +123,18 @@ def data_config(module: nn.Module) -> dict[str, Any]:
     if built_for is not None:
         settings["input_size"] = (3, *built_for)
     return settings
+
+
+def _small_images(entry: BackboneEntry, module: nn.Module, size: int) -> tuple[str, ...]:
+    """A word on images that are far smaller than those that the weights were made on."""
+    config = getattr(module, "pretrained_cfg", None) or {}
+    made_for = entry.image_size or (config.get("input_size") or (0,))[-1]
+    if not entry.fixed or not made_for or size * _FAR_SMALLER > made_for:
+        return ()
+    return (
+        f"images are fed at {size} pixels to weights that were made at {made_for}: such a score "
+        "says little of the backbone. --image-size=own feeds them at its own size",
+    )
 
 
 def _probe(

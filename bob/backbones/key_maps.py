@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,6 +52,32 @@ def _vicregl(state: State, module: nn.Module) -> State:
     return {key.replace("head.norm.", "norm_pre."): value for key, value in converted.items()}
 
 
+_EXPANDED = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+_SEPARABLE = ("conv_dw", "bn1", "conv_pw", "bn2")
+_OWN_PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+
+
+def _efficientnet_pytorch(state: State, module: nn.Module) -> State:
+    """One row of blocks, each with names of its own, onto timm's stages of blocks."""
+    if "_conv_stem.weight" not in state:
+        return state
+    names = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+    names["_fc"] = "classifier"
+    stages: Any = module.blocks
+    blocks = [f"blocks.{i}.{j}" for i, stage in enumerate(stages) for j in range(len(stage))]
+    for index, block in enumerate(blocks):
+        own = f"_blocks.{index}"
+        expanded = f"{own}._expand_conv.weight" in state
+        parts = zip(
+            _OWN_PARTS if expanded else _OWN_PARTS[2:],
+            _EXPANDED if expanded else _SEPARABLE,
+            strict=True,
+        )
+        names |= {f"{own}.{theirs}": f"{block}.{ours}" for theirs, ours in parts}
+    heads = {key: key.rpartition(".") for key in state}
+    return {f"{names.get(head, head)}.{last}": state[key] for key, (head, _, last) in heads.items()}
+
+
 def _stable_diffusion(state: State, module: nn.Module) -> State:
     from bob.backbones.stable_diffusion import from_release
 
@@ -63,5 +90,7 @@ KEY_MAPS = {
     "vicregl": KeyMap(_vicregl),
     # a depth network: the encoder beside its decoder under `scratch`
     "midas": KeyMap(_under("pretrained.model.")),
+    # github.com/lukemelas/EfficientNet-PyTorch and what was made from it
+    "efficientnet_pytorch": KeyMap(_efficientnet_pytorch),
     "stable_diffusion": KeyMap(_stable_diffusion),
 }

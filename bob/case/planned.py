@@ -23,6 +23,8 @@ class Case:
         reference_seeds: Seeds a reference of this case is measured over.
         twin: Key of the same network initialised anew, which a pretrained one has to beat; empty
             where there is none.
+        size: What tells it from the same case at the scale's own image size, such as ``64px``;
+            empty where it has that.
     """
 
     backbone: BackboneEntry
@@ -34,6 +36,7 @@ class Case:
     margins: Mapping[str, float] = field(default_factory=dict)
     reference_seeds: int = 8
     twin: str = ""
+    size: str = ""
 
     @property
     def name(self) -> str:
@@ -47,8 +50,8 @@ class Case:
 
     @property
     def variant(self) -> str:
-        """The engine if any, and ``grid`` where the recipe is chosen from one."""
-        return self.recipe.variant
+        """The engine if any, ``grid`` where the recipe is chosen from one, and another size."""
+        return "-".join(filter(None, (self.recipe.variant, self.size)))
 
     @property
     def setting(self) -> str:

@@ -152,6 +152,6 @@ def _weights(spec: str, checkpoint: Scalar) -> Weights:
 
 def family_of(source: str) -> str:
     """Leading letters of the architecture's name: ``timm:convnext_tiny.fb_in1k`` is convnext."""
-    name = source.rsplit("/", 1)[-1].rsplit(":", 1)[-1].removeprefix("test_")
+    name = source.rsplit("/", 1)[-1].rsplit(":", 1)[-1].removeprefix("test_").removeprefix("tf_")
     letters = re.match(r"[A-Za-z]+", name)
     return letters.group().lower() if letters else name

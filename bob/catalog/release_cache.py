@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,3 +19,16 @@ def cache_path(url: str) -> Path:
     parts = urlsplit(url)
     names = [part for part in unquote(parts.path).split("/") if part not in ("", ".", "..")]
     return Path(hub_root(), "checkpoints", *map(file_name, (parts.netloc, *names)))
+
+
+def package_path(name: str) -> Path | None:
+    """Where a file of an installed package is; none where the package is not installed.
+
+    Args:
+        name: Package and path in it, with forward slashes. The package is not imported.
+    """
+    package, _, inside = name.partition("/")
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(found.submodule_search_locations[0], inside)

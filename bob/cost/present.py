@@ -10,7 +10,7 @@ from typing import Any
 
 from bob.case import Case
 from bob.catalog.data_root import data_root, missing
-from bob.catalog.release_cache import cache_path
+from bob.catalog.release_cache import cache_path, package_path
 from bob.catalog.schema import BackboneEntry, DatasetEntry
 from bob.cost.work import work_of
 from bob.json_data import parse_json
@@ -124,6 +124,9 @@ def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
 def weights_state(entry: BackboneEntry) -> str:
     """Where a backbone's weights are; see ``Presence.weights``."""
     if entry.weights is not None:
+        if entry.weights.package:
+            path = package_path(entry.weights.package)
+            return "file" if path is not None and path.is_file() else "missing"
         if entry.weights.url:
             return "cached" if cache_path(entry.weights.url).is_file() else "to download"
         return "file" if Path(entry.weights.file).is_file() else "missing"

@@ -47,6 +47,7 @@ class DetectionLoop:
 
     Attributes:
         history: Mean losses of every epoch: ``train_loss`` and its parts.
+        remarks: What the processes learnt apart, in sentences.
         train_seconds: Spent in updates so far.
     """
 
@@ -67,6 +68,7 @@ class DetectionLoop:
         self.batches = batches
         self.emit = emit
         self.history: list[dict[str, float]] = []
+        self.remarks: tuple[str, ...] = ()
         self.train_seconds = 0.0
         self.group = group = group or Group()
         self._parts = Parts.of_training(fabric.device, group, counts("train"), detector)
@@ -126,6 +128,7 @@ class DetectionLoop:
             if self._step < self.updates:
                 self._train(rate)
         self.train_seconds += time.perf_counter() - self._start
+        self.remarks = self.group.made_same(self.detector)
 
     def _state(self) -> State:
         return {
@@ -217,7 +220,8 @@ class DetectionLoop:
             # Fabric's wrapper takes records such as Target apart, so it is gone around.
             with self.fabric.autocast(), self.group.batch_norm():
                 losses = self.detector(images[part], targets[part])
-            self.fabric.backward(torch.stack(list(losses.values())).sum() * share)
+            with self.group.batch_norm():
+                self.fabric.backward(torch.stack(list(losses.values())).sum() * share)
             for name, value in losses.items():
                 means[name] = means.get(name, 0) + value.detach() * share
         return means
@@ -229,7 +233,8 @@ class DetectionLoop:
         if inside + 1 < steps:
             self._start += self._checkpoint.step()
             if self._throttle.due() and self.group.rank == 0:
-                means = self._means(epoch, inside + 1)
+                # several processes look at the end of the epoch, and all of them have to
+                means = self._means(epoch, inside + 1, check=self.group.alone)
                 self.emit(
                     Progress(
                         phase="train",
@@ -252,11 +257,11 @@ class DetectionLoop:
         epochs = self.recipe.epochs
         self.emit(Progress(phase="epoch", epoch=epoch, epochs=epochs, metrics=dict(values)))
 
-    def _means(self, epoch: int, steps: int) -> dict[str, float]:
-        """Mean losses of the epoch so far; raises where one is not finite."""
+    def _means(self, epoch: int, steps: int, *, check: bool = True) -> dict[str, float]:
+        """Mean losses of the epoch so far; raises where one is not finite and that is checked."""
         values = {name: float(total) / steps for name, total in self._sums.items()}
         bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
+        if bad and check:
             raise TrainingDiverged(
                 f"{', '.join(bad)} became {values[bad[0]]} in epoch {epoch + 1} of "
                 f"{self.recipe.epochs} (lr {self.recipe.lr:g}, precision "

@@ -11,21 +11,25 @@ from torch.overrides import TorchFunctionMode
 
 from bob.distributed.group import summed
 
+_PLAIN = functional.batch_norm
+
 
 class WholeBatchNorm(TorchFunctionMode):
-    """While it is entered, ``torch.nn.functional.batch_norm`` in training sees all shares.
+    """While it is entered, batch norm in training sees all shares.
 
     Mean and variance are those of the shares of all processes, forwards and backwards, and so are
-    the running statistics. It holds for every module that calls the function, timm's with an
-    activation among them. torch's own ``SyncBatchNorm`` needs a GPU and modules of its own.
+    the running statistics. It holds for every module that calls ``torch.nn.functional.batch_norm``
+    or ``torch.batch_norm``, timm's with an activation among them; scripted code calls neither.
+    torch's own ``SyncBatchNorm`` needs a GPU and modules of its own.
 
     Args:
         size: Processes; their shares are of one length.
+        met: Takes the identity of each layer's weight, and its channels, in the order of calls.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, met: list[tuple[int, int]]) -> None:
         super().__init__()
-        self._size = size
+        self._size, self._met = size, met
 
     def __torch_function__(
         self,
@@ -35,9 +39,66 @@ class WholeBatchNorm(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Call a function of torch, or the other batch norm in its place."""
-        if func is functional.batch_norm:
-            return batch_norm(self._size, *args, **(kwargs or {}))
+        if func in (_PLAIN, functional.batch_norm):
+            return self._whole(*args, **(kwargs or {}))
+        if func is torch.batch_norm:
+            return self._of_torch(*args, **(kwargs or {}))
+        if func is torch.Tensor.backward:
+            return self._backward(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+    def _backward(
+        self,
+        tensor: torch.Tensor,
+        gradient: torch.Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Backwards, where activations that were not kept are computed once more.
+
+        Torch has left every mode there, so that the function itself is another one meanwhile.
+        """
+
+        def whole(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return _PLAIN(*args, **kwargs)
+
+        functional.batch_norm = whole
+        try:
+            torch.autograd.backward(tensor, gradient, retain_graph, create_graph, inputs=inputs)
+        finally:
+            functional.batch_norm = _PLAIN
+
+    def _of_torch(
+        self,
+        input: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        running_mean: torch.Tensor | None,
+        running_var: torch.Tensor | None,
+        training: bool,
+        momentum: float,
+        eps: float,
+        cudnn_enabled: bool,
+    ) -> torch.Tensor:
+        return self._whole(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+    def _whole(
+        self,
+        input: torch.Tensor,
+        running_mean: torch.Tensor | None,
+        running_var: torch.Tensor | None,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> torch.Tensor:
+        if not training:
+            return _PLAIN(input, running_mean, running_var, weight, bias, False, momentum, eps)
+        self._met.append((id(weight), input.shape[1]))
+        return batch_norm(self._size, input, running_mean, running_var, weight, bias, momentum, eps)
 
 
 def batch_norm(
@@ -47,30 +108,24 @@ def batch_norm(
     running_var: torch.Tensor | None,
     weight: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
-    training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """``torch.nn.functional.batch_norm`` over the shares of ``size`` processes.
+    """Batch norm in training over the shares of ``size`` processes.
 
     Args:
         size: Processes.
         input: ``(b, channels, ...)``, this process's share.
-        running_mean: ``(channels,)``, moved in training; so is ``running_var``.
+        running_mean: ``(channels,)``, moved; so is ``running_var``.
         running_var: See there.
         weight: ``(channels,)``.
         bias: ``(channels,)``.
-        training: Whether the batch's own statistics are used.
         momentum: How far the running ones move.
         eps: Added to the variance.
 
     Returns:
         As ``input``.
     """
-    if not training:
-        return functional.batch_norm(
-            input, running_mean, running_var, weight, bias, False, momentum, eps
-        )
     wide = input if input.dtype == torch.float64 else input.float()
     dims = [dim for dim in range(wide.ndim) if dim != 1]
     # squares of the mean cancel in the variance, so these few numbers are in double precision

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,12 +37,16 @@ class Crew:
         size: Devices; one fewer is helped with.
         arguments: What ``work`` is called with behind connection and rank.
 
+    Attributes:
+        asked: Whether helpers have something to say that nobody has heard to its end.
+
     Raises:
         BobError: No process can be started.
     """
 
     def __init__(self, work: Work, size: int, *arguments: Any) -> None:
         self.size = size
+        self.asked = False
         self._closed = threading.Event()
         self._connections: list[Connection] = []
         self._processes: list[Any] = []
@@ -171,13 +174,6 @@ class Crew:
             process.kill()
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def _work(
     connection: Connection, environment: Mapping[str, str], work: Work, rank: int, *arguments: Any
 ) -> None:
@@ -193,20 +189,28 @@ def _work(
             work(connection, rank, *arguments)
     except BaseException as error:
         with suppress(OSError):
-            connection.send(_sendable(error))
+            connection.send(_sendable(error, rank))
 
 
-def _sendable(error: BaseException) -> Exception:
+def _sendable(error: BaseException, rank: int) -> Exception:
+    if not isinstance(error, Exception):
+        return BobError(
+            f"{type(error).__name__}({error}) was raised in the process of device {rank + 1}, "
+            "which it would have ended. Code of a case must return or raise an error.",
+            kind="exit",
+        )
     with suppress(Exception):
-        if isinstance(pickle.loads(pickle.dumps(error)), type(error)) and isinstance(
-            error, Exception
-        ):
+        if isinstance(pickle.loads(pickle.dumps(error)), type(error)):
             return error
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os.killpg(0, signal.SIGKILL)
+    if parent is None:
+        return
+    with suppress(ProcessLookupError):
+        # loaders of the first process hold its sentinel open until they notice that it has gone
+        while not wait([parent.sentinel], timeout=1.0):
+            os.kill(parent.pid or 0, 0)
+    os.killpg(0, signal.SIGKILL)

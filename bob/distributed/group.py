@@ -7,9 +7,10 @@ optimiser takes its step, so that all of them take the same one: that of the who
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Iterable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -65,6 +66,7 @@ class Group:
     parts: int = 1
     seed: int = 0
     _words: Any = None
+    _normalised: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
     def joined(cls, rank: int, size: int, *, parts: int, seed: int) -> Group:
@@ -137,13 +139,47 @@ class Group:
 
     def same_start(self, module: nn.Module) -> None:
         """Give every process the first one's parameters and buffers."""
+        if not self.alone:
+            self._take_first(chain(module.parameters(), module.buffers()))
+
+    def total(self, count: torch.Tensor) -> torch.Tensor:
+        """The sum of what each process counts."""
+        return count if self.alone else summed(count.clone())
+
+    def made_same(self, module: nn.Module) -> tuple[str, ...]:
+        """Give every process what the first one has where their parameters or buffers differ.
+
+        Returns:
+            A sentence where some differed. All processes took the same steps, so that those follow
+            from something of each process's own, such as its share of a batch.
+        """
         if self.alone:
-            return
-        with torch.no_grad(), _Peers():
-            for tensor in chain(module.parameters(), module.buffers()):
-                whole = tensor.detach().contiguous()
-                distributed.broadcast(whole, 0)
-                tensor.copy_(whole)
+            return ()
+        tensors = dict(chain(module.named_parameters(), module.named_buffers()))
+        sums = {name: zlib.crc32(_bytes(tensor).cpu().numpy()) for name, tensor in tensors.items()}
+        told = self.gathered(sums)
+        other = [name for name in tensors if any(theirs[name] != told[0][name] for theirs in told)]
+        if not other:
+            return ()
+        self._take_first(tensors[name] for name in other)
+        return (
+            f"{len(other)} tensors of the model, such as {other[0]}, were learnt from the first of "
+            f"{self.size} devices' share of each batch alone, so that one device may give another "
+            "score",
+        )
+
+    def _take_first(self, tensors: Iterable[torch.Tensor]) -> None:
+        for tensor in tensors:
+            # bytes: there are buffers of types that gloo does not know, such as complex numbers
+            own = _bytes(tensor)
+            if not len(own):
+                continue
+            told = own.clone()
+            with _Peers():
+                distributed.broadcast(told, 0)
+            if not torch.equal(own, told):
+                with torch.no_grad():
+                    tensor.copy_(told.view(tensor.dtype).view(tensor.shape))
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter], *losses: torch.Tensor) -> None:
         """Sum up gradients, and losses, over all processes, in place.
@@ -154,15 +190,28 @@ class Group:
         Args:
             parameters: Of the model; the same ones in each process.
             losses: Scalars on the model's device.
+
+        Raises:
+            BobError: The processes have summed up statistics of other layers' batch norm.
         """
         if self.alone:
             return
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        every = list(parameters)
+        trained = [parameter for parameter in every if parameter.requires_grad]
+        way = self._way(every)
         flags = [parameter.grad is not None for parameter in trained]
-        reached = torch.tensor(flags, dtype=torch.uint8)
+        told = torch.tensor([*flags, way, -way], dtype=torch.int64)
         with _Peers():
-            distributed.all_reduce(reached, distributed.ReduceOp.MAX, group=self._words)
-        for parameter, any_reached in zip(trained, reached.tolist(), strict=True):
+            distributed.all_reduce(told, distributed.ReduceOp.MAX, group=self._words)
+        *reached, most, least = told.tolist()
+        if most != -least:
+            raise BobError(
+                "The backbone takes another way through its layers of batch norm on each device, "
+                "such as one that leaves out layers at random: their statistics cannot be those of "
+                "the whole batch. Take --devices=1.",
+                kind="devices",
+            )
+        for parameter, any_reached in zip(trained, reached, strict=True):
             if any_reached and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
@@ -173,12 +222,22 @@ class Group:
                 tensor.copy_(piece.view_as(tensor))
 
     def batch_norm(self) -> AbstractContextManager[object]:
-        """Where batch norm in training sees the shares of all processes as one batch."""
+        """Where batch norm in training sees the shares of all processes as one batch.
+
+        Backwards too: activations that were not kept are computed once more there.
+        """
         if self.alone:
             return nullcontext()
         from bob.distributed.batch_norm import WholeBatchNorm
 
-        return WholeBatchNorm(self.size)
+        return WholeBatchNorm(self.size, self._normalised)
+
+    def _way(self, parameters: Sequence[nn.Parameter]) -> int:
+        """A number for the layers of batch norm that a step has met, in their order."""
+        positions = {id(parameter): position for position, parameter in enumerate(parameters)}
+        met = [(positions.get(weight, -1), channels) for weight, channels in self._normalised]
+        self._normalised.clear()
+        return zlib.crc32(repr(met).encode())
 
 
 def batches_of(dataset: Sized, size: int, *, rank: int = 0, ranks: int = 1) -> list[range]:
@@ -199,6 +258,10 @@ def summed(tensor: torch.Tensor) -> torch.Tensor:
     with _Peers():
         distributed.all_reduce(tensor)
     return tensor
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> Iterable[list[torch.Tensor]]:

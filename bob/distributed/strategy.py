@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +36,7 @@ class Ranks(ClusterEnvironment):
     """
 
     def __init__(self, rank: int, size: int) -> None:
-        self._rank, self._size, self.port = rank, size, 0
+        self._rank, self._size = rank, size
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -49,8 +50,8 @@ class Ranks(ClusterEnvironment):
 
     @property
     def main_port(self) -> int:
-        """The port it listens at."""
-        return self.port
+        """None: they meet in ``meeting``."""
+        return 0
 
     @staticmethod
     def detect() -> bool:
@@ -149,22 +150,57 @@ def _check_devices(size: int, accelerator: str, *, on_cuda: bool) -> None:
         )
 
 
+def meeting(rank: int, size: int, port: int = 0) -> distributed.TCPStore:
+    """Where processes find each other; the first one listens, at a free port of this machine.
+
+    Args:
+        rank: Number of this process.
+        size: How many come.
+        port: Where the first one listens; not its own concern.
+    """
+    if rank:
+        return distributed.TCPStore("127.0.0.1", port, size, False, timeout=_PATIENCE)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(size)
+        return distributed.TCPStore(
+            "127.0.0.1",
+            listening.getsockname()[1],
+            size,
+            True,
+            timeout=_PATIENCE,
+            wait_for_workers=False,
+            master_listen_fd=listening.detach(),
+        )
+
+
 @contextmanager
-def together(fabric: Fabric, port: int, *, parts: int, seed: int) -> Iterator[Group]:
+def together(
+    fabric: Fabric, store: distributed.TCPStore, *, parts: int, seed: int
+) -> Iterator[Group]:
     """The group of a fabric's processes, which all come here.
 
     Args:
         fabric: Of ``make_fabric`` with several devices.
-        port: Where the first process listens.
+        store: Of ``meeting``.
         parts: See ``Group``.
         seed: See there.
     """
     environment: Any = fabric.strategy.cluster_environment
-    environment.port = port
-    with _as_before():
-        fabric.launch()
+    rank, size = environment.global_rank(), environment.world_size()
+    on_cuda = fabric.device.type == "cuda"
     try:
-        rank, size = environment.global_rank(), environment.world_size()
+        with _as_before():
+            # Fabric would listen at a port that is looked for first, and may be taken by then
+            distributed.init_process_group(
+                "nccl" if on_cuda else "gloo",
+                store=store,
+                rank=rank,
+                world_size=size,
+                timeout=_PATIENCE,
+                device_id=fabric.device if on_cuda else None,
+            )
+            fabric.launch()
         yield Group.joined(rank, size, parts=parts, seed=seed)
     finally:
         with suppress(Exception):

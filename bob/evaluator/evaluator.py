@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bob import interrupts
 from bob.case import Case, Context, Failure, Result, Status, Verdict
-from bob.checkpoints import remove
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
 from bob.evaluator.keeping import Keeper
@@ -66,7 +65,8 @@ class Evaluator:
     _waited: Group | None = None
 
     def __post_init__(self) -> None:
-        self.keeper = Keeper(self.ledger)
+        folder = self.context.checkpoints
+        self.keeper = Keeper(self.ledger, Path(folder) if folder else None)
 
     def submit(self, case: Case) -> None:
         """Hand the runs that will certainly be needed to the executor."""
@@ -137,7 +137,8 @@ class Evaluator:
         if self._writes_first(case):
             return self._request(case, "reference", self._reference_runs(case))
         found = self.store.find(case) if self.same_seed else None
-        seed = repeatable(case, found[0]) if found else None
+        devices = self.context.devices
+        seed = repeatable(case, found[0], devices=devices) if found else None
         if seed is None:
             return self._request(case, "check", check_cases(case, self.seeds))
         assert found is not None
@@ -163,6 +164,7 @@ class Evaluator:
             run.standing = self.earlier(run.case, run.role)
             if run.standing.recorded is not None:
                 run.reuse(run.standing.recorded)
+                self.keeper.has(run.standing.recorded.result.run_key)
                 continue
             context = replace(self.context, known=run.known) if run.known else self.context
             self._running[run.ticket] = (run, group)
@@ -221,6 +223,7 @@ class Evaluator:
                 if result.recognised:
                     self.watch.ended(run.ticket)
                     run.recognise(result.run_key)
+                    self.keeper.has(result.run_key)
                 else:
                     self._open_record(run)
                     self._finish(run, result)
@@ -247,8 +250,7 @@ class Evaluator:
             curve=tuple(run.curve),
         )
         with interrupts.held():
-            if self.keeper.result(recorded, run.run_id) and self.context.checkpoints:
-                remove(Path(self.context.checkpoints), result.run_key)
+            self.keeper.result(recorded, run.run_id)
             run.recorded = recorded
             self.tracker.finish_case(run.run_id, recorded)
 

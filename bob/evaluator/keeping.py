@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from bob.checkpoints import remove
 from bob.errors import BobError
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Judgement, Recorded
@@ -29,21 +31,27 @@ class Keeper:
 
     Attributes:
         ledger: Where to; none keeps nothing.
+        checkpoints: Folder of those of running cases; one of a result that is kept is removed.
         problems: What else than results could not be kept.
         unkept: Results that could not be kept.
     """
 
     ledger: Ledger | None
+    checkpoints: Path | None = None
     problems: list[str] = field(default_factory=list)
     unkept: list[Unkept] = field(default_factory=list)
     _verdicts: list[tuple[Judgement, str]] = field(default_factory=list)
 
-    def result(self, recorded: Recorded, run_id: str | None) -> bool:
-        """Keep a result; returns whether it is kept."""
+    def result(self, recorded: Recorded, run_id: str | None) -> None:
+        """Keep a result."""
         problem = self._write(recorded)
         if problem:
             self.unkept.append(Unkept(recorded, run_id, problem))
-        return not problem
+
+    def has(self, run_key: str) -> None:
+        """Remove the checkpoint of a run whose result is in the ledger."""
+        if self.checkpoints is not None:
+            remove(self.checkpoints, run_key)
 
     def verdict(self, judgement: Judgement) -> None:
         """Keep a verdict."""
@@ -66,6 +74,7 @@ class Keeper:
                 self.ledger.write(recorded)
         except BobError as error:
             return str(error)
+        self.has(recorded.result.run_key)
         return ""
 
     def _write_verdict(self, judgement: Judgement) -> str:

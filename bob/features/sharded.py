@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bob.backbones import Backbone
 from bob.datasets import AnySplit, Data
-from bob.datasets.images import ImageSplit
+from bob.datasets.images import Damage, ImageSplit
 from bob.distributed.crew import Crew
 from bob.distributed.group import batches_of
 from bob.distributed.strategy import threads_among
@@ -32,16 +32,25 @@ class Wanted:
     """What helpers are asked for.
 
     Attributes:
-        number: Of the request; what comes of an earlier one, which was given up, is thrown away.
         split: Images.
         what: Backbone, dataset and split, for messages.
         view: Augmentation; none for the plain images.
     """
 
-    number: int
     split: AnySplit
     what: str
     view: View | None
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A request is met, or given up.
+
+    Attributes:
+        damage: What was found of a split of images.
+    """
+
+    damage: Damage | None
 
 
 def extract_for(
@@ -49,7 +58,6 @@ def extract_for(
     split: AnySplit,
     *,
     what: str,
-    number: int,
     view: View | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[NDArray[np.float32]]:
@@ -59,7 +67,6 @@ def extract_for(
         job: Gives backbone, device and helpers.
         split: Images.
         what: Backbone, dataset and split, for messages.
-        number: Of the request, another one each time.
         view: Augmentation; none for the plain images.
         advance: Receives the number of images done.
     """
@@ -68,19 +75,22 @@ def extract_for(
         yield from _extract(job, split, what=what, view=view, advance=advance)
         return
     done = 0
-    crew.tell(Wanted(number, split, what, view))
+    _give_up(crew)
+    crew.tell(Wanted(split, what, view))
+    crew.asked = True
     with threads_among(crew.size):
         own = _extract(job, split, what=what, view=view, ranks=crew.size)
         for batch in range(len(batches_of(split, BATCH))):
             rank = batch % crew.size
-            features = next(own) if rank == 0 else _heard(crew, rank, number)
+            features = next(own) if rank == 0 else _heard(crew, rank)
             done += len(features)
             advance(done)
             yield features
         for _ in own:  # what it notes at its end
             pass
-    for rank in range(1, crew.size):
-        damage = _heard(crew, rank, number)
+    found = [_heard(crew, rank) for rank in range(1, crew.size)]
+    crew.asked = False
+    for damage in found:
         if isinstance(split, ImageSplit):
             split.note(damage)
 
@@ -99,22 +109,37 @@ def serve(connection: Connection, rank: int, size: int, job: AnyJob) -> None:
     """
     with threads_among(size):
         while True:
-            wanted: Wanted = connection.recv()
+            wanted: Wanted | None = connection.recv()
+            if wanted is None:  # the last request was given up when it had been met
+                continue
             split = wanted.split
             for features in _extract(
                 job, split, what=wanted.what, view=wanted.view, rank=rank, ranks=size
             ):
-                connection.send((wanted.number, features))
-            damage = split.damage if isinstance(split, ImageSplit) else None
-            connection.send((wanted.number, damage))
+                if connection.poll():
+                    break
+                connection.send(features)
+            connection.send(_Done(split.damage if isinstance(split, ImageSplit) else None))
 
 
-def _heard(crew: Crew, rank: int, number: int) -> Any:
-    """What a helper says of a request."""
-    told, words = crew.hear(rank)
-    while told != number:
-        told, words = crew.hear(rank)
-    return words
+def _give_up(crew: Crew) -> None:
+    """Have helpers end a request whose features nobody has taken to their end.
+
+    What they say is heard first: they would wait for that, and the next request for them.
+    """
+    if not crew.asked:
+        return
+    crew.tell(None)
+    for rank in range(1, crew.size):
+        while not isinstance(crew.hear(rank), _Done):
+            pass
+    crew.asked = False
+
+
+def _heard(crew: Crew, rank: int) -> Any:
+    """What a helper says of a request: features, or what it has found damaged."""
+    words = crew.hear(rank)
+    return words.damage if isinstance(words, _Done) else words
 
 
 def _extract(

@@ -52,7 +52,6 @@ class FeatureSource:
     _store: FeatureStore = field(init=False)
     _started: float = field(default_factory=time.perf_counter, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
-    _extractions: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         context = self.job.context
@@ -79,12 +78,10 @@ class FeatureSource:
         request = self._request(split, name, view)
 
         def batches() -> Iterable[NDArray[np.float32]]:
-            self._extractions += 1
             return extract_for(
                 self.job,
                 split,
                 what=request.about,
-                number=self._extractions,
                 view=view,
                 advance=lambda done: self._report(done, len(split)),
             )

@@ -14,7 +14,7 @@ from typing import Any
 
 from bob.errors import BobError
 from bob.ledger.plain import verdict_to_plain
-from bob.ledger.reading import Unreadable, read_entry, read_judgement, read_record
+from bob.ledger.reading import Unreadable, is_whole, read_entry, read_judgement, read_record
 from bob.ledger.records import SCHEMA, Damage, Judgement, Recorded, now
 from bob.ledger.writing import write_entry, write_record
 
@@ -53,17 +53,22 @@ class Ledger:
                 "kept first. Nothing was run. Make it writable, or run in another folder."
             ) from None
 
-    def write(self, recorded: Recorded) -> Path:
+    def write(self, recorded: Recorded, *, replacing: bool = True) -> Path:
         """Write a result; when this returns it is on the disk, whole.
 
-        Writing an entry again replaces it.
+        Args:
+            recorded: The result.
+            replacing: Whether an entry that is there is written anew though it is whole.
+
+        Returns:
+            Its folder.
 
         Raises:
             BobError: The disk is full or the folder is not writable.
         """
         folder = self.root / recorded.session / recorded.entry
         try:
-            write_entry(folder, recorded)
+            write_entry(folder, recorded, stays=lambda: not replacing and is_whole(folder))
         except OSError as error:
             raise BobError(
                 f"The result of {recorded.result.case.name} could not be kept under "

@@ -62,6 +62,15 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
     return recorded_of(record, arrays, files, facts)
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether there is a result in a folder, and it can be read."""
+    try:
+        read_entry(folder, {})
+    except Unreadable:
+        return False
+    return True
+
+
 def arrays_in(packed: bytes) -> dict[str, NDArray[Any]]:
     """The arrays of an archive of NumPy's, by name; whatever is wrong is one of ``MALFORMED``."""
     return dict(np.load(io.BytesIO(packed), allow_pickle=False))

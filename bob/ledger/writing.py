@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,13 @@ from bob.ledger.records import SCHEMA, Recorded
 from bob.regular_files import sync_folder
 
 
-def write_entry(folder: Path, recorded: Recorded) -> None:
+def write_entry(folder: Path, recorded: Recorded, *, stays: Callable[[], bool]) -> None:
     """Write a result's folder; one of the same name is replaced.
+
+    Args:
+        folder: Its place.
+        recorded: The result.
+        stays: Asked where one is there: whether it is left as it is.
 
     Raises:
         OSError: The disk is full or the folder above is not writable; nothing half-written stays.
@@ -28,13 +35,36 @@ def write_entry(folder: Path, recorded: Recorded) -> None:
     try:
         _fill(made, recorded)
         os.chmod(made, 0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(made, folder)
+        while not _renamed(made, folder):
+            if stays():
+                shutil.rmtree(made, ignore_errors=True)
+                return
+            _put_away(folder)
         sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def _renamed(made: Path, folder: Path) -> bool:
+    """Rename a folder, unless one of that name is there."""
+    try:
+        os.rename(made, folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
+
+
+def _put_away(folder: Path) -> None:
+    """Remove a folder, in one step for everybody who looks; quiet where another was faster."""
+    away = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    try:
+        with suppress(FileNotFoundError):
+            os.rename(folder, away / folder.name)
+    finally:
+        shutil.rmtree(away, ignore_errors=True)
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

@@ -26,6 +26,11 @@ class KnownLabelsLoss(nn.Module):
         )
         return (losses * known).sum() / known.sum().clamp(min=1)
 
+    @staticmethod
+    def counted(targets: torch.Tensor) -> torch.Tensor:
+        """How many labels are known: the weight of a part in the loss of a batch."""
+        return (~targets.isnan()).sum()
+
 
 def scorable(targets: torch.Tensor, labels: Sequence[str]) -> tuple[int, ...]:
     """Labels that some images show and others do not.

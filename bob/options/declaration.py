@@ -92,6 +92,12 @@ OPTIONS = (
         "own)",
     ),
     Option(
+        "--image-size", "bob_image_size", "height and width that images are fed at, in place of "
+        "the scale's; own for each backbone's own", parse.image_size, metavar="PIXELS",
+        commands=_PLAN, table="height and width that images are "
+        "[fed at](docs/own-data.md#image-size); `own` for each backbone's own",
+    ),
+    Option(
         "--grid", "bob_grid", "choose learning rate and weight decay from the scale's grid, on "
         "held-out train images, for tasks that have one", parse.switch, kind="bool", commands=_PLAN,
         table="choose learning rate and weight decay from the scale's "

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from bob.catalog.yaml_file import ENDINGS
 from bob.cost.table import check_gpu
 from bob.errors import BobError, no_file
 from bob.options.option import Said
 from bob.sizes import parse_size
+
+_SMALLEST_SIDE, _LARGEST_SIDE = 8, 4096
+"""Of images that are fed to a backbone, in pixels."""
 
 
 def word(said: Said) -> str:
@@ -65,6 +69,21 @@ def whole_number(least: int) -> Callable[[Said], int]:
 def count_if_any(said: Said) -> int | None:
     """A whole number of at least 1; None where nobody said one."""
     return whole_number(1)(said) if said.text else None
+
+
+def image_size(said: Said) -> int | Literal["own"] | None:
+    """A whole number of pixels, or ``own``; None where nobody said one."""
+    if said.text == "own":
+        return "own"
+    if not said.text:
+        return None
+    try:
+        value = int(said.text)
+    except ValueError:
+        value = 0
+    if not _SMALLEST_SIDE <= value <= _LARGEST_SIDE:
+        raise said.wrong(f"pixels from {_SMALLEST_SIDE} to {_LARGEST_SIDE}, or own")
+    return value
 
 
 def hours_if_any(said: Said) -> float | None:

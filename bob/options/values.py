@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bob.options.declaration import OPTIONS
 from bob.options.option import Option, Said
@@ -22,6 +22,7 @@ class Options:
         scale: Key of a scale; that of the file where a file was named.
         backbones: What was named, the file of ``--checkpoint`` included.
         engine: Empty for the scale's own.
+        image_size: None for the scale's own.
         seeds: None when nobody named a number.
         same_seed: ``auto`` or ``off``.
         references: Folder of reference files, absolute.
@@ -41,6 +42,7 @@ class Options:
     backbones: tuple[str, ...]
     datasets: tuple[str, ...]
     engine: str
+    image_size: int | Literal["own"] | None
     grid: bool
     seeds: int | None
     base_seed: int
@@ -79,6 +81,7 @@ class Options:
             engine=self.engine,
             datasets=self.datasets,
             grid=self.grid,
+            image_size=self.image_size,
         )
 
     @property

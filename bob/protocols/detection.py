@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from statistics import fmean
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,9 @@ from bob.protocols.work import Sizes, Work, searched
 
 Engine = Literal["detectron2", "torchvision"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+SMALLEST_SQUARE = 32
+"""Side of the smallest square that detectors are trained on, in pixels."""
 
 
 class DetectionRecipe(Searchable):
@@ -101,7 +104,7 @@ class DetectionRecipe(Searchable):
         default=(480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800), min_length=1
     )
     long_edge: int = Field(default=1333, ge=32)
-    image_size: int = Field(default=1024, ge=32)
+    image_size: int = Field(default=1024, ge=SMALLEST_SQUARE)
     jitter: tuple[float, float] = (0.1, 2.0)
     hflip: float = Field(default=0.5, ge=0, le=1)
     neck: Literal["auto", "fpn", "simple"] = "auto"
@@ -156,6 +159,12 @@ class DetectionRecipe(Searchable):
     def unjudged(self) -> tuple[str, ...]:
         """Judged metrics of the task that this recipe does not give."""
         return () if self.masks else ("mask_ap",)
+
+    def at_size(self, size: int | None) -> Self:
+        """The recipe with squares of another size; itself where it has none of that size."""
+        if size is None or size < SMALLEST_SQUARE or not self.square:
+            return self
+        return self.model_copy(update={"image_size": size})
 
     @property
     def square(self) -> bool:

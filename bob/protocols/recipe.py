@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field
 
 from bob.record import Record
@@ -43,6 +45,14 @@ class Recipe(Record):
         """Stochastic depth that the backbone is built with."""
         return 0.0
 
+    def at_size(self, size: int | None) -> Self:
+        """The recipe with images fed at another size; itself where it does not say the size.
+
+        Args:
+            size: Height and width, or none for each backbone's own.
+        """
+        return self
+
 
 class SizedRecipe(Recipe):
     """A recipe that says what size images are fed at.
@@ -57,3 +67,7 @@ class SizedRecipe(Recipe):
     def input_size(self) -> int | None:
         """Height and width that the backbone is built for; none for its own."""
         return self.image_size
+
+    def at_size(self, size: int | None) -> Self:
+        """The recipe with images fed at another size."""
+        return self.model_copy(update={"image_size": size})

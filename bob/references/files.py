@@ -199,7 +199,8 @@ class ReferenceStore:
                 continue
             named = re.search(r"[:/,=@]", file.backbone) is not None
             for setting in file.settings:
-                used = setting in settings if named else (file.backbone, setting) in wanted
+                at_any_size = re.sub(r"[-/](\d+|own)px$", "", setting)  # of --image-size
+                used = at_any_size in settings if named else (file.backbone, at_any_size) in wanted
                 if not used:
                     rows.append(f"{path}: {setting}")
         return rows

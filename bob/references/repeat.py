@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from bob.case import Case, Comparison, Result, Status
 from bob.fingerprint import may_be_here
+from bob.protocols import PROTOCOLS
 from bob.references.bands import DIGITS
 from bob.references.files import Reference
 from bob.references.samples import moved, same_right
@@ -52,12 +53,21 @@ class Repeat:
         )
 
 
-def repeatable(case: Case, reference: Reference) -> int | None:
-    """The seed of a reference that a check runs first; none on another machine or protocol.
+def repeatable(case: Case, reference: Reference, *, devices: int = 1) -> int | None:
+    """The seed of a reference that a check runs first.
 
-    It is the lowest of those that have every judged metric.
+    It is the lowest of those that have every judged metric. There is none on another machine, for
+    another protocol, and on another number of devices, which draw otherwise.
+
+    Args:
+        case: The case.
+        reference: The reference.
+        devices: On how many devices a case runs whose protocol spreads.
     """
     if reference.protocol != case.protocol or not may_be_here(reference.environment):
+        return None
+    devices = devices if PROTOCOLS[case.task].spreads else 1
+    if reference.environment.get("devices", "1") != str(devices):
         return None
     names = {judged.name for judged in case.judged}
     return min(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +26,14 @@ class Elsewhere(Protocol):
 
     damaged: list[Damage]
 
-    def __call__(self, case: Case, role: str) -> Path | None:
-        """Bring the result of a case in a role; its folder, or none where there is no result."""
+    def __call__(self, case: Case, role: str, *, known: Collection[Path] = ()) -> Path | None:
+        """Bring the result of a case in a role; its folder, or none where there is no result.
+
+        Args:
+            case: What is asked for.
+            role: ``check`` or ``reference``.
+            known: Folders that were looked at already.
+        """
 
 
 _BUILDS = ("python", "torch", "timm", "numpy")
@@ -100,7 +106,7 @@ class Earlier:
         if self.elsewhere is None or self.problems:
             return False
         try:
-            folder = self.elsewhere(case, role)
+            folder = self.elsewhere(case, role, known=self.index.of(case, role))
         except Exception as error:  # a store that does not answer costs its results
             self.problems.append(line(f"{type(error).__name__}: {error}"))
             return False

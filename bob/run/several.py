@@ -1,21 +1,25 @@
 """A case on several devices: what the first process does, and what its helpers do.
 
-The first one is that of the case: it loads before the others, so that data are hashed and weights
-fetched once, and it alone tells, writes and gives a result.
+The first one is that of the case: it loads before it starts the others, so that data are hashed and
+weights fetched once, and it alone tells, writes and gives a result.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+from torch.distributed import TCPStore
+
 from bob.case import Case, Context, Emit, Progress, Result
-from bob.distributed.crew import Crew, free_port
-from bob.distributed.strategy import threads_among, together
+from bob.distributed.crew import Crew
+from bob.distributed.strategy import meeting, threads_among, together
+from bob.errors import BobError
 from bob.features.sharded import serve
 from bob.job import TaskOutput
 from bob.objects import import_object
@@ -23,9 +27,6 @@ from bob.protocols import PROTOCOLS
 from bob.run.steps import AnyJob, load, result_of
 
 Runner = Callable[[Any], TaskOutput]
-
-_LOAD = "load"
-_READY = "ready"
 
 
 def attempt(
@@ -55,14 +56,16 @@ def attempt(
     """
     start = time.perf_counter()
     emit(Progress(phase="load"))
-    crew = Crew(help_case, size, size, case, context, parts) if size > 1 else None
-    with closing(crew) if crew is not None else nullcontext():
-        job, key = load(case, context, emit, remarks, size=size)
-        emit(Progress(phase="loaded", run_key=key))
-        if key in context.known:
-            return Result(case=case, run_key=key, recognised=True)
-        loaded = time.perf_counter()
-        output = runner(job) if crew is None else _run_with(crew, job, runner, parts=parts)
+    job, key = load(case, context, emit, remarks, size=size)
+    emit(Progress(phase="loaded", run_key=key))
+    if key in context.known:
+        return Result(case=case, run_key=key, recognised=True)
+    loaded = time.perf_counter()
+    if size == 1:
+        output = runner(job)
+    else:
+        with closing(Crew(help_case, size, size, case, context, parts)) as crew:
+            output = _run_with(crew, job, runner, parts=parts)
     return result_of(job, output, key=key, start=start, loaded=loaded, size=size)
 
 
@@ -79,25 +82,65 @@ def help_case(
         context: How it is run.
         parts: Into how many parts a share of a batch is split to begin with.
     """
-    connection.recv()
     job, _ = load(case, context, lambda progress: None, [], rank=rank, size=size)
-    connection.send(_READY)
+    connection.send(_loaded(job))
     if PROTOCOLS[case.task].extraction is not None:
         serve(connection, rank, size, job)  # type: ignore[arg-type]
     runner: Runner = import_object(PROTOCOLS[case.task].runner, what=f"task {case.task!r}")
-    _train(job, runner, port=connection.recv(), parts=parts, size=size)
+    store = meeting(rank, size, connection.recv())
+    _train(job, runner, store, parts=parts, size=size)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What has to be the same in every process, which works on a part of it alone.
+
+    Attributes:
+        weights: Digest of them.
+        features: Of a fixed input, a few numbers.
+        data: Digest of them, and images of the test split.
+    """
+
+    weights: str
+    features: tuple[float, ...]
+    data: tuple[str, int]
+
+
+def _loaded(job: AnyJob) -> _Loaded:
+    features = getattr(job.backbone, "fingerprint", ())
+    return _Loaded(job.backbone.weights_digest, features, (job.data.sha256, job.data.test_size))
+
+
+def _check_loaded(case: Case, own: _Loaded, heard: list[_Loaded]) -> None:
+    """Raise where helpers have loaded something else than this process."""
+    other = []
+    if any(
+        theirs.weights != own.weights
+        or not np.allclose(theirs.features, own.features, rtol=1e-3, atol=1e-3)
+        for theirs in heard
+    ):
+        other.append(f"backbone {case.backbone.key!r}")
+    if any(theirs.data != own.data for theirs in heard):
+        other.append(f"dataset {case.dataset.key!r}")
+    if other:
+        what = " and ".join(other)
+        raise BobError(
+            f"{what[0].upper()}{what[1:]}: each process that loads it has another one, so that "
+            "several devices would not work on the same. Have its code draw from a generator of a "
+            "fixed seed, or take --devices=1.",
+            kind="devices",
+        )
 
 
 def _run_with(crew: Crew, job: AnyJob, runner: Runner, *, parts: int) -> TaskOutput:
     """Run a case that is loaded, with helpers; raises what went wrong first in any process."""
     try:
-        crew.tell(_LOAD)
-        crew.hear_all()
+        _check_loaded(job.case, _loaded(job), crew.hear_all())
         if PROTOCOLS[job.case.task].extraction is not None:
             return runner(replace(job, crew=crew))
-        port = free_port()
-        crew.tell(port)
-        return _train(job, runner, port=port, parts=parts, size=crew.size)
+        store = meeting(0, crew.size)
+        crew.tell(store.port)
+        return _train(job, runner, store, parts=parts, size=crew.size)
     except Exception as error:
         cause = crew.cause(error)
         if cause is error:
@@ -105,9 +148,9 @@ def _run_with(crew: Crew, job: AnyJob, runner: Runner, *, parts: int) -> TaskOut
         raise cause from error
 
 
-def _train(job: AnyJob, runner: Runner, *, port: int, parts: int, size: int) -> TaskOutput:
+def _train(job: AnyJob, runner: Runner, store: TCPStore, *, parts: int, size: int) -> TaskOutput:
     with (
         threads_among(size),
-        together(job.fabric, port, parts=parts, seed=job.seed) as group,
+        together(job.fabric, store, parts=parts, seed=job.seed) as group,
     ):
         return runner(replace(job, group=group, checkpoint=job.checkpoint.among(group)))

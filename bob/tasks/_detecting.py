@@ -66,7 +66,7 @@ def train_and_test(job: Job[DetectionRecipe, DetectionData, Backbone]) -> TaskOu
         remarks=(
             *data.train.remarks,
             *data.test.remarks,
-            *training_remarks(job),
+            *training_remarks(job, loop),
             *grid_remarks(recipe.grid, trials),
         ),
         trials=trials,
@@ -92,9 +92,9 @@ def trained(job: AnyDetectionJob) -> tuple[DetectionLoop, tuple[Trial, ...]]:
     return _train_on(replace(job, recipe=recipe), train), trials
 
 
-def training_remarks(job: AnyDetectionJob) -> tuple[str, ...]:
-    """What there is to know of how the backbone was trained; nothing where it was not."""
-    return () if job.recipe.frozen else job.backbone.training_remarks
+def training_remarks(job: AnyDetectionJob, loop: DetectionLoop) -> tuple[str, ...]:
+    """What there is to know of how backbone and heads were trained."""
+    return (*(() if job.recipe.frozen else job.backbone.training_remarks), *loop.remarks)
 
 
 def _train_on(job: AnyDetectionJob, split: CocoSplit) -> DetectionLoop:

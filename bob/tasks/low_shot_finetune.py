@@ -175,9 +175,11 @@ def _of_draw(job: LowShotJob, draw: int, rows: Indices) -> FinetuneJob:
     recipe = job.recipe
     updates = max(1, len(rows) // min(recipe.batch_size, len(rows)))
     epochs = max(recipe.epochs, math.ceil(recipe.least_updates / updates))
+    seed = job.seed * 1000 + draw
     return replace(
         job,
         recipe=recipe.model_copy(update={"epochs": epochs}),
         data=replace(job.data, train=job.data.train.part(rows)),
-        seed=job.seed * 1000 + draw,
+        seed=seed,
+        group=replace(job.group, seed=seed),
     )

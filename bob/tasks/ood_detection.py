@@ -68,6 +68,6 @@ def run(job: Job[ShiftedDetectionRecipe, DetectionShiftData, Backbone]) -> TaskO
         history=tuple(loop.history),
         timings={"train": loop.train_seconds, "evaluate": time.perf_counter() - start},
         files=files,
-        remarks=(*remarks, *training_remarks(job), *grid_remarks(recipe.grid, trials)),
+        remarks=(*remarks, *training_remarks(job, loop), *grid_remarks(recipe.grid, trials)),
         trials=trials,
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bob.case import Verdict
 from bob.ledger.records import Recorded
 from bob.shown import line
-from bob.tracking.process import is_alive_elsewhere
+from bob.tracking.client import in_turn
+from bob.tracking.process import is_alive_elsewhere, is_dead
 from bob.tracking.projection import experiment_name
 from bob.tracking.sending import ENDED, common_tags, is_whole, lacks, raise_up, send_result, tag
 from bob.tracking.writer import Writer
@@ -46,27 +48,79 @@ class Adoption:
             None where another process is still writing it.
         """
         there = self._of(recorded)
-        runs = there.of_entry.get(recorded.entry, [])
-        whole = [
-            run
-            for run in runs
-            if is_whole(run, recorded, trials=len(there.below.get(run.info.run_id, ())))
-        ]
+        whole = self._whole(recorded, there.of_entry.get(recorded.entry, ()), there.below)
         if whole:
-            run = whole[0]
-            self._tags.setdefault(run.info.run_id, dict(run.data.tags))
-            self._experiments[run.info.run_id] = run.info.experiment_id
-            return str(run.info.run_id)
+            return self._known(whole[0])
+        with in_turn(self.writer.destination):
+            return self._made_good(recorded)
+
+    def _made_good(self, recorded: Recorded) -> str | None:
+        """Id of the run of a result that the store lacked when it was looked through.
+
+        Another session may have sent it since. Where one does so now, on a machine that does not
+        wait for this one, both leave the run with the lesser id.
+        """
+        runs, below = self._now(recorded)
+        whole = self._whole(recorded, runs, below)
+        if whole:
+            return self._known(whole[0])
         if any(run.info.status == "RUNNING" and is_alive_elsewhere(run.data.tags) for run in runs):
             return None
         for run in runs:
             self.writer.delete_with_nested(run.info.run_id)
         common = common_tags(recorded.session, recorded.facts)
-        run_id = send_result(self.writer, recorded, common=common)
+        made = send_result(self.writer, recorded, common=common)
+        twins = [run for run in self._now(recorded)[0] if _may_stand(run, made)]
+        kept = min(twins, key=lambda run: str(run.info.run_id))
+        for run in twins:
+            run_id = run.info.run_id
+            if run is not kept and (run_id == made or run.info.status in ENDED):
+                self.writer.delete_with_nested(run_id)
+        return self._known(kept) if kept.info.status in ENDED else None
+
+    @staticmethod
+    def _whole(
+        recorded: Recorded, runs: Sequence[Run], below: Mapping[str, Sequence[Run]]
+    ) -> list[Run]:
+        return [
+            run
+            for run in runs
+            if is_whole(run, recorded, trials=len(below.get(run.info.run_id, ())))
+        ]
+
+    def _known(self, run: Run) -> str:
+        self._tags.setdefault(run.info.run_id, dict(run.data.tags))
+        self._experiments[run.info.run_id] = run.info.experiment_id
+        return str(run.info.run_id)
+
+    def _now(self, recorded: Recorded) -> tuple[list[Run], dict[str, list[Run]]]:
+        """The runs of a result as the store has them now, and those of settings below each."""
         case = recorded.result.case
-        self._tags[run_id] = {"bob.level": "case"}
-        self._experiments[run_id] = self.writer.experiment(experiment_name(case.scale, case.task))
-        return run_id
+        known = [self.writer.experiment(experiment_name(case.scale, case.task))]
+        session = f"tags.`bob.session` = '{recorded.session}'"
+        runs = self.writer.search(known, f"{session} and tags.`bob.entry` = '{recorded.entry}'")
+        below = {}
+        for run in runs if recorded.result.trials else ():
+            run_id = run.info.run_id
+            below[run_id] = self.writer.search(known, f"tags.`mlflow.parentRunId` = '{run_id}'")
+        return runs, below
+
+    @contextmanager
+    def in_turn(self, run_ids: Sequence[str]) -> Iterator[None]:
+        """Say what runs mean while no other session does; runs of earlier ones are looked up again.
+
+        Args:
+            run_ids: The runs that a verdict rests on.
+        """
+        earlier = [run_id for run_id in run_ids if run_id in self._tags]
+        if not earlier:
+            yield
+            return
+        with in_turn(self.writer.destination):
+            named = ", ".join(f"'{run_id}'" for run_id in earlier)
+            for run in self._search(earlier, f"attributes.run_id IN ({named})"):
+                self._tags[run.info.run_id] = dict(run.data.tags)
+            yield
 
     def standing(self, run_ids: Sequence[str], verdict: Verdict) -> str | None:
         """The run that stands for a case already: its verdict is there, or one over more seeds.
@@ -145,3 +199,11 @@ class Adoption:
                 elif tag(run, "bob.entry"):
                     found.of_entry.setdefault(tag(run, "bob.entry"), []).append(run)
         return self._found[key]
+
+
+def _may_stand(run: Run, made: str) -> bool:
+    """Whether a run of a result is the one that this process made, or will stand as well as it."""
+    if run.info.run_id == made:
+        return True
+    going_on = run.info.status == "RUNNING" and not is_dead(run.data.tags)
+    return going_on or (run.info.status in ENDED and not lacks(run))

@@ -58,6 +58,21 @@ def alone(store: Destination) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def in_turn(store: Destination) -> Iterator[None]:
+    """Of sessions that send earlier results at once, one does so at a time.
+
+    Those wait for each other that share a SQLite file, or the ledger whose results go to a server.
+
+    Raises:
+        Timeout: Another one has been at it for a minute.
+    """
+    path = store.database or store.ledger / "sending"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.turn", timeout=60):
+        yield
+
+
 def _open(
     make: Callable[..., MlflowClient], store: Destination, patience: Patience
 ) -> MlflowClient:

@@ -25,6 +25,7 @@ _UNFIT = re.compile(
     re.IGNORECASE,
 )
 """What SQLite, alembic and MLflow say of a file that no later try can use."""
+_SQLITE_SAYS = re.compile(r"\(sqlite3\.\w+\) ([^\n\[]+[^\s\[])")
 
 
 def make_missing(database: Path, create: Callable[[str], object]) -> None:
@@ -87,6 +88,13 @@ def broken(store: Destination, error: Exception) -> BobError | None:
         else "It holds no run: whoever was making it was probably ended meanwhile."
     )
     return BobError(f"{what} {why} Move it away: `{moved}`. {rest}")
+
+
+def words_of(error: Exception) -> str:
+    """What an error of a store says, on one line; of SQLAlchemy's pages the database's own word."""
+    text = f"{type(error).__name__}: {error}"
+    found = _SQLITE_SAYS.search(text)
+    return line(f"{type(error).__name__}: {found[1]}" if found else text)
 
 
 def _runs(database: Path) -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +23,12 @@ from bob.ledger.reading import (
     arrays_in,
     check_names,
     checked_version,
-    read_entry,
+    is_whole,
     recorded_of,
 )
 from bob.ledger.records import Damage, Recorded
 from bob.shown import line
+from bob.sizes import show_size
 from bob.tracking.projection import LEDGER_FILE, experiment_name
 from bob.tracking.sending import SESSION_FACTS, lacks, tag
 from bob.tracking.writer import Writer
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _ARRAYS = ("outcomes.npz", "queries.npz")
+_LARGEST = {LEDGER_FILE: 64 * 2**20, **dict.fromkeys(_ARRAYS, 2**30)}
+"""Bytes of a file that is read, and of what its arrays are unpacked."""
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
 """Names of sessions that are folders' names, whoever gave them."""
 
@@ -56,24 +61,31 @@ class StoreResults:
     damaged: list[Damage] = field(default_factory=list)
     _runs: dict[str, dict[_Key, list[Run]]] = field(default_factory=dict)
 
-    def __call__(self, case: Case, role: str) -> Path | None:
+    def __call__(self, case: Case, role: str, *, known: Collection[Path] = ()) -> Path | None:
         """Bring the newest result of a case into the ledger.
 
-        Pictures and tables stay in the store.
+        Pictures and tables stay in the store. One that another session brings meanwhile is there.
+
+        Args:
+            case: What is asked for.
+            role: ``check`` or ``reference``.
+            known: Folders of the ledger whose results were looked at.
 
         Returns:
-            Its folder; none where the store has no whole result.
+            Its folder; none where the store has no other whole result.
 
         Raises:
             Exception: The store does not answer.
             BobError: The ledger cannot be written.
         """
         for run in self._of(case, role):
-            if self._is_there(tag(run, "bob.session"), tag(run, "bob.entry")):
-                continue
-            files = self._downloaded(run.info.run_id)
+            there = self._there(tag(run, "bob.session"), tag(run, "bob.entry"))
+            if there is not None:
+                if there in known:
+                    continue
+                return there
             try:
-                recorded = _recorded(run, files)
+                recorded = _recorded(run, self._downloaded(run.info.run_id))
             except Unreadable as error:
                 damage = Damage(Path(f"run {run.info.run_id}"), str(error))
                 if damage not in self.damaged:
@@ -82,15 +94,12 @@ class StoreResults:
             return self._keep(run, recorded)
         return None
 
-    def _is_there(self, session: str, entry: str) -> bool:
-        """Whether the ledger has an entry, whole."""
+    def _there(self, session: str, entry: str) -> Path | None:
+        """The folder of an entry that the ledger has, whole."""
         if _SESSION.fullmatch(session) is None or "/" in entry:
-            return False
-        try:
-            read_entry(self.ledger.root / session / entry, {})
-        except Unreadable:
-            return False
-        return True
+            return None
+        folder = self.ledger.root / session / entry
+        return folder if is_whole(folder) else None
 
     def _of(self, case: Case, role: str) -> list[Run]:
         """Runs of a case that have a score and lack nothing, the newest first."""
@@ -111,15 +120,34 @@ class StoreResults:
             began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
             time = began.isoformat(timespec="milliseconds")
             self.ledger.open_session(recorded.session, facts, time=time)
-        return self.ledger.write(recorded)
+        return self.ledger.write(recorded, replacing=False)
 
     def _downloaded(self, run_id: str) -> dict[str, bytes]:
-        """The ledger's record of a run and its arrays, by name."""
+        """The ledger's record of a run and its arrays, by name.
+
+        Raises:
+            Unreadable: One is larger than any that bob sends.
+        """
         with tempfile.TemporaryDirectory(prefix="bob-pull-") as folder:
             there = self.writer.artifacts(run_id)
-            wanted = [name for name in (LEDGER_FILE, *_ARRAYS) if name in there]
+            wanted = [name for name in _LARGEST if name in there]
+            for name in wanted:
+                _check_size(name, there[name], most=_LARGEST[name])
             paths = {name: self.writer.download(run_id, name, Path(folder)) for name in wanted}
+            for name, path in paths.items():
+                _check_size(name, path.stat().st_size, most=_LARGEST[name])
             return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def _check_size(name: str, size: int, *, most: int) -> None:
+    if size > most:
+        raise Unreadable(f"{name} has {show_size(size)}; more than {show_size(most)} are not read")
+
+
+def _unpacked(archive: bytes) -> int:
+    """Bytes that an archive says it holds; no more are read of it."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return sum(item.file_size for item in opened.infolist())
 
 
 def _recorded(run: Run, files: Mapping[str, bytes]) -> Recorded:
@@ -135,6 +163,7 @@ def _recorded(run: Run, files: Mapping[str, bytes]) -> Recorded:
     try:
         for name in _ARRAYS:
             if name in files:
+                _check_size(f"unpacked {name}", _unpacked(files[name]), most=_LARGEST[name])
                 arrays |= arrays_in(files[name])
         record = checked_version(parse_json(files[LEDGER_FILE]), LEDGER_FILE)
     except MALFORMED as error:

@@ -12,11 +12,11 @@ from bob import interrupts
 from bob.case import Case, Progress, Verdict
 from bob.errors import BobError
 from bob.ledger.records import Recorded
-from bob.shown import line
 from bob.tracking import projection
 from bob.tracking.adopting import Adoption
 from bob.tracking.destination import Destination, check_reachable
 from bob.tracking.leftovers import end_leftovers
+from bob.tracking.opening import words_of
 from bob.tracking.projection import RunContent, experiment_name
 from bob.tracking.recorder import Pair
 from bob.tracking.sending import common_tags, send_trials, send_verdict, session_facts
@@ -202,11 +202,15 @@ class Tracker:
         def send() -> None:
             nonlocal top
             top = self._adoption.standing(run_ids, verdict)
-            if top is None:
-                if len(sent) == 1:
-                    self._adoption.stand_alone(run_ids[0])
-                top = send_verdict(self.writer, sent, verdict, name=name, common=self._common)
-                self._adoption.judged(run_ids, top, verdict)
+            if top is not None:
+                return
+            with self._adoption.in_turn(run_ids):
+                top = self._adoption.standing(run_ids, verdict)
+                if top is None:
+                    if len(sent) == 1:
+                        self._adoption.stand_alone(run_ids[0])
+                    top = send_verdict(self.writer, sent, verdict, name=name, common=self._common)
+                    self._adoption.judged(run_ids, top, verdict)
 
         self._attempt("verdict", send)
         return top
@@ -313,7 +317,7 @@ class Tracker:
                     self._failures = 0
                 return True
             except Exception as error:
-                self.problems.append(f"{what}: {line(f'{type(error).__name__}: {error}')}")
+                self.problems.append(f"{what}: {words_of(error)}")
                 if patience.failed > failed:
                     self._failures += 1
             if patience.over:

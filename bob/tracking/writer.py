@@ -278,13 +278,13 @@ class Writer:
             return []
         return self.search([found.experiment_id], query)
 
-    def artifacts(self, run_id: str) -> list[str]:
-        """Names of the files of a run, less those in folders."""
-        return [
-            item.path
+    def artifacts(self, run_id: str) -> dict[str, int]:
+        """Bytes of the files of a run by name, less those in folders; 0 where no size is told."""
+        return {
+            item.path: item.file_size or 0
             for item in self._ask(lambda client: client.list_artifacts(run_id))
             if not item.is_dir
-        ]
+        }
 
     def download(self, run_id: str, name: str, folder: Path) -> Path:
         """A file of a run, brought into a folder."""

@@ -84,6 +84,8 @@ class Loop:
     _goes_on: bool = field(default=False, init=False)
     _drawn: Randomness | None = field(default=None, init=False)
     _unreached: tuple[str, ...] | None = field(default=None, init=False)
+    _apart: tuple[str, ...] = field(default=(), init=False)
+    _compared: bool = field(default=False, init=False)
     _throttle: Throttle = field(default_factory=Throttle, init=False)
 
     def __post_init__(self) -> None:
@@ -114,8 +116,8 @@ class Loop:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What training did not reach, in sentences; empty when it reached every weight."""
-        return self._unreached or ()
+        """What training did not reach, and what the processes learnt apart, in sentences."""
+        return (*(self._unreached or ()), *self._apart)
 
     def train(self) -> dict[str, float]:
         """Train every epoch; returns the last one's values, and raises as ``epoch`` does."""
@@ -145,7 +147,7 @@ class Loop:
             BobError: A single image does not fit the device's memory.
         """
         self.runner.train()
-        self._drawn = None
+        self._drawn, self._compared = None, False
         steps = len(self.batches)
         if not self._goes_on:
             self._epoch, self._steps = epoch, 0
@@ -203,6 +205,7 @@ class Loop:
             "images_seen": self.images_seen,
             "train_seconds": self.train_seconds,
             "unreached": self._unreached,
+            "apart": self._apart,
             "parts": (self._parts.state(), self._scored_parts.state()),
         }
 
@@ -214,7 +217,7 @@ class Loop:
         self._goes_on = True
         self._steps, self._total = state["steps"], state["total"].to(self.fabric.device)
         self.images_seen, self.train_seconds = state["images_seen"], state["train_seconds"]
-        self._unreached = state["unreached"]
+        self._unreached, self._apart = state["unreached"], state["apart"]
         for parts, kept in zip((self._parts, self._scored_parts), state["parts"], strict=True):
             parts.take_up(kept)
         Randomness.of(own["randomness"]).put()
@@ -249,14 +252,23 @@ class Loop:
         self, images: torch.Tensor, targets: torch.Tensor, parts: Sequence[slice]
     ) -> torch.Tensor:
         total = torch.zeros((), device=images.device)
-        for part in parts:
-            share = len(images[part]) / (len(images) * self.group.size)
+        for part, share in zip(parts, self._shares(targets, parts), strict=True):
             with self.group.batch_norm():
                 logits = self.runner(images[part])
-            loss: torch.Tensor = self.loss(logits, targets[part]) * share
-            self.fabric.backward(loss)
+                loss: torch.Tensor = self.loss(logits, targets[part]) * share
+                self.fabric.backward(loss)
             total += loss.detach()
         return total
+
+    def _shares(
+        self, targets: torch.Tensor, parts: Sequence[slice]
+    ) -> Sequence[float | torch.Tensor]:
+        """Shares of parts in the effective batch: of its images, or of what the loss counts."""
+        counted: Callable[[torch.Tensor], torch.Tensor] | None = getattr(self.loss, "counted", None)
+        if counted is None:
+            return [len(targets[part]) / (len(targets) * self.group.size) for part in parts]
+        whole = self.group.total(counted(targets)).clamp(min=1)
+        return [counted(targets[part]) / whole for part in parts]
 
     def _report(self, epoch: int, step: int, steps: int, total: torch.Tensor) -> None:
         if not self._throttle.due():
@@ -290,6 +302,9 @@ class Loop:
         Of several processes each gives its own batches, and has the logits of all.
         """
         self.runner.eval()
+        if not self._compared:
+            self._apart = self.group.made_same(self.model) or self._apart
+            self._compared = True
         with torch.inference_mode():
             own = [self._logits(images) for images in batches]
         return torch.cat(self.group.in_turn(own))

@@ -80,7 +80,9 @@ class Parts:
 
     def take_up(self, state: tuple[int, int, int, int]) -> None:
         """Go on as a checkpoint was written."""
-        self.count, self.remembered, self.first, self._batch = state
+        count, self.remembered, self.first, self._batch = state
+        # several devices begin anew, from the same checkpoint, with as many as were found out since
+        self.count = max(count, self.group.parts)
 
     def run(
         self,
