@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -20,12 +20,14 @@ class RemoteFile(Record):
             unless ``urls`` gives other addresses.
         md5: Digest that publisher or library states.
         sha256: The same, as SHA-256.
+        md5_url: Address of a text that begins with its MD5, where the publisher keeps it so.
         bytes: Size that the publisher states.
         to: Folder below the data root that an archive is unpacked into, or that holds the file;
             empty for the data root.
         gives: What is there afterwards, below the data root; ``a|b`` is either. The file is not
-            fetched where all of it is there already.
-        count: Number of parts; ``{}`` in the address is then 000, 001 and so on.
+            fetched where all of it is there already, if only outside of the data root, where a
+            package of the system has put it (``a|/usr/share/a``).
+        count: Number of parts; ``{}`` in the addresses is then 000, 001 and so on.
         flatten: Whether files are put side by side without the archive's folders.
     """
 
@@ -33,6 +35,7 @@ class RemoteFile(Record):
     torchvision: str = ""
     md5: str = Field(default="", pattern=r"^([0-9a-f]{32})?$")
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    md5_url: Url | Literal[""] = ""
     bytes: int | None = Field(default=None, ge=1)
     to: str = ""
     gives: tuple[str, ...] = Field(min_length=1)
@@ -44,19 +47,38 @@ class RemoteFile(Record):
     def _listed(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("to", "gives")
+    @field_validator("to")
     @classmethod
-    def _below(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for way in "|".join((value,) if isinstance(value, str) else value).split("|"):
-            if way.startswith("/") or ".." in way.split("/"):
+    def _folder_below(cls, value: str) -> str:
+        return _below(value)
+
+    @field_validator("gives")
+    @classmethod
+    def _ways_below(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for ways in value:
+            first, *others = ways.split("|")
+            if not first:
                 raise ValueError("expected a path below the data root")
+            for way in (first, *(way for way in others if not way.startswith("/"))):
+                _below(way)
         return value
 
     @model_validator(mode="after")
     def _some_address(self) -> RemoteFile:
         if not self.urls and not self.torchvision:
             raise ValueError("give urls or torchvision")
+        addresses = [*self.urls, *([self.md5_url] if self.md5_url else [])]
+        if any(("{}" in address) != (self.count > 1) for address in addresses):
+            raise ValueError("{} in each address stands for the number of a part: it goes with count")
+        if self.count > 1 and (self.md5 or self.sha256 or self.bytes):
+            raise ValueError("parts have no digest or size in common; give md5_url")
         return self
+
+
+def _below(way: str) -> str:
+    if way.startswith(("/", "~")) or "\\" in way or ".." in way.split("/"):
+        raise ValueError("expected a path below the data root")
+    return way
 
 
 class Download(Record):

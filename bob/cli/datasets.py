@@ -216,7 +216,9 @@ def _fetched(entry: DatasetEntry) -> str:
         return ""
     if offered is None or not offered.files:
         return f"hand: {offered.form if offered else 'no plain address is known.'}"
-    known = all(file.md5 or file.sha256 or file.torchvision for file in offered.files)
+    known = all(
+        file.md5 or file.sha256 or file.md5_url or file.torchvision for file in offered.files
+    )
     checked = (
         "digests published"
         if known

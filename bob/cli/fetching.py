@@ -37,10 +37,10 @@ def _of_scale(catalog: Catalog, scale: str) -> dict[str, DatasetEntry]:
 def _get(entries: Sequence[DatasetEntry], *, yes: bool) -> int:
     from bob.fetching import Progress, fetch_all
 
-    by_hand = fetch_all(entries, say=_say, told=Progress(), ask=None if yes else _asked)
-    for reason in by_hand:
+    lacking = fetch_all(entries, say=_say, told=Progress(), ask=None if yes else _asked)
+    for reason in lacking.values():
         _say(reason)
-    return 2 if by_hand else 0
+    return 2 if lacking else 0
 
 
 def _asked() -> None:

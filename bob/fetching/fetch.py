@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bob.errors import BobError
-from bob.fetching.archives import place
-from bob.fetching.http import Told, download
-from bob.fetching.lock import cannot_write, locked
+from bob.fetching.archives import ArchiveRefused, place
+from bob.fetching.http import Told, download, published_md5
+from bob.fetching.lock import locked
+from bob.fetching.partial import Partial
 from bob.fetching.plan import Plan, Wanted, state_folder
 from bob.hashing import digest_of
 from bob.sizes import show_size
@@ -18,7 +20,8 @@ from bob.sizes import show_size
 def fetch(plan: Plan, *, say: Callable[[str], None], told: Told) -> None:
     """Fetch what a dataset lacks into the data root.
 
-    What is there already is left as it is; what broke off goes on from where it was.
+    What is there already is left as it is; what broke off goes on from where it was. What is not
+    as published, and an archive that is damaged or hostile, is thrown away.
 
     Args:
         plan: What is missing.
@@ -43,20 +46,39 @@ def _one(wanted: Wanted, say: Callable[[str], None], told: Told) -> None:
     downloads = state_folder() / "downloads"
     # archives of several sets share a name
     file = downloads / f"{digest_of(wanted.urls[0], length=8)}-{wanted.name}"
-    with locked(Path(f"{file}.lock"), say):
-        if wanted.there():
-            say(f"{wanted.name} is there by now")
-            return
-        if not file.exists():
-            say(f"fetching {wanted.name} from {wanted.urls[0]}")
-            download(wanted, file, told)
-        say(f"unpacking {wanted.name} into {wanted.to}")
-        if wanted.part:
-            wanted.receipt.parent.mkdir(parents=True, exist_ok=True)
-        place(file, wanted.name, wanted.to, work=state_folder(), flatten=wanted.flatten)
-        if wanted.part:
-            wanted.receipt.touch()
+    try:
+        with locked(Path(f"{file}.lock"), say):
+            if wanted.there():
+                say(f"{wanted.name} is there by now")
+                return
+            if not file.exists():
+                say(f"fetching {wanted.name} from {wanted.urls[0]}")
+                download(_checkable(wanted), file, told)
+            say(f"unpacking {wanted.name} into {wanted.to}")
+            _unpack(wanted, file)
+            file.unlink()
+    except OSError as error:
+        raise cannot_write(downloads, error, have=Partial(file).size) from None
+
+
+def _checkable(wanted: Wanted) -> Wanted:
+    """A file with the digest that its publisher keeps in a file of its own."""
+    if wanted.md5_url and not wanted.digested:
+        return replace(wanted, md5=published_md5(wanted.md5_url))
+    return wanted
+
+
+def _unpack(wanted: Wanted, file: Path) -> None:
+    work = state_folder() / "unpacking" / file.name
+    if wanted.part:
+        wanted.receipt.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place(file, wanted.name, wanted.to, work=work, flatten=wanted.flatten)
+    except ArchiveRefused:
         file.unlink()
+        raise
+    if wanted.part:
+        wanted.receipt.touch()
 
 
 def check_room(size: int) -> None:
@@ -76,3 +98,18 @@ def check_room(size: int) -> None:
             f"{show_size(size)} are to be fetched and the disk of {folder} has "
             f"{show_size(free)} left. Make room or name another data root in BOB_DATA."
         )
+
+
+def cannot_write(folder: Path, error: OSError, *, have: int = 0) -> BobError:
+    """The error of a data root that is full or read-only.
+
+    Args:
+        folder: What was to be written to.
+        error: What the system says.
+        have: Bytes of a file that had come by then; they are kept.
+    """
+    kept = f"; {have:,} bytes of it are kept, the same command goes on from there" if have else ""
+    return BobError(
+        f"Cannot write to {folder} ({error.strerror or error}){kept}. Make room, or name a data "
+        "root that you may write to in BOB_DATA."
+    )

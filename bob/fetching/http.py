@@ -1,36 +1,105 @@
-"""One file over HTTP: several addresses, resume, checks of length and digest."""
+"""One file over HTTP: several addresses, resume, checks of length and digest.
+
+Datasets (``bob.fetching.fetch``) and released weights (``bob.backbones.released``) both come this
+way. What differs is theirs: where a file goes, who is waited for, and what an error advises.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable
+import re
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bob.errors import BobError, first_line
-from bob.fetching.plan import Wanted
+from bob.fetching.partial import Partial, place_of, validator_of
+from bob.fetching.source import NotFetched, Source
 
 if TYPE_CHECKING:
     import requests
 
-_TIMEOUT = (10, 60)
+TIMEOUT = (10.0, 60.0)
+"""Seconds to connect, and without a byte, after which a server is given up."""
 _BLOCK = 1 << 18
-_TRIES = 3
+_PAUSES = (0.2, 1.0)
+"""Seconds before a second and a third try."""
+_BUSY = (408, 429, 500, 502, 503, 504)
+"""Answers after which a server may well give the file a moment later."""
+_LONGEST_LIST = 1 << 12
 Told = Callable[[int, int | None], None]
 """Called with the bytes that are there, and those there will be where that is known."""
 
 
 class _BrokeOff(Exception):
-    """The connection ended before the file did; what came is kept."""
+    """The connection ended before the file did, or the server is busy: worth another try."""
 
 
 class _Refused(Exception):
-    """This address does not give the file; another may."""
+    """This address does not give the file; another may.
+
+    Args:
+        why: In a few words.
+        found: Kind of digest and digest, where the file came whole and was another.
+    """
+
+    def __init__(self, why: str, found: tuple[str, str] | None = None) -> None:
+        super().__init__(why)
+        self.found = found
 
 
-def size_of(wanted: Wanted) -> int | None:
+def download(
+    source: Source,
+    target: Path,
+    told: Told = lambda done, length: None,
+    *,
+    timeout: tuple[float, float] = TIMEOUT,
+) -> None:
+    """Fetch a file into ``target``.
+
+    What came before a break is kept beside it where the rest can be put behind it: the server names
+    the version of its file, or a digest tells whether what came of it is right.
+
+    Args:
+        source: Where it is offered, and what it must be.
+        target: Where it goes; its folder exists.
+        told: Told how far it is.
+        timeout: Seconds to connect, and without a byte, after which a server is given up.
+
+    Raises:
+        NotFetched: No address gives it whole and right.
+        OSError: It cannot be written; what came is kept.
+    """
+    part = Partial(target)
+    reasons: list[str] = []
+    found: tuple[str, str, str] | None = None
+    for url in source.urls:
+        for pause in (*_PAUSES, None):
+            try:
+                _fetch(url, source, part, told, timeout)
+                return
+            except _Refused as error:
+                reasons.append(f"{url}: {error}")
+                found = (url, *error.found) if error.found else found
+                break
+            except _BrokeOff as error:
+                if pause is not None:
+                    time.sleep(pause)
+                    continue
+                goes_on = part.size and (source.digested or part.note.get("validator"))
+                reasons.append(
+                    f"{url}: {error}{'; the same command goes on from there' if goes_on else ''}"
+                )
+    if part.size and not source.digested and not part.note.get("validator"):
+        part.drop()
+    raise NotFetched(
+        f"Cannot fetch {target.name}. {'; '.join(reasons)}.", reasons=tuple(reasons), found=found
+    )
+
+
+def size_of(source: Source) -> int | None:
     """Bytes of a file as its publisher or the server states them; none where neither does.
 
     Raises:
@@ -38,184 +107,166 @@ def size_of(wanted: Wanted) -> int | None:
     """
     import requests
 
-    if wanted.size is not None:
-        return wanted.size
+    if source.size is not None:
+        return source.size
     lost = []
-    for url in wanted.urls:
+    for url in source.urls:
         try:
-            answer = requests.head(url, allow_redirects=True, timeout=_TIMEOUT)
+            answer = requests.head(url, allow_redirects=True, timeout=TIMEOUT)
         except requests.RequestException as error:
             lost.append(f"{url}: {_cause(error)}")
             continue
         if answer.ok and not _is_page(answer, b""):
             length = answer.headers.get("Content-Length", "")
             return int(length) if length.isdecimal() else None
-    if len(lost) == len(wanted.urls):
+    if len(lost) == len(source.urls):
         raise unreachable(lost)
     return None
 
 
+def published_md5(url: str) -> str:
+    """The MD5 that a publisher's text begins with.
+
+    Raises:
+        NotFetched: It cannot be had, or is no such text.
+    """
+    import requests
+
+    try:
+        answer = requests.get(url, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        raise unreachable([f"{url}: {_cause(error)}"]) from None
+    digest = re.match(r"\s*([0-9a-fA-F]{32})\b", answer.text[:_LONGEST_LIST])
+    if not answer.ok or digest is None:
+        why = "holds no MD5" if answer.ok else f"is answered {answer.status_code} {answer.reason}"
+        raise NotFetched(f"Cannot check what is to be fetched: {url} {why}.")
+    return digest[1].lower()
+
+
 def unreachable(lost: list[str]) -> BobError:
     """The error of addresses that cannot be reached."""
-    return BobError(
+    return NotFetched(
         "Cannot reach " + "; ".join(lost) + ". Check the network (HTTPS_PROXY names a proxy, "
         "BOB_MIRROR a mirror), or put the files there by hand; `bob datasets NAME` says where.",
-        kind="unavailable",
+        reasons=tuple(lost),
     )
 
 
-def download(wanted: Wanted, target: Path, told: Told) -> None:
-    """Fetch a file into ``target``; what came before a break is kept in ``target.part``.
-
-    Raises:
-        BobError: No address gives it whole and right, or it cannot be written.
-    """
-    reasons = []
-    for url in wanted.urls:
-        for attempt in range(_TRIES):
-            try:
-                _fetch(url, wanted, target, told)
-                return
-            except _Refused as error:
-                reasons.append(f"{url}: {error}")
-                break
-            except _BrokeOff as error:
-                if attempt == _TRIES - 1:
-                    reasons.append(f"{url}: {error}; the same command goes on from there")
-    raise BobError(f"Cannot fetch {wanted.name}. {'; '.join(reasons)}.", kind="unavailable")
-
-
-def _fetch(url: str, wanted: Wanted, target: Path, told: Told) -> None:
+def _fetch(
+    url: str, source: Source, part: Partial, told: Told, timeout: tuple[float, float]
+) -> None:
     import requests
 
-    part, note = Path(f"{target}.part"), Path(f"{target}.part.json")
-    have = part.stat().st_size if part.exists() else 0
-    known = _noted(note) if have else {}
-    have = have if known.get("url") == url else 0
+    have, note = part.size, part.note
+    if note.get("url") != url or not (source.digested or note.get("validator")):
+        have = 0
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if known.get("validator"):
-            headers["If-Range"] = known["validator"]
+        if note.get("validator"):
+            headers["If-Range"] = note["validator"]
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-            if have and answer.status_code == 416:
-                part.unlink()
-                raise _BrokeOff("the server has a shorter file than before")
-            if not answer.ok:
-                raise _Refused(f"the server answers {answer.status_code} {answer.reason}")
-            start, length = _from_where(answer, have, known)
+        with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
+            _check_answer(answer, have, part)
+            start, length = place_of(answer, have, note)
             if start is None:
-                part.unlink()
+                part.drop()
                 raise _BrokeOff("the server's file has changed")
-            if wanted.size is not None and length is not None and wanted.size != length:
-                raise _Refused(f"{length:,} bytes where {wanted.size:,} are published")
-            _keep(answer, url, part, note, start=start, length=length, told=told)
+            if source.size is not None and length is not None and source.size != length:
+                raise _Refused(f"{length:,} bytes where {source.size:,} are published")
+            _keep(answer, url, part, start=start, length=length, told=told)
     except requests.RequestException as error:
-        if part.exists() and part.stat().st_size:
-            raise _BrokeOff(f"broke off at {part.stat().st_size:,} bytes") from None
+        if part.size:
+            raise _BrokeOff(f"broke off at {part.size:,} bytes") from None
         raise _Refused(f"cannot be reached ({_cause(error)})") from None
-    _check(wanted, part)
-    part.rename(target)
-    note.unlink(missing_ok=True)
+    _check(source, part)
+    part.finish()
 
 
-def _from_where(
-    answer: requests.Response, have: int, known: dict[str, Any]
-) -> tuple[int | None, int | None]:
-    """First byte of the answer and length of the whole file; no first byte where it changed."""
-    if answer.status_code != 206:
-        whole = answer.headers.get("Content-Length", "")
-        return 0, int(whole) if whole.isdecimal() else None
-    span, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    length = int(total) if total.isdecimal() else None
-    changed = (
-        span.split("-")[0] != str(have)
-        or length != known.get("length")
-        or _validator(answer) != known.get("validator")
-    )
-    return (None if changed else have), length
-
-
-def _validator(answer: requests.Response) -> str:
-    """What names this version of the file; a weak ETag does not name bytes."""
-    tag = str(answer.headers.get("ETag", ""))
-    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
+def _check_answer(answer: requests.Response, have: int, part: Partial) -> None:
+    if have and answer.status_code == 416:
+        part.drop()
+        raise _BrokeOff("the server has a shorter file than before")
+    words = f"the server answers {answer.status_code} {answer.reason}"
+    if answer.status_code in _BUSY:
+        raise _BrokeOff(words)
+    if not answer.ok:
+        raise _Refused(words)
 
 
 def _keep(
-    answer: requests.Response, url: str, part: Path, note: Path, *, start: int,
-    length: int | None, told: Told,
+    answer: requests.Response, url: str, part: Partial, *, start: int, length: int | None,
+    told: Told,
 ) -> None:  # fmt: skip
-    import requests
+    """Write what comes behind what is there.
 
-    answer.raw.enforce_content_length = False  # else what came last before a break is lost
-    blocks = answer.iter_content(_BLOCK)
-    try:
-        first = next(blocks, b"")
-    except requests.RequestException as error:
-        raise _BrokeOff(f"broke off ({_cause(error)})") from None
+    Bytes are taken as they are sent: a server that calls a ``.tgz`` a compressed answer would
+    else have it unpacked on the way.
+    """
+    blocks = _blocks(answer)
+    first = next(blocks, b"")
     if not start and _is_page(answer, first):
         raise _Refused(
             "the answer is a web page, not the file: a proxy's or a login's. Open the address in a "
             "browser to see what it wants"
         )
-    try:
-        with part.open("r+b" if start else "wb") as stream:
-            if not start:
-                facts = {"url": url, "length": length, "validator": _validator(answer)}
-                note.write_text(json.dumps(facts), encoding="utf-8")
-            stream.seek(start)
-            done = start
-            while first:
-                stream.write(first)
-                done += len(first)
-                told(done, length)
-                first = next(blocks, b"")
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        if isinstance(error, requests.RequestException):
-            raise
-        raise BobError(
-            f"Cannot write {part} ({error.strerror}): {_still(length, part)}. Make room or name "
-            "another data root in BOB_DATA; the same command goes on from there."
-        ) from None
+    with part.path.open("r+b" if start else "wb") as stream:
+        if not start:
+            part.begin(url, length, validator_of(answer))
+        stream.seek(start)
+        done = start
+        while first:
+            stream.write(first)
+            done += len(first)
+            told(done, length)
+            first = next(blocks, b"")
+        stream.flush()
+        os.fsync(stream.fileno())
     if length is not None and done != length:
         raise _BrokeOff(f"broke off at {done:,} of {length:,} bytes")
 
 
-def _still(length: int | None, part: Path) -> str:
-    have = part.stat().st_size if part.exists() else 0
-    return f"{have:,} of {length:,} bytes are there" if length else f"{have:,} bytes are there"
+def _blocks(answer: requests.Response) -> Iterator[bytes]:
+    """Bytes as they are sent, up to a break."""
+    from urllib3.exceptions import HTTPError
+
+    answer.raw.enforce_content_length = False  # else what came last before a break is lost
+    try:
+        yield from answer.raw.stream(_BLOCK, decode_content=False)
+    except (HTTPError, ConnectionError, TimeoutError) as error:
+        raise _BrokeOff(f"broke off ({_cause(error)})") from None
 
 
-def _check(wanted: Wanted, part: Path) -> None:
-    for kind, digest in (("md5", wanted.md5), ("sha256", wanted.sha256)):
-        if not digest:
-            continue
-        hasher = hashlib.new(kind, usedforsecurity=False)
-        with part.open("rb") as stream:
-            while block := stream.read(_BLOCK):
+def _check(source: Source, part: Partial) -> None:
+    """Size and digests in one reading."""
+    wanted = {kind: getattr(source, kind) for kind in ("md5", "sha256")}
+    hashers = {
+        kind: hashlib.new(kind, usedforsecurity=False) for kind, digest in wanted.items() if digest
+    }
+    if source.size is not None and part.size != source.size:
+        have = part.size
+        part.drop()
+        raise _Refused(f"{have:,} bytes where {source.size:,} are published; it was thrown away")
+    if not hashers:
+        return
+    with part.path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            for hasher in hashers.values():
                 hasher.update(block)
-        found = hasher.hexdigest()
-        if found != digest:
-            part.unlink()
-            raise _Refused(f"its {kind} is {found} and should be {digest}; it was thrown away")
+    for kind, hasher in hashers.items():
+        if hasher.hexdigest() != wanted[kind]:
+            part.drop()
+            found = hasher.hexdigest()
+            raise _Refused(
+                f"its {kind} is {found} and should be {wanted[kind]}; it was thrown away",
+                (kind, found),
+            )
 
 
 def _is_page(answer: requests.Response, first: bytes) -> bool:
     kind = answer.headers.get("Content-Type", "").lower()
     start = first[:200].lstrip().lower()
     return "text/html" in kind or start.startswith((b"<!doctype html", b"<html"))
-
-
-def _noted(note: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _cause(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from bob.catalog import DatasetEntry
 from bob.catalog.data_root import data_root, located
 from bob.errors import BobError
 from bob.fetching.plan import state_folder
-from bob.file_digests import digests_of_files
+from bob.file_digests import UNREADABLE, digests_of_files
 from bob.hashing import file_name
 
 
@@ -47,15 +47,19 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
         renew: Whether to write down what is there although it differs.
 
     Raises:
-        BobError: A part is missing, nothing needs to be there, or the files have changed.
+        BobError: A part is missing or cannot be read, nothing needs to be there, or files have
+            changed, are gone or have been added.
     """
     if not entry.needs:
         raise BobError(f"{entry.key} keeps no files under the data root; its digest is its own.")
     files = sorted({path for need in entry.needs for path in _files(located(need))})
     digest, size = hashlib.sha256(), 0
     for path, sha256 in zip(files, digests_of_files(files), strict=True):
+        if sha256 == UNREADABLE:
+            raise BobError(f"{entry.key}: cannot read {path}. Nothing was pinned.")
         size += path.stat().st_size
-        name = path.relative_to(data_root()).as_posix()
+        root = data_root()  # a package of the system may keep files elsewhere
+        name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
         digest.update(f"{name}\0{sha256}\0".encode("utf-8", "surrogateescape"))
     found = {"files": len(files), "bytes": size, "sha256": digest.hexdigest()}
     pin = pin_file(entry)

@@ -12,6 +12,7 @@ from bob.catalog import DatasetEntry
 from bob.catalog.data_root import data_root
 from bob.catalog.download import RemoteFile
 from bob.errors import BobError
+from bob.fetching.source import Source
 from bob.fetching.torchvision_files import published
 from bob.hashing import file_name
 
@@ -19,25 +20,17 @@ MIRROR = "BOB_MIRROR"
 """Variable with an address that stands before ``HOST/PATH`` of every owner's address."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One file to fetch.
+@dataclass(frozen=True, kw_only=True)
+class Wanted(Source):
+    """One file to fetch, and where it belongs.
 
     Attributes:
-        urls: Addresses to try, in this order.
-        md5: Digest it must have; empty for none.
-        sha256: The same, as SHA-256.
-        size: Bytes it must have; none where nobody states them.
         to: Folder that it goes into.
         gives: What is there afterwards; of each a few paths, of which any will do.
         flatten: Whether the archive's folders are left out.
         part: Whether it is one of several that give the same path.
     """
 
-    urls: tuple[str, ...]
-    md5: str
-    sha256: str
-    size: int | None
     to: Path
     gives: tuple[tuple[Path, ...], ...]
     flatten: bool = False
@@ -129,6 +122,7 @@ def _parts(file: RemoteFile) -> Iterable[Wanted]:
             md5=md5,
             sha256=file.sha256,
             size=file.bytes,
+            md5_url=mirrored(file.md5_url.replace("{}", f"{number:03d}")) if file.md5_url else "",
             to=root / file.to,
             gives=tuple(tuple(root / way for way in give.split("|")) for give in file.gives),
             flatten=file.flatten,

@@ -44,6 +44,8 @@ def _files(owner: str) -> dict[str, tuple[str, str]]:
     if owner == "Flowers102":
         prefix = made._download_url_prefix
         return {name: (prefix + name, md5) for name, md5 in made._file_dict.values()}
+    if owner == "FashionMNIST":
+        return {name: (made.mirrors[0] + name, md5) for name, md5 in made.resources}
     if owner == "OxfordIIITPet":
         return {url.rsplit("/", 1)[1]: (url, md5) for url, md5 in made._RESOURCES}
     if owner == "PCAM":  # kept on a drive that has no plain address
