@@ -167,7 +167,7 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     session.config.add_cleanup(exits.install())
     try:
         if _bob(session.config).options.download:
-            _download(session.config, cases)
+            _bob(session.config).lacking = _download(session.config, cases)
         _bob(session.config).start(cases)
         return (yield)
     except BobError as error:
@@ -176,8 +176,11 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
         interrupts.hold_from_here()
 
 
-def _download(config: pytest.Config, cases: list[Case]) -> None:
-    """Fetch what cases lack; those of a dataset that only its owner hands out are skipped later."""
+def _download(config: pytest.Config, cases: list[Case]) -> dict[str, str]:
+    """Fetch what cases lack; by the key of a dataset that is not all there now: why, and what to do.
+
+    Its cases are skipped with that.
+    """
     from bob.fetching import Progress, fetch_all
 
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -186,9 +189,9 @@ def _download(config: pytest.Config, cases: list[Case]) -> None:
         if reporter is not None:
             reporter.write_line(f"bob: {shown.visible(text)}")
 
-    entries = {case.dataset.key: case.dataset for case in cases if case.dataset.needs}
-    for reason in fetch_all(list(entries.values()), say=say, told=Progress(), ask=None):
-        say(reason)
+    chosen = (case.dataset for case in cases if case.dataset.needs)
+    entries = {entry.key: entry for entry in chosen if "path" not in entry.options}
+    return fetch_all(list(entries.values()), say=say, told=Progress(), ask=None)
 
 
 @pytest.fixture

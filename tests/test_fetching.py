@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import resource
 import signal
 import subprocess
 import sys
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bob.catalog import Catalog, DatasetEntry
 from bob.cli import main
-from bob.datasets import load_dataset
-from bob.fetching import fetch, planned
 from tests.file_server import FileServer, serving
-from tests.miniatures import BUILDERS
-from tests.retrieval_layouts import MINIATURES
 from tests.test_imports import ROOT
-from tests.test_library import small
 
 FETCHED = (
     "cifar10", "cifar100", "flowers102", "flowers102_paper", "aircraft", "eurosat", "inat2019",
@@ -236,87 +228,9 @@ def test_what_is_there_and_differs_is_kept(
     assert holds(root)
 
 
-def test_what_only_its_owner_hands_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for key, page in (
-        ("imagenet", "https://image-net.org/download"), ("chexpert", "stanfordmlgroup"),
-        ("sim10k_cityscapes", "cityscapes-dataset.com"), ("cars", "no plain address"),
-    ):  # fmt: skip
-        assert main(["datasets", "get", key, "--yes"]) == 2
-        said = capsys.readouterr().err
-        assert page in said
-        assert str(root) in said
+def test_a_name_that_is_not_known(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["datasets", "get", "cifr10"]) == 2
     assert "Did you mean 'cifar10'" in capsys.readouterr().err
-
-
-def published(entry: DatasetEntry, source: Path, root: Path, server: FileServer) -> DatasetEntry:
-    """Put a miniature on the server as its owner packs it; the entry with the archives' MD5s."""
-    assert entry.download is not None
-    files = []
-    for file, wanted in zip(entry.download.files, planned(entry).files, strict=True):
-        base = source / wanted.to.relative_to(root)
-        gives = [
-            path.relative_to(wanted.to)
-            for ways in wanted.gives
-            for path in ways
-            if path.is_relative_to(wanted.to)
-        ]
-        tops = sorted({give.parts[0] if give.parts else "." for give in gives})
-        content = packed(base, [top for top in tops if (base / top).exists()], wanted.name)
-        server.files[f"/{wanted.urls[0].removeprefix(server.url).lstrip('/')}"] = content
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        files.append(file.model_copy(update={"md5": md5}))
-    offer = entry.download.model_copy(update={"files": tuple(files)})
-    return entry.model_copy(update={"download": offer})
-
-
-def packed(base: Path, tops: list[str], name: str) -> bytes:
-    import gzip
-
-    stream = io.BytesIO()
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(stream, "w") as archive:
-            for top in tops:
-                for path in sorted([base / top, *(base / top).rglob("*")]):
-                    archive.write(path, path.relative_to(base))
-    elif ".tar" in name or name.endswith(".tgz"):
-        with tarfile.open(fileobj=stream, mode="w" if name.endswith(".tar") else "w:gz") as tape:
-            for top in tops:
-                tape.add(base / top, top)
-    else:
-        content = (base / tops[0]).read_bytes()
-        return gzip.compress(content) if name.endswith(".gz") else content
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize("key", FETCHED)
-def test_every_plain_address_gives_what_the_loader_reads(
-    key: str, root: Path, tmp_path: Path, catalog: Catalog, server: FileServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("BOB_MIRROR", server.url)
-    source = tmp_path / "source"
-    source.mkdir()
-    mini = BUILDERS[key](source, monkeypatch)
-    entry = published(small(catalog.dataset(key), mini), source, root, server)
-    fetch(planned(entry), say=print, told=lambda done, length: None)
-    assert planned(entry).files == ()
-    data = load_dataset(entry)
-    assert data.train.targets.tolist() == list(mini.train)  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("key", ["cub200", "roxford5k", "inat_retrieval", "copydays"])
-def test_retrieval_sets(
-    key: str, root: Path, tmp_path: Path, catalog: Catalog, server: FileServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("BOB_MIRROR", server.url)
-    source = tmp_path / "source"
-    update, _ = MINIATURES[key](source)
-    whole = catalog.dataset(key).model_copy(update={"train_size": None, **update})
-    entry = published(whole, source, root, server)
-    fetch(planned(entry), say=print, told=lambda done, length: None)
-    load_dataset(entry)
 
 
 def test_pytest_fetches_what_its_cases_lack(own: Path, root: Path, server: FileServer) -> None:

@@ -69,7 +69,9 @@ class RemoteFile(Record):
             raise ValueError("give urls or torchvision")
         addresses = [*self.urls, *([self.md5_url] if self.md5_url else [])]
         if any(("{}" in address) != (self.count > 1) for address in addresses):
-            raise ValueError("{} in each address stands for the number of a part: it goes with count")
+            raise ValueError(
+                "{} in each address stands for the number of a part: it goes with count"
+            )
         if self.count > 1 and (self.md5 or self.sha256 or self.bytes):
             raise ValueError("parts have no digest or size in common; give md5_url")
         return self
