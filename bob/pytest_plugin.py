@@ -177,9 +177,11 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 
 
 def _download(config: pytest.Config, cases: list[Case]) -> dict[str, str]:
-    """Fetch what cases lack; by the key of a dataset that is not all there now: why, and what to do.
+    """Fetch what cases lack.
 
-    Its cases are skipped with that.
+    Returns:
+        By the key of each dataset that is not all there now: why, and what to do. Its cases are
+        skipped with that.
     """
     from bob.fetching import Progress, fetch_all
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,10 @@ class FileServer(ThreadingHTTPServer):
         ranges: Whether ``Range`` is heard.
         page: Answer with a web page, as a proxy does.
         moved: Paths that are redirected.
+        headers: Sent with every file besides, such as a wrong ``Content-Encoding``.
+        busy: How many of the next requests are answered 503.
+        chunked: Whether the length is kept secret.
+        slow: Seconds before each answer.
         asked: ``(path, Range header)`` of every GET.
     """
 
@@ -30,6 +35,10 @@ class FileServer(ThreadingHTTPServer):
         self.ranges = True
         self.page = False
         self.moved: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
+        self.busy = 0
+        self.chunked = False
+        self.slow = 0.0
         self.asked: list[tuple[str, str]] = []
 
     @property
@@ -49,6 +58,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         server, path = self.server, unquote(self.path)
+        time.sleep(server.slow)
+        if server.busy and body:
+            server.busy -= 1
+            self.send_error(503)
+            return
         if server.page:
             self._send(200, b"<html>Please log in</html>", body, {"Content-Type": "text/html"})
             return
@@ -60,8 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = server.files[path]
         wanted = self.headers.get("Range", "")
-        same = self.headers.get("If-Range", server.tag) == server.tag
-        headers = {"ETag": server.tag}
+        same = not server.tag or self.headers.get("If-Range", server.tag) == server.tag
+        headers = {"ETag": server.tag, **server.headers} if server.tag else dict(server.headers)
         if wanted and server.ranges and same:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
@@ -71,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, content: bytes, body: bool, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        length = {} if self.server.chunked else {"Content-Length": str(len(content))}
+        for name, value in {**length, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if body:

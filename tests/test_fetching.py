@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import resource
-import signal
+import json
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bob.cli import main
+from tests.fetching_parts import GOOD, catalog, get, holds, kept, tar
 from tests.file_server import FileServer, serving
 from tests.test_imports import ROOT
-
-FETCHED = (
-    "cifar10", "cifar100", "flowers102", "flowers102_paper", "aircraft", "eurosat", "inat2019",
-    "inat2021", "visda2017", "dtd", "pets", "food101", "sun397", "pcam",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -29,46 +22,10 @@ def server() -> Iterator[FileServer]:
         yield started
 
 
-def tar(members: dict[str, bytes], *, link: str = "") -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        if link:
-            info = tarfile.TarInfo("birds/link")
-            info.type, info.linkname = tarfile.SYMTYPE, link
-            archive.addfile(info)
-    return stream.getvalue()
-
-
-GOOD = {"birds/a.jpg": bytes(range(256)) * 400, "birds/b.jpg": b"b" * 99}
-
-
 @pytest.fixture
 def own(tmp_path: Path, server: FileServer) -> Path:
     """A catalog with one dataset on the server."""
     return catalog(tmp_path, server)
-
-
-def catalog(folder: Path, server: FileServer, more: str = "") -> Path:
-    server.files.setdefault("/birds.tgz", tar(GOOD))
-    path = folder / "own.yaml"
-    path.write_text(
-        "datasets:\n  own_birds:\n    loader: bob.datasets.retrieval_sets.class_folders:load\n"
-        "    kind: retrieval\n    sha256: null\n    needs: [birds]\n    licence: mine\n"
-        f"    download: {{files: [{{urls: ['{server.url}/birds.tgz'], gives: birds{more}}}]}}\n"
-    )
-    return path
-
-
-def get(own: Path, *more: str) -> int:
-    return main(["datasets", "--catalog", str(own), "get", "own_birds", "--yes", *more])
-
-
-def holds(root: Path) -> bool:
-    return all((root / name).read_bytes() == content for name, content in GOOD.items())
 
 
 def test_get_and_verify(own: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,16 +34,44 @@ def test_get_and_verify(own: Path, root: Path, capsys: pytest.CaptureFixture[str
     assert "licence: mine" in said
     assert "no digest published" in said
     assert holds(root)
-    verify = ["datasets", "--catalog", str(own), "verify", "own_birds"]
-    assert main(verify) == 0
-    assert "pinned now" in capsys.readouterr().out
-    assert main(verify) == 0
-    assert "as pinned" in capsys.readouterr().out
-    (root / "birds/b.jpg").write_bytes(b"c" * 99)
-    assert main(verify) == 2
-    assert "has changed since it was pinned" in capsys.readouterr().err
+    assert kept(root) == []
     assert get(own) == 0
     assert "nothing is missing" in capsys.readouterr().err
+
+
+def test_verify_pins_and_sees_every_change(
+    own: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert get(own) == 0
+    verify = ["datasets", "--catalog", str(own), "verify", "own_birds"]
+    assert main(verify) == 0
+    assert "own_birds: 2 files, 100.1 KB, sha256 " in (said := capsys.readouterr().out)
+    assert "pinned now" in said
+    pin = root / ".bob/pins/own_birds.json"
+    assert json.loads(pin.read_text())["files"] == 2
+    assert main(verify) == 0
+    assert "as pinned" in capsys.readouterr().out
+    first, second = root / "birds/a.jpg", root / "birds/b.jpg"
+    for change, undo in (
+        (lambda: second.write_bytes(b"c" * 99), lambda: second.write_bytes(b"b" * 99)),
+        (lambda: second.rename(root / "b.jpg"), lambda: (root / "b.jpg").rename(second)),
+        (lambda: first.with_name("c.jpg").touch(), lambda: first.with_name("c.jpg").unlink()),
+        (lambda: first.rename(root / "birds/z.jpg"), lambda: (root / "birds/z.jpg").rename(first)),
+    ):
+        change()
+        assert main(verify) == 2
+        assert f"has changed since it was pinned in {pin}" in capsys.readouterr().err
+        undo()
+        assert main(verify) == 0
+        assert "as pinned" in capsys.readouterr().out
+    pin.write_text("no pin")
+    assert main(verify) == 2
+    assert f"Cannot read {pin}" in capsys.readouterr().err
+    second.unlink()
+    first.unlink()
+    first.parent.rmdir()
+    assert main(verify) == 2
+    assert "holds no birds" in capsys.readouterr().err
 
 
 def test_nobody_to_ask(own: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,37 +119,17 @@ def test_redirects(own: Path, root: Path, server: FileServer) -> None:
     assert holds(root)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (tar(GOOD)[:-200], "cut off or damaged"),
-        (tar({"../birds/a": b"x"}), "outside its folder"),
-        (tar({"/tmp/birds": b"x"}), "outside its folder"),
-        (tar(GOOD, link="/etc/passwd"), "outside its folder"),
-        (tar({"fish/a.jpg": b"x"}), "laid it out anew"),
-    ],
-    ids=["truncated", "dots", "absolute", "link", "other"],
-)
-def test_archives_that_are_refused(
-    own: Path, root: Path, server: FileServer, content: bytes, words: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    server.files["/birds.tgz"] = content
-    assert get(own) == 2
-    assert words in capsys.readouterr().err
-    assert not (root / "birds").exists()
-    assert not (root.parent / "birds").exists()
-
-
 def test_a_web_page_and_a_wrong_digest(
     tmp_path: Path, root: Path, server: FileServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = catalog(tmp_path, server, f", md5: '{'0' * 32}'")
     assert get(own) == 2
     assert f"should be {'0' * 32}" in capsys.readouterr().err
+    assert kept(root) == []
     server.page = True
     assert get(own) == 2
     assert "web page" in capsys.readouterr().err
+    assert kept(root) == []
     assert not (root / "birds").exists()
 
 
@@ -177,41 +142,6 @@ def test_no_network(
     said = capsys.readouterr().err
     assert "Cannot reach http://127.0.0.1:9/" in said
     assert "refused" in said
-
-
-def test_a_full_disk_keeps_what_came(
-    own: Path, root: Path, server: FileServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
-    try:
-        assert get(own) == 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert "Make room" in capsys.readouterr().err
-    assert get(own) == 0
-    assert holds(root)
-
-
-def test_a_data_root_that_cannot_be_written(
-    own: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("BOB_DATA", "/proc/bob")
-    assert get(own) == 2
-    assert "Cannot write to /proc/bob" in capsys.readouterr().err
-
-
-def test_two_processes_fetch_it_once(own: Path, root: Path, server: FileServer) -> None:
-    command = [sys.executable, "-m", "bob.cli", "datasets", "--catalog", str(own), "get",
-               "own_birds", "--yes"]  # fmt: skip
-    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(2)]
-    for process in both:
-        process.communicate(timeout=60)
-    assert [process.returncode for process in both] == [0, 0]
-    assert holds(root)
-    assert len(server.asked) == 1
 
 
 def test_what_is_there_and_differs_is_kept(
@@ -231,14 +161,3 @@ def test_what_is_there_and_differs_is_kept(
 def test_a_name_that_is_not_known(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["datasets", "get", "cifr10"]) == 2
     assert "Did you mean 'cifar10'" in capsys.readouterr().err
-
-
-def test_pytest_fetches_what_its_cases_lack(own: Path, root: Path, server: FileServer) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--pyargs", "suites", "-p", "no:cacheprovider", "-q",
-         "--catalog", str(own), "--dataset", "own_birds", "--backbone", "swin_micro_random",
-         "-m", "retrieval", "--download", "--rootdir", str(own.parent)],
-        cwd=own.parent, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
-    assert "own_birds: fetched" in done.stdout, done.stdout + done.stderr
-    assert holds(root)

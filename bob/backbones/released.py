@@ -66,8 +66,8 @@ def _download(entry: BackboneEntry, weights: Weights, path: Path) -> None:
         if error.found is None:
             raise _Unavailable("; ".join(error.reasons).removeprefix(f"{weights.url}: ")) from None
         raise BobError(
-            f"Backbone {entry.key!r}: {weights.url} came with SHA-256 {error.found[2][:12]}..., the "
-            f"catalog says {source.sha256[:12]}.... The release has changed; name a file of "
+            f"Backbone {entry.key!r}: {weights.url} came with SHA-256 {error.found[2][:12]}..., "
+            f"the catalog says {source.sha256[:12]}.... The release has changed; name a file of "
             f"your own with --backbone {entry.key},checkpoint=FILE.",
             kind="weights",
         ) from None

@@ -151,8 +151,8 @@ def _unzip(file: Path, name: str, fresh: Path, room: _Room) -> None:
 def _untar(file: Path, name: str, fresh: Path, room: _Room) -> None:
     if not hasattr(tarfile, "data_filter"):
         raise BobError(
-            f"{name} cannot be unpacked safely by this Python. Take 3.11.4, 3.12 or a later one, or "
-            f"unpack it by hand: {file}"
+            f"{name} cannot be unpacked safely by this Python. Take 3.11.4, 3.12 or a later one, "
+            f"or unpack it by hand: {file}"
         )
     links: set[PurePosixPath] = set()
 
@@ -168,6 +168,10 @@ def _untar(file: Path, name: str, fresh: Path, room: _Room) -> None:
 
     with tarfile.open(file) as tar:
         tar.extractall(fresh, filter=kept)
+        # a tape ends before its file does: what tells a flipped bit comes last, and is read only so
+        rest = tar.fileobj
+        while rest is not None and rest.read(_BLOCK):
+            pass
 
 
 def _check_name(member: str, name: str) -> None:
