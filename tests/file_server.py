@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
+
+_BLOCK = 1 << 16
 
 
 class FileServer(ThreadingHTTPServer):
@@ -21,7 +23,7 @@ class FileServer(ThreadingHTTPServer):
         headers: Sent with every file besides, such as a wrong ``Content-Encoding``.
         busy: How many of the next requests are answered 503.
         chunked: Whether the length is kept secret.
-        slow: Seconds before each answer.
+        pause: Seconds before each block of 64 KiB but the first.
         asked: ``(path, Range header)`` of every GET.
     """
 
@@ -38,7 +40,7 @@ class FileServer(ThreadingHTTPServer):
         self.headers: dict[str, str] = {}
         self.busy = 0
         self.chunked = False
-        self.slow = 0.0
+        self.pause = 0.0
         self.asked: list[tuple[str, str]] = []
 
     @property
@@ -58,7 +60,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         server, path = self.server, unquote(self.path)
-        time.sleep(server.slow)
         if server.busy and body:
             server.busy -= 1
             self.send_error(503)
@@ -91,7 +92,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             most = self.server.cut.pop(0) if self.server.cut else len(content)
-            self.wfile.write(content[:most])
+            with suppress(ConnectionError):  # who asked has gone
+                for start in range(0, most, _BLOCK):
+                    time.sleep(self.server.pause if start else 0.0)
+                    self.wfile.write(content[start : min(start + _BLOCK, most)])
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

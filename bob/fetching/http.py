@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and without a byte, after which a server is given up."""
-_BLOCK = 1 << 18
+_BLOCK = 1 << 20
+_ARRIVING = 1 << 15
+"""Bytes that are waited for at once; fewer are lost when a connection stalls."""
 _PAUSES = (0.2, 1.0)
 """Seconds before a second and a third try."""
 _BUSY = (408, 429, 500, 502, 503, 504)
@@ -232,7 +234,7 @@ def _blocks(answer: requests.Response) -> Iterator[bytes]:
 
     answer.raw.enforce_content_length = False  # else what came last before a break is lost
     try:
-        yield from answer.raw.stream(_BLOCK, decode_content=False)
+        yield from answer.raw.stream(_ARRIVING, decode_content=False)
     except (HTTPError, ConnectionError, TimeoutError) as error:
         raise _BrokeOff(f"broke off ({_cause(error)})") from None
 

@@ -74,7 +74,7 @@ def place_of(
     length = int(total) if total.isdecimal() else None
     changed = (
         span.split("-")[0] != str(have)
-        or length != note.get("length")
+        or note.get("length") not in (None, length)
         or validator_of(answer) != note.get("validator")
     )
     return (None if changed else have), length
