@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bob.record import Record
 
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/\S+$")]
+
+def _address(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^/\s]+/\S+", value):
+        raise ValueError("expected an address such as https://owner.example/birds.tgz")
+    return value
+
+
+def _given(value: str) -> str:
+    if not value:
+        raise ValueError("expected an address such as https://owner.example/birds.tgz")
+    return value
+
+
+def _digest(digits: int) -> AfterValidator:
+    def check(value: str) -> str:
+        if value and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+            raise ValueError(f"expected {digits} hexadecimal digits in lower case")
+        return value
+
+    return AfterValidator(check)
+
+
+Url = Annotated[str, AfterValidator(_address), AfterValidator(_given)]
 
 
 class RemoteFile(Record):
@@ -33,9 +56,9 @@ class RemoteFile(Record):
 
     urls: tuple[Url, ...] = ()
     torchvision: str = ""
-    md5: str = Field(default="", pattern=r"^([0-9a-f]{32})?$")
-    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
-    md5_url: Url | Literal[""] = ""
+    md5: Annotated[str, _digest(32)] = ""
+    sha256: Annotated[str, _digest(64)] = ""
+    md5_url: Annotated[str, AfterValidator(_address)] = ""
     bytes: int | None = Field(default=None, ge=1)
     to: str = ""
     gives: tuple[str, ...] = Field(min_length=1)
