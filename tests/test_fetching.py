@@ -161,3 +161,20 @@ def test_what_is_there_and_differs_is_kept(
 def test_a_name_that_is_not_known(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["datasets", "get", "cifr10"]) == 2
     assert "Did you mean 'cifar10'" in capsys.readouterr().err
+
+
+def test_one_that_fails_does_not_keep_the_others(
+    tmp_path: Path, root: Path, server: FileServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = catalog(tmp_path, server)
+    gone = own.read_text().replace("own_birds", "a_gone").replace("birds.tgz", "gone.tgz")
+    more = tmp_path / "more.yaml"
+    more.write_text(
+        gone.replace("needs: [birds]", "needs: [gone]").replace("gives: birds", "gives: gone")
+    )
+    words = ["--catalog", str(own), "--catalog", str(more), "get", "a_gone", "own_birds", "--yes"]
+    assert main(["datasets", *words]) == 2
+    said = capsys.readouterr().err
+    assert "a_gone was not fetched. Cannot fetch" in said
+    assert "gone.tgz: the server answers 404" in said
+    assert holds(root)
