@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bob.case import Case, Context, Progress, Result
@@ -155,7 +156,14 @@ def test_losses_count_since_a_case_came_further_than_ever(rude_case: Callable[[s
     assert (told(2), wanted.losses) == (1, 0)
 
 
-def test_a_node_that_is_lost_costs_time_alone(
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_node_that_is_lost_costs_time_alone_and_leaves_no_process(
     cluster: Any, executor: Executor, rude_case: Callable[[str], Case]
 ) -> None:
     node = cluster.add_node(num_cpus=1, resources={"third": 1}, **STORE)
@@ -170,7 +178,10 @@ def test_a_node_that_is_lost_costs_time_alone(
     while len({event.ticket for event in events}) < 3:
         assert time.monotonic() < until
         executor.advance(events.append, waiting_for="slow-0")
-    cluster.remove_node(node, allow_graceful=False)
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    workers = [child for child in raylet.children() if "ray::" in " ".join(child.cmdline())]
+    left = [*workers, *(child for worker in workers for child in worker.children(recursive=True))]
+    raylet.kill()
     while sum(isinstance(event, Finished) for event in events) < 3:
         assert time.monotonic() < until
         executor.advance(events.append, waiting_for="slow-0")
@@ -186,6 +197,11 @@ def test_a_node_that_is_lost_costs_time_alone(
             if not isinstance(event, Started | Finished) and event.progress.metrics
         ]
         assert epochs == sorted(set(epochs))
+    assert len(left) > 2, "the worker, what cases are forked from, and the case"
+    while running := [process for process in left if _runs(process)]:
+        assert time.monotonic() < until, running
+        time.sleep(0.1)
+    cluster.remove_node(node, allow_graceful=False)
 
 
 def test_a_case_goes_to_the_node_that_has_its_data(

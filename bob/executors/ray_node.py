@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +14,7 @@ from bob.executors import Event, Finished, Submission
 from bob.executors.process import ProcessExecutor
 
 _supervisor: ProcessExecutor | None = None
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def run_on_node(submission: Submission, origin: Origin) -> Iterator[tuple[str, E
     node = ray.get_runtime_context().get_node_id()
     _resemble(origin)
     if _supervisor is None:
+        threading.Thread(target=_end_with_node, args=(os.getppid(),), daemon=True).start()
         _supervisor = ProcessExecutor()
     supervisor, events = _supervisor, list[Event]()
     supervisor.submit(submission)
@@ -57,6 +62,16 @@ def run_on_node(submission: Submission, origin: Origin) -> Iterator[tuple[str, E
                 yield node, event
     finally:  # a cancelled task is interrupted
         supervisor.cancel([submission.ticket])
+
+
+def _end_with_node(raylet: int) -> None:
+    """End, and with this process its case, when the node's process has: Ray leaves it alone.
+
+    The case begins again elsewhere, while an orphan would hold cores and memory here.
+    """
+    while os.getppid() == raylet:
+        time.sleep(_LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _resemble(origin: Origin) -> None:
