@@ -297,6 +297,17 @@ def command(own: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def await_part(root: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process is in the middle of a download."""
+    deadline = time.monotonic() + 30
+    while not any(
+        path.stat().st_size > 1 << 18 for path in (root / ".bob/downloads").glob("*.part")
+    ):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
 def test_two_processes_fetch_it_once(tmp_path: Path, root: Path, server: FileServer) -> None:
     own = catalog(tmp_path, server)
     server.files["/birds.tgz"], server.pause = LARGE, 0.05
@@ -315,12 +326,7 @@ def test_who_waits_goes_on_where_a_killed_one_was(
     own = catalog(tmp_path, server)
     server.files["/birds.tgz"], server.pause = LARGE, 0.1
     first = command(own)
-    downloads = root / ".bob/downloads"
-    deadline = time.monotonic() + 30
-    while not any(path.stat().st_size > 1 << 18 for path in downloads.glob("*.part")):
-        assert time.monotonic() < deadline
-        assert first.poll() is None
-        time.sleep(0.02)
+    await_part(root, first)
     second = command(own)
     time.sleep(0.3)
     os.kill(first.pid, signal.SIGKILL)
@@ -347,3 +353,15 @@ def test_what_a_killed_process_left_half_unpacked_goes(
     assert holds(root)
     assert not (root / "birds/stray.jpg").exists()
     assert kept(root) == []
+
+
+def test_ctrl_c_keeps_what_came(tmp_path: Path, root: Path, server: FileServer) -> None:
+    own = catalog(tmp_path, server)
+    server.files["/birds.tgz"], server.pause = LARGE, 0.1
+    process = command(own)
+    await_part(root, process)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130
+    assert said.endswith("bob: stopped. What came is kept; the same command goes on from there.\n")
+    assert kept(root) == ["birds.tgz.part", "birds.tgz.part.json"]

@@ -37,7 +37,11 @@ def _of_scale(catalog: Catalog, scale: str) -> dict[str, DatasetEntry]:
 def _get(entries: Sequence[DatasetEntry], *, yes: bool) -> int:
     from bob.fetching import Progress, fetch_all
 
-    lacking = fetch_all(entries, say=_say, told=Progress(), ask=None if yes else _asked)
+    try:
+        lacking = fetch_all(entries, say=_say, told=Progress(), ask=None if yes else _asked)
+    except KeyboardInterrupt:
+        _say("stopped. What came is kept; the same command goes on from there.")
+        return 130
     for reason in lacking.values():
         _say(reason)
     return 2 if lacking else 0

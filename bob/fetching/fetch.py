@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bob.errors import BobError
+from bob.fetching.answers import published_md5
 from bob.fetching.archives import ArchiveRefused, place
-from bob.fetching.http import Told, download, published_md5
+from bob.fetching.http import Told, download
 from bob.fetching.lock import locked
 from bob.fetching.partial import Partial
 from bob.fetching.plan import Plan, Wanted, state_folder

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bob.errors import BobError, first_line
+from bob.fetching.answers import TIMEOUT, cause, is_page
 from bob.fetching.partial import Partial, place_of, validator_of
 from bob.fetching.source import NotFetched, Source
 
 if TYPE_CHECKING:
     import requests
 
-TIMEOUT = (10.0, 60.0)
-"""Seconds to connect, and without a byte, after which a server is given up."""
 _BLOCK = 1 << 20
 _ARRIVING = 1 << 15
 """Bytes that are waited for at once; fewer are lost when a connection stalls."""
@@ -30,7 +27,6 @@ _PAUSES = (0.2, 1.0)
 """Seconds before a second and a third try."""
 _BUSY = (408, 429, 500, 502, 503, 504)
 """Answers after which a server may well give the file a moment later."""
-_LONGEST_LIST = 1 << 12
 Told = Callable[[int, int | None], None]
 """Called with the bytes that are there, and those there will be where that is known."""
 
@@ -101,59 +97,6 @@ def download(
     )
 
 
-def size_of(source: Source) -> int | None:
-    """Bytes of a file as its publisher or the server states them; none where neither does.
-
-    Raises:
-        BobError: No address can be reached.
-    """
-    import requests
-
-    if source.size is not None:
-        return source.size
-    lost = []
-    for url in source.urls:
-        try:
-            answer = requests.head(url, allow_redirects=True, timeout=TIMEOUT)
-        except requests.RequestException as error:
-            lost.append(f"{url}: {_cause(error)}")
-            continue
-        if answer.ok and not _is_page(answer, b""):
-            length = answer.headers.get("Content-Length", "")
-            return int(length) if length.isdecimal() else None
-    if len(lost) == len(source.urls):
-        raise unreachable(lost)
-    return None
-
-
-def published_md5(url: str) -> str:
-    """The MD5 that a publisher's text begins with.
-
-    Raises:
-        NotFetched: It cannot be had, or is no such text.
-    """
-    import requests
-
-    try:
-        answer = requests.get(url, timeout=TIMEOUT)
-    except requests.RequestException as error:
-        raise unreachable([f"{url}: {_cause(error)}"]) from None
-    digest = re.match(r"\s*([0-9a-fA-F]{32})\b", answer.text[:_LONGEST_LIST])
-    if not answer.ok or digest is None:
-        why = "holds no MD5" if answer.ok else f"is answered {answer.status_code} {answer.reason}"
-        raise NotFetched(f"Cannot check what is to be fetched: {url} {why}.")
-    return digest[1].lower()
-
-
-def unreachable(lost: list[str]) -> BobError:
-    """The error of addresses that cannot be reached."""
-    return NotFetched(
-        "Cannot reach " + "; ".join(lost) + ". Check the network (HTTPS_PROXY names a proxy, "
-        "BOB_MIRROR a mirror), or put the files there by hand; `bob datasets NAME` says where.",
-        reasons=tuple(lost),
-    )
-
-
 def _fetch(
     url: str, source: Source, part: Partial, told: Told, timeout: tuple[float, float]
 ) -> None:
@@ -180,7 +123,7 @@ def _fetch(
     except requests.RequestException as error:
         if part.size:
             raise _BrokeOff(f"broke off at {part.size:,} bytes") from None
-        raise _Refused(f"cannot be reached ({_cause(error)})") from None
+        raise _Refused(f"cannot be reached ({cause(error)})") from None
     _check(source, part)
     part.finish()
 
@@ -207,7 +150,7 @@ def _keep(
     """
     blocks = _blocks(answer)
     first = next(blocks, b"")
-    if not start and _is_page(answer, first):
+    if not start and is_page(answer, first):
         raise _Refused(
             "the answer is a web page, not the file: a proxy's or a login's. Open the address in a "
             "browser to see what it wants"
@@ -236,7 +179,7 @@ def _blocks(answer: requests.Response) -> Iterator[bytes]:
     try:
         yield from answer.raw.stream(_ARRIVING, decode_content=False)
     except (HTTPError, ConnectionError, TimeoutError) as error:
-        raise _BrokeOff(f"broke off ({_cause(error)})") from None
+        raise _BrokeOff(f"broke off ({cause(error)})") from None
 
 
 def _check(source: Source, part: Partial) -> None:
@@ -263,16 +206,3 @@ def _check(source: Source, part: Partial) -> None:
                 f"its {kind} is {found} and should be {wanted[kind]}; it was thrown away",
                 (kind, found),
             )
-
-
-def _is_page(answer: requests.Response, first: bytes) -> bool:
-    kind = answer.headers.get("Content-Type", "").lower()
-    start = first[:200].lstrip().lower()
-    return "text/html" in kind or start.startswith((b"<!doctype html", b"<html"))
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason of an error of requests, in a line."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return first_line(error, most=80)

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from bob.catalog import DatasetEntry
 from bob.catalog.data_root import data_root
 from bob.errors import BobError
+from bob.fetching.answers import size_of
 from bob.fetching.fetch import check_room, fetch
-from bob.fetching.http import size_of
 from bob.fetching.plan import Plan, planned
 from bob.sizes import show_size
 
