@@ -159,6 +159,21 @@ def test_without_a_version_only_a_digest_lets_a_download_go_on(
     assert holds(root)
 
 
+def test_a_beginning_that_does_not_fit_the_rest_is_fetched_anew(
+    tmp_path: Path, root: Path, server: FileServer
+) -> None:
+    content = tar(GOOD)
+    server.files["/birds.tgz"], server.cut = content, [300, 0, 0]
+    own = catalog(tmp_path, server, f", sha256: {hashlib.sha256(content).hexdigest()}")
+    assert get(own) == 2
+    (part,) = (root / ".bob/downloads").glob("*.part")
+    part.write_bytes(bytes(300))  # a disk that lies
+    server.asked.clear()
+    assert get(own) == 0
+    assert holds(root)
+    assert [span for _, span in server.asked] == ["bytes=300-", ""]
+
+
 def test_a_web_page_in_the_middle_keeps_what_came(
     tmp_path: Path, root: Path, server: FileServer
 ) -> None:

@@ -124,7 +124,12 @@ def _fetch(
         if part.size:
             raise _BrokeOff(f"broke off at {part.size:,} bytes") from None
         raise _Refused(f"cannot be reached ({cause(error)})") from None
-    _check(source, part)
+    try:
+        _check(source, part)
+    except _Refused:
+        if start:  # what came before the break may be at fault
+            raise _BrokeOff("the rest did not fit what came before a break") from None
+        raise
     part.finish()
 
 
