@@ -32,6 +32,10 @@ def _rebuild(cls: type[BobError], message: str, kind: str) -> BobError:
     return cls(message, kind=kind)
 
 
+class ExecutorLost(BobError):
+    """What runs the cases is gone for good, and the session with it."""
+
+
 class TrainingDiverged(BobError):
     """The training loss became NaN or infinite."""
 

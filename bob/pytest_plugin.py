@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bob import closing, exits, hooks, interrupts, shown, telling
-from bob.errors import BobError
+from bob.errors import BobError, ExecutorLost
 from bob.options import pytest_config as options
 from bob.options.root_guard import check_root
 from bob.protocols import PROTOCOLS
@@ -209,7 +209,10 @@ def battle(request: pytest.FixtureRequest) -> Battle:
     def run(case: Case) -> None:
         __tracebackhide__ = True
         telling.forget_earlier(item)
-        evaluation = bob.evaluate(case)
+        try:
+            evaluation = bob.evaluate(case)
+        except ExecutorLost as error:  # no further case can run
+            pytest.exit(shown.block(str(error)), returncode=pytest.ExitCode.INTERRUPTED)
         item.user_properties.extend(telling.properties_of(evaluation))
         remarks = telling.tell_hooks(item, evaluation)
         failure = evaluation.failure

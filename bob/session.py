@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bob.case import Case, Context
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
-from bob.errors import BobError
+from bob.errors import BobError, ExecutorLost
 from bob.options.pytest_config import read_options
 from bob.options.shell import left_out, repeated_words
 from bob.places import features_root
@@ -258,7 +258,7 @@ class BobSession:
                 evaluation = self.evaluator.evaluate(case)
             finally:
                 self.progress.clear()
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (KeyboardInterrupt, SystemExit, GeneratorExit, ExecutorLost):
             raise
         except BaseException as error:
             left = self.evaluator.abandon(failure_of(error))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bob import interrupts
 from bob.case import Case, Context, Failure, Result, Status, Verdict
+from bob.errors import ExecutorLost
 from bob.evaluation import Bands, Evaluation, Update
 from bob.evaluator import verdicts
 from bob.evaluator.keeping import Keeper
@@ -202,7 +203,7 @@ class Evaluator:
                 self.executor.advance(self._take, waiting_for=waiting[0])
                 self.watch.tick()
                 interrupts.check()
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (KeyboardInterrupt, SystemExit, GeneratorExit, ExecutorLost):
             self._waited = None
             for run, _ in self._running.values():
                 if run.started:

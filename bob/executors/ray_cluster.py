@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from bob.case import Failure, Result
 from bob.errors import BobError
 from bob.executors import Deliver, Event, Finished, Progressed, Started, Submission
 from bob.executors.placing import MOST_LOSSES, devices_of, gpu_share, has_room, order_of
+from bob.executors.ray_head import Head, leave_time
 from bob.executors.ray_node import Origin, run_on_node
 
 _TICK_SECONDS = 0.5
@@ -53,6 +55,7 @@ class RayExecutor:
         self._gpus = None if gpus == "auto" else _number("gpus", gpus)
         self._ray = _imported()
         self._own = _join(self._ray, address)
+        self._head = Head(self._ray.get_runtime_context().gcs_address)
         self._has_gpu = self._ray.cluster_resources().get("GPU", 0) > 0
         self._origin = Origin(tuple(sys.path), os.getcwd(), _variables())
         self._waiting: dict[str, Wanted] = {}
@@ -63,7 +66,14 @@ class RayExecutor:
         self._waiting[submission.ticket] = Wanted(submission)
 
     def advance(self, deliver: Deliver, *, waiting_for: str) -> None:
-        """Hand out as many cases as have room, the one waited for first, and pass on events."""
+        """Hand out as many cases as have room, the one waited for first, and pass on events.
+
+        Raises:
+            ExecutorLost: The cluster's head is gone for good.
+        """
+        if not self._head.answers():  # whatever is asked of Ray now may wait for minutes
+            time.sleep(_TICK_SECONDS)
+            return
         for wanted in sorted(
             self._waiting.values(),
             key=lambda wanted: (wanted.ticket != waiting_for, wanted.order),
@@ -100,6 +110,8 @@ class RayExecutor:
     def shutdown(self, *, cancel: bool) -> None:
         """Let go of the cluster; one that was started here ends."""
         self._waiting.clear()
+        if self._head.lost:
+            return
         while self._running and not cancel:
             self.advance(lambda event: None, waiting_for="")
         self.cancel([wanted.ticket for wanted in self._running.values()])
@@ -272,6 +284,7 @@ def _number(name: str, text: str) -> float:
 
 
 def _imported() -> Any:
+    leave_time()
     try:
         import ray
     except ImportError:
