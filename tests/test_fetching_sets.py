@@ -84,10 +84,10 @@ def served(
     files = []
     for file in entry.download.files:
         local = file.model_copy(update={"gives": tuple(map(_local, file.gives))})
-        one = entry.model_copy(
+        alone = entry.model_copy(
             update={"download": entry.download.model_copy(update={"files": (local,)})}
         )
-        for wanted in planned(one).files:
+        for wanted in planned(alone).files:
             base = source / wanted.to.relative_to(root)
             content = packed(base, (tops or _tops)(wanted), wanted.name, flat=wanted.flatten)
             server.files[wanted.urls[0].removeprefix(server.url)] = content
