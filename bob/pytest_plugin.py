@@ -166,12 +166,34 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     session.config.add_cleanup(interrupts.install())
     session.config.add_cleanup(exits.install())
     try:
+        if _bob(session.config).options.download:
+            _bob(session.config).lacking = _download(session.config, cases)
         _bob(session.config).start(cases)
         return (yield)
     except BobError as error:
         raise pytest.UsageError(str(error)) from None
     finally:
         interrupts.hold_from_here()
+
+
+def _download(config: pytest.Config, cases: list[Case]) -> dict[str, str]:
+    """Fetch what cases lack.
+
+    Returns:
+        By the key of each dataset that is not all there now: why, and what to do. Its cases are
+        skipped with that.
+    """
+    from bob.fetching import Progress, fetch_all
+
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(text: str) -> None:
+        if reporter is not None:
+            reporter.write_line(f"bob: {shown.visible(text)}")
+
+    chosen = (case.dataset for case in cases if case.dataset.needs)
+    entries = {entry.key: entry for entry in chosen if "path" not in entry.options}
+    return fetch_all(list(entries.values()), say=say, told=Progress(), ask=None)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ class BobSession:
             several=self.options.executor != "inline",
             hours=self._hours,
         )
+        self.lacking: Mapping[str, str] = {}  # key of a dataset → why it could not be fetched
         self.evaluations: list[Evaluation] = []
         self._updates: list[Update] = []
         self._problems: dict[str, str] = {}
@@ -173,6 +174,7 @@ class BobSession:
             limit=limit,
             need=self._needed(executor),
             watch=self.progress,
+            lacking=lambda case: self.lacking.get(case.dataset.key, ""),
             earlier=self._earlier or nothing_earlier,
         )
 

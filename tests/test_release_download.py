@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from bob.catalog import BackboneEntry, Weights
 from bob.catalog.release_cache import cache_path
 from bob.errors import BobError
 from bob.hashing import digest_of_file
+from tests.file_server import FileServer, serving
+from tests.test_fetching_faults import largest_file
 
 
 class Server(HTTPServer):
@@ -139,3 +142,57 @@ def test_a_weight_lies_in_one_place() -> None:
     for fields in ({}, {"file": "a.pth", "url": "https://b/c.pth"}):
         with pytest.raises(ValueError, match="give one of file, url and package"):
             Weights.model_validate(fields)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A server that misbehaves as told."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with serving() as started:
+        started.files["/w.pth"] = bytes(range(256)) * 40
+        yield started
+
+
+def test_a_break_is_gone_on_from(files: FileServer) -> None:
+    url = f"{files.url}/w.pth"
+    files.cut = [300]
+    assert weights_file(released_entry(url)).read_bytes() == files.files["/w.pth"]
+    assert files.asked == [("/w.pth", ""), ("/w.pth", "bytes=300-")]
+
+
+def test_a_later_session_goes_on_too(files: FileServer) -> None:
+    url = f"{files.url}/w.pth"
+    files.cut = [300, 20, 20]
+    assert "broke off at 340 of 10,240 bytes" in unavailable(released_entry(url))
+    assert cache_path(url).with_name("w.pth.part").stat().st_size == 340
+    files.asked.clear()
+    assert weights_file(released_entry(url)).read_bytes() == files.files["/w.pth"]
+    assert files.asked == [("/w.pth", "bytes=340-")]
+    assert {path.name for path in cache_path(url).parent.iterdir()} == {"w.pth", "w.pth.lock"}
+
+
+def test_a_proxys_page_is_no_checkpoint(files: FileServer) -> None:
+    url = f"{files.url}/w.pth"
+    files.page = True
+    message = unavailable(released_entry(url))
+    assert f"{url} cannot be downloaded (the answer is a web page, not the file" in message
+    assert str(cache_path(url)) in message
+    assert [path.name for path in cache_path(url).parent.iterdir()] == ["w.pth.lock"]
+
+
+def test_another_file_than_released_is_thrown_away(files: FileServer) -> None:
+    url = f"{files.url}/w.pth"
+    digest = hashlib.sha256(files.files["/w.pth"]).hexdigest()
+    with pytest.raises(BobError, match="The release has changed") as caught:
+        weights_file(released_entry(url, "0" * 64))
+    assert caught.value.kind == "weights"
+    assert digest[:12] in str(caught.value)
+    assert [path.name for path in cache_path(url).parent.iterdir()] == ["w.pth.lock"]
+
+
+def test_a_cache_that_is_full_keeps_what_came(files: FileServer) -> None:
+    url = f"{files.url}/w.pth"
+    with largest_file(5000):
+        assert "File too large" in unavailable(released_entry(url))
+    assert weights_file(released_entry(url)).read_bytes() == files.files["/w.pth"]
+    assert files.asked[-1] == ("/w.pth", "bytes=5000-")

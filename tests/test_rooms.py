@@ -35,7 +35,7 @@ FLOORS = (
     # declarations: what is measured, on what, with what
     ("protocols",),
     ("catalog",),
-    ("case",),
+    ("case", "fetching"),
     ("plan",),
     # parts that need torch
     ("distributed",),

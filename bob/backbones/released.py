@@ -1,20 +1,26 @@
-"""Weights as their publishers release them: downloaded once, into torch's hub cache."""
+"""Weights as their publishers release them: downloaded once, into torch's hub cache.
+
+They come through ``bob.fetching``, as datasets do. What differs: a server that gives no answer is
+asked once in the life of a process, because many backbones may wait for it; ``BOB_MIRROR`` is for
+datasets alone; another digest is a failure of the weights, not of the network; and errors say
+which backbone is meant and how to name a file of one's own.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
-
-from filelock import FileLock
 
 from bob.backbones.network import TIMEOUT, reason, why_unreachable
 from bob.catalog.release_cache import cache_path, package_path
 from bob.catalog.schema import BackboneEntry, Weights
 from bob.errors import BobError
-from bob.hashing import digest_of_file
+from bob.fetching.http import download
+from bob.fetching.lock import locked
+from bob.fetching.source import NotFetched, Source
+
+
+class _Unavailable(Exception):
+    """The publisher's address does not give the file."""
 
 
 def weights_file(entry: BackboneEntry) -> Path:
@@ -36,13 +42,14 @@ def weights_file(entry: BackboneEntry) -> Path:
     problem = why_unreachable(weights.url)
     if not problem:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_name(path.name + ".lock")):
+            with locked(path.with_name(path.name + ".lock")):
                 if not path.is_file():
                     _download(entry, weights, path)
             return path
-        except (OSError, HTTPException) as error:
+        except OSError as error:
             problem = reason(error)
+        except _Unavailable as error:
+            problem = str(error)
     raise BobError(
         f"Backbone {entry.key!r}: its weights are not in the cache, and {weights.url} cannot be "
         f"downloaded ({problem}). Download it on a machine with network access and put the file at "
@@ -52,23 +59,18 @@ def weights_file(entry: BackboneEntry) -> Path:
 
 
 def _download(entry: BackboneEntry, weights: Weights, path: Path) -> None:
-    part = path.with_name(path.name + ".part")
+    source = Source((weights.url,), sha256=weights.sha256 or "")
     try:
-        with urlopen(weights.url, timeout=TIMEOUT) as stream, part.open("wb") as file:
-            shutil.copyfileobj(stream, file, 1 << 20)
-            expected = stream.headers.get("Content-Length")
-        if expected and part.stat().st_size != int(expected):
-            raise ConnectionError(f"{part.stat().st_size} of {expected} bytes came")
-        if weights.sha256 and (digest := digest_of_file(part)) != weights.sha256:
-            raise BobError(
-                f"Backbone {entry.key!r}: {weights.url} came with SHA-256 {digest[:12]}..., the "
-                f"catalog says {weights.sha256[:12]}.... The release has changed; name a file of "
-                f"your own with --backbone {entry.key},checkpoint=FILE.",
-                kind="weights",
-            )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        download(source, path, timeout=(TIMEOUT, TIMEOUT))
+    except NotFetched as error:
+        if error.found is None:
+            raise _Unavailable("; ".join(error.reasons).removeprefix(f"{weights.url}: ")) from None
+        raise BobError(
+            f"Backbone {entry.key!r}: {weights.url} came with SHA-256 {error.found[2][:12]}..., "
+            f"the catalog says {source.sha256[:12]}.... The release has changed; name a file of "
+            f"your own with --backbone {entry.key},checkpoint=FILE.",
+            kind="weights",
+        ) from None
 
 
 def _of_package(entry: BackboneEntry, weights: Weights) -> Path:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from bob.catalog.download import Download
 from bob.kinds import DataKind
 from bob.record import Record
 
@@ -184,6 +185,7 @@ class DatasetEntry(Record):
             of cost, and checked on loading class or label data.
         licence: Terms of use.
         note: Provenance in a few words.
+        download: Where ``bob datasets get`` fetches it from; none where nobody offers an address.
     """
 
     key: str
@@ -200,6 +202,7 @@ class DatasetEntry(Record):
     shift_size: int | None = Field(default=None, ge=1)
     licence: str = ""
     note: str = ""
+    download: Download | None = None
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from bob.catalog import Catalog, DatasetEntry, load_catalog, parse_dataset
 from bob.catalog.data_root import data_root, place
+from bob.errors import BobError
 from bob.options.arguments import add_arguments, read_arguments
 from bob.protocols import PROTOCOLS
 
@@ -46,11 +47,18 @@ def add_command(commands: Any) -> None:
     datasets = commands.add_parser(
         "datasets", help="what each dataset needs, and what of it is here",
         description="Without a key: every dataset of the catalog. Data are looked for in the data "
-        "root: BOB_DATA, else bob/data in the user's cache folder.",
+        "root: BOB_DATA, else bob/data in the user's cache folder. `get NAME...` fetches them, "
+        "`verify NAME...` checks what is there and pins the list of files.",
     )  # fmt: skip
     add_arguments(datasets, "datasets")
-    datasets.add_argument("keys", nargs="*", metavar="KEY", help="everything about these alone")
+    datasets.add_argument(
+        "keys",
+        nargs="*",
+        metavar="KEY",
+        help="everything about these alone; behind `get` or `verify`: fetch or check them",
+    )
     datasets.add_argument("--missing", action="store_true", help="only those that are not here")
+    datasets.add_argument("--yes", action="store_true", help="get: fetch without asking")
     form = datasets.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="everything, for programs")
     form.add_argument(
@@ -60,6 +68,13 @@ def add_command(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.keys[:1] in (["get"], ["verify"]):
+        from bob.cli import fetching
+
+        return fetching.run(args)
+    for flag in ("--scale", "--yes"):
+        if getattr(args, {"--scale": "bob_scale", "--yes": "yes"}[flag]):
+            raise BobError(f"{flag} goes with `bob datasets get` or `bob datasets verify`.")
     catalog = load_catalog(read_arguments(args).catalogs)
     entries = _chosen(args.keys, catalog)
     if args.missing:
@@ -194,6 +209,25 @@ def _whereabouts(entry: DatasetEntry, state: str) -> str:
     return f"no {', no '.join(absent)}. {entry.obtain}".rstrip()
 
 
+def _fetched(entry: DatasetEntry) -> str:
+    """What ``get`` does for a dataset; empty where nothing has to be fetched."""
+    offered = entry.download
+    if not entry.needs or (offered is None and not entry.obtain):
+        return ""
+    if offered is None or not offered.files:
+        return f"hand: {offered.form if offered else 'no plain address is known.'}"
+    known = all(
+        file.md5 or file.sha256 or file.md5_url or file.torchvision for file in offered.files
+    )
+    checked = (
+        "digests published"
+        if known
+        else ("no digest published for all: list of files pinned on first verify")
+    )
+    form = f"; {offered.form}" if offered.form else ""
+    return f"`bob datasets get {entry.key}` ({checked}){form}"
+
+
 def _page(entry: DatasetEntry) -> str:
     """Everything about one dataset, a line each."""
     retrieval = entry.kind == "retrieval"
@@ -222,6 +256,7 @@ def _page(entry: DatasetEntry) -> str:
     options = ", ".join(f"{name}: {value}" for name, value in entry.options.items())
     lines += [
         ("how to get it", entry.obtain),
+        ("fetched by", _fetched(entry)),
         ("licence", entry.licence),
         ("loader", entry.loader),
         ("options", options),

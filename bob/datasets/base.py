@@ -201,9 +201,13 @@ def load_dataset(entry: DatasetEntry) -> Data:
     """
     absent = missing(entry)
     if absent:
+        offered = entry.download is not None and entry.download.files
+        fetched = (
+            f"`bob datasets get {entry.key}` fetches what it can; by hand: " if offered else ""
+        )
         raise BobError(
             f"Dataset {entry.key!r} is not under {data_root()}: no {', no '.join(absent)}. "
-            f"{entry.obtain} Another data root is named in BOB_DATA.",
+            f"{fetched}{entry.obtain} Another data root is named in BOB_DATA.",
             kind="unavailable",
         )
     loader = import_object(entry.loader, what=f"dataset {entry.key!r}")

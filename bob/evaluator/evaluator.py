@@ -40,6 +40,8 @@ class Evaluator:
         limit: How long a run of a case may take.
         need: What it is estimated to need, where the executor asks.
         watch: Is told of runs while they run.
+        lacking: Why a case's data could not be fetched; empty where they were, or nobody asked for
+            it. Such a case is skipped: of data that are there in part a score would be wrong.
         earlier: Finds results of earlier sessions, which are reused.
         keeper: What writes to the ledger, and knows what it did not take.
     """
@@ -58,6 +60,7 @@ class Evaluator:
     limit: Callable[[Case], Limit | None] = lambda case: None
     need: Callable[[Case], Need | None] = lambda case: None
     watch: Watch = field(default_factory=Unwatched)
+    lacking: Callable[[Case], str] = lambda case: ""
     earlier: Lookup = nothing_earlier
     keeper: Keeper = field(init=False)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
@@ -167,14 +170,23 @@ class Evaluator:
                 run.reuse(run.standing.recorded)
                 self.keeper.has(run.standing.recorded.result.run_key)
                 continue
+            if reason := self.lacking(run.case):
+                self._skip(run, reason)
+                continue
             context = replace(self.context, known=run.known) if run.known else self.context
             self._running[run.ticket] = (run, group)
             self.watch.planned(run.ticket, run.case)
             self.executor.submit(
                 Submission(run.ticket, run.case, context, self.limit(run.case), self.need(run.case))
             )
-        if runs and all(run.reused for run in runs):
+        if runs and not any(run.open for run in runs):
             self._go_on(group)
+
+    def _skip(self, run: Run, reason: str) -> None:
+        """End a run before it starts."""
+        run.started = True
+        self._open_record(run)
+        self._finish(run, Result(case=run.case, failure=Failure("unavailable", reason)))
 
     def _writes_first(self, case: Case) -> bool:
         missing = self.bands is Bands.NEW and self.store.find(case) is None

@@ -27,7 +27,8 @@ OPTIONS = (
     ),
     Option(
         "--scale", "bob_scale", "scale of the cases, or a catalog file that holds one", parse.word,
-        "smoke", metavar="NAME", commands=frozenset({"list", "plan", "check", "profile"}),
+        "smoke", metavar="NAME",
+        commands=frozenset({"list", "plan", "check", "profile", "datasets"}),
         table="which tasks, datasets and recipes (`smoke`); or a catalog file that holds one scale",
     ),
     Option(
@@ -172,6 +173,11 @@ OPTIONS = (
         "--reference-gpu", "bob_reference_gpu", f"GPU of the estimate ({DEFAULT_GPU})", parse.gpu,
         DEFAULT_GPU, metavar="NAME", repeat=False, commands=_PLAN, alias="--gpu",
         table=f"GPU of that estimate ({DEFAULT_GPU})",
+    ),
+    Option(
+        "--download", "bob_download", "fetch what the selected cases lack of their datasets into "
+        "the data root first", parse.switch, kind="bool", repeat=False, ini=False,
+        table="[fetch](docs/datasets.md#fetching) the datasets that are missing first",
     ),
     Option(
         "--workers", "bob_workers", "loader processes for image files", parse.whole_number(0), "2",

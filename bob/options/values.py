@@ -65,6 +65,7 @@ class Options:
     features: Path | None
     features_limit: int
     progress: str
+    download: bool
     max_gpu_hours: float | None
     reference_gpu: str
 

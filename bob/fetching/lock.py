@@ -1,0 +1,33 @@
+"""One process at a time fetches a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def locked(path: Path, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
+    """Hold a lock that ends with the process at the latest.
+
+    Args:
+        path: Of the lock file; its folder is made.
+        say: Told once where another process holds it and is waited for.
+
+    Raises:
+        OSError: The folder cannot be made or written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another process is fetching {path.stem}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

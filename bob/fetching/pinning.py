@@ -1,0 +1,102 @@
+"""The list of a dataset's files: counted, digested, and pinned the first time it is verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bob.catalog import DatasetEntry
+from bob.catalog.data_root import data_root, located
+from bob.errors import BobError
+from bob.fetching.plan import state_folder
+from bob.file_digests import UNREADABLE, digests_of_files
+from bob.hashing import file_name
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What lies there of a dataset.
+
+    Attributes:
+        files: Number of files.
+        bytes: Their sizes, added up.
+        sha256: Digest of their names and contents.
+        pinned: Whether an earlier check had the same digest; else it is written down now.
+    """
+
+    files: int
+    bytes: int
+    sha256: str
+    pinned: bool
+
+
+def pin_file(entry: DatasetEntry) -> Path:
+    """Where the digest of a dataset's list of files is written down."""
+    return state_folder() / "pins" / f"{file_name(entry.key)}.json"
+
+
+def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
+    """Check the files of a dataset against what was written down, or write it down.
+
+    Args:
+        entry: The dataset.
+        renew: Whether to write down what is there although it differs.
+
+    Raises:
+        BobError: A part is missing or cannot be read, nothing needs to be there, or files have
+            changed, are gone or have been added.
+    """
+    if not entry.needs:
+        raise BobError(f"{entry.key} keeps no files under the data root; its digest is its own.")
+    files = sorted({path for need in entry.needs for path in _files(located(need))})
+    digest, size = hashlib.sha256(), 0
+    for path, sha256 in zip(files, digests_of_files(files), strict=True):
+        if sha256 == UNREADABLE:
+            raise BobError(f"{entry.key}: cannot read {path}. Nothing was pinned.")
+        size += path.stat().st_size
+        root = data_root()  # a package of the system may keep files elsewhere
+        name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+        digest.update(f"{name}\0{sha256}\0".encode("utf-8", "surrogateescape"))
+    found = {"files": len(files), "bytes": size, "sha256": digest.hexdigest()}
+    pin = pin_file(entry)
+    earlier = _read(pin)
+    if earlier and earlier != found and not renew:
+        raise BobError(
+            f"{entry.key} has changed since it was pinned in {pin}: {len(files):,} files of "
+            f"{size:,} bytes, where there were {earlier.get('files'):,} of "
+            f"{earlier.get('bytes'):,}. Fetch it again, or delete that file to pin what is there."
+        )
+    if earlier != found:
+        try:
+            pin.parent.mkdir(parents=True, exist_ok=True)
+            fresh = pin.with_suffix(".new")
+            fresh.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            fresh.replace(pin)
+        except OSError as error:
+            raise BobError(f"Cannot write {pin} ({error.strerror}).") from None
+    return Checked(len(files), size, digest.hexdigest(), pinned=earlier == found)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _read(pin: Path) -> dict[str, object]:
+    try:
+        found = json.loads(pin.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BobError(f"Cannot read {pin} ({error}). Delete it to pin what is there.") from None
+    if not isinstance(found, dict) or set(found) != {"files", "bytes", "sha256"}:
+        raise BobError(f"{pin} is no pin. Delete it to pin what is there.")
+    return found
