@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,27 @@ def test_a_key_is_extracted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (entry,) = FeatureStore(tmp_path).entries()
     assert entry.manifest is not None
     assert [shard.rows for shard in entry.manifest.shards] == [4, 4, 2]
+
+
+def test_memory_is_that_of_one_shard_whatever_the_number_of_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "SHARD_BYTES", 2**22)
+    rows, width = 40_000, 100  # four shards
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        for start in range(0, rows, 128):
+            yield np.full((min(128, rows - start), width), start, np.float32)
+
+    request = replace(request_for(), rows=rows, width=width)
+    tracemalloc.start()
+    try:
+        features, _ = FeatureStore(tmp_path).get(request, batches)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * 2**22, peak
+    assert features.tensor()[::128, 0].tolist() == list(range(0, rows, 128))
 
 
 def damage_truncate(folder: Path) -> None:

@@ -188,21 +188,24 @@ def write(
     start = time.perf_counter()
     dtype = np.dtype(np.float16 if half else np.float32)
     shards: list[Shard] = []
-    pending: list[NDArray[np.floating]] = []
-    waiting, done, width = 0, 0, 0
+    # One block that is filled: small arrays kept until there are enough would lie between those of
+    # the network and keep the memory around them from being used again.
+    block: NDArray[np.floating] | None = None
+    filled, done, width = 0, 0, 0
     for batch in batches:
         width = batch.shape[1]
         if half and float(np.abs(batch).max(initial=0.0)) > _HALF_MAX:
             raise TooWide
-        pending.append(batch.astype(dtype, copy=False))
-        waiting += len(batch)
-        per_shard = max(1, SHARD_BYTES // (width * dtype.itemsize))
-        while waiting >= per_shard or (waiting and done + waiting == rows):
-            block = np.concatenate(pending) if len(pending) > 1 else pending[0]
-            shards.append(_write_shard(folder, len(shards), block[:per_shard]))
-            done += shards[-1].rows
-            pending = [block[per_shard:]]
-            waiting = len(pending[0])
+        while len(batch) and done < rows:
+            if block is None:
+                per_shard = max(1, SHARD_BYTES // (width * dtype.itemsize))
+                block, filled = np.empty((min(per_shard, rows - done), width), dtype), 0
+            taken = min(len(batch), len(block) - filled)
+            block[filled : filled + taken] = batch[:taken]
+            filled, batch = filled + taken, batch[taken:]
+            if filled == len(block):
+                shards.append(_write_shard(folder, len(shards), block))
+                done, block = done + filled, None
     manifest = Manifest(
         schema=SCHEMA,
         key=key,
