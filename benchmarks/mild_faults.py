@@ -17,7 +17,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,9 +27,8 @@ from torch import nn
 import bob.backbones.build
 import bob.training.loop
 from benchmarks.common import evaluator, parser, smoke_cases
-from benchmarks.sabotage import changed_data, slower, wrong_labels
+from benchmarks.sabotage import changed_evaluation, slower, wrong_labels
 from bob.case import Case
-from bob.datasets import Data, RetrievalData, Split
 from bob.evaluation import Bands
 from bob.protocols import PROTOCOLS
 from bob.references.files import BUILTIN
@@ -38,19 +36,8 @@ from bob.references.files import BUILTIN
 
 @contextmanager
 def shifted_evaluation() -> Iterator[None]:
-    """Test images are moved by a pixel, as by another way of cropping."""
-
-    def moved(split: Any) -> Any:
-        if not isinstance(split, Split) or not isinstance(split.images, torch.Tensor):
-            return split
-        return Split(torch.roll(split.images, 1, dims=-1), split.targets)
-
-    def shifted(data: Data) -> Data:
-        if isinstance(data, RetrievalData):
-            return replace(data, queries=moved(data.queries))
-        return replace(data, test=moved(data.test))
-
-    with changed_data(shifted):
+    """Images that scores are read on are moved by a pixel, as by another way of cropping."""
+    with changed_evaluation(lambda images: torch.roll(images, 1, dims=-1)):
         yield
 
 
@@ -115,6 +102,7 @@ def main() -> int:
     """Command line."""
     command = parser(__doc__)
     command.add_argument("--task", choices=PROTOCOLS, help="only cases of this task")
+    command.add_argument("--fault", choices=FAULTS, action="append", help="only this one")
     command.add_argument("--measure", action="store_true", help="references on this machine first")
     args = command.parse_args()
     chosen = smoke_cases(args.match, args.task)
@@ -125,7 +113,7 @@ def main() -> int:
             made.bands = Bands.ALL
             for case in chosen:
                 made.evaluate(case)
-        seen = _try_all(chosen, references, args.accelerator, args.precision)
+        seen = _try_all(chosen, references, args.accelerator, args.precision, args.fault)
     print(f"\n{'fault':<30} {'cases':>6} {'own seed':>9} {'red':>5} {'either':>7}")
     for fault in FAULTS:
         counts = seen[fault]
@@ -138,12 +126,16 @@ def main() -> int:
 
 
 def _try_all(
-    chosen: list[Case], references: Path, accelerator: str, precision: str
+    chosen: list[Case],
+    references: Path,
+    accelerator: str,
+    precision: str,
+    wanted: list[str] | None,
 ) -> dict[str, Counter[str]]:
     seen: dict[str, Counter[str]] = {fault: Counter() for fault in FAULTS}
     for case in chosen:
         for fault, broken in FAULTS.items():
-            if not applies(fault, case):
+            if fault not in (wanted or FAULTS) or not applies(fault, case):
                 continue
             made = evaluator(accelerator, precision, references)
             made.same_seed = True

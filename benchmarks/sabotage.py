@@ -98,24 +98,35 @@ def wrong_labels(share: float = 0.2) -> Iterator[None]:
 @contextmanager
 def transposed_evaluation() -> Iterator[None]:
     """Images that scores are read on have rows and columns exchanged."""
+    with changed_evaluation(lambda images: images.transpose(-2, -1)):
+        yield
 
-    def turned(split: Any) -> Any:
+
+@contextmanager
+def changed_evaluation(change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Images that scores are read on are other ones, under the labels and boxes as they were.
+
+    Args:
+        change: Of images ``(..., height, width)``.
+    """
+
+    def changed(split: Any) -> Any:
         if isinstance(split, CocoSplit):
-            return _turned_scenes(split)
-        return Split(split.images.transpose(2, 3).contiguous(), split.targets)
+            return _changed_scenes(split, change)
+        return Split(change(split.images).contiguous(), split.targets)
 
-    def transposed(data: Data) -> Data:
+    def of(data: Data) -> Data:
         if isinstance(data, RetrievalData):
-            return replace(data, queries=turned(data.queries))
+            return replace(data, queries=changed(data.queries))
         if isinstance(data, DetectionShiftData):
-            moved = tuple(replace(shift, split=turned(shift.split)) for shift in data.shifts)
-            return replace(data, test=data.test and turned(data.test), shifts=moved)
+            scenes = tuple(replace(shift, split=changed(shift.split)) for shift in data.shifts)
+            return replace(data, test=data.test and changed(data.test), shifts=scenes)
         if isinstance(data, ShiftData):
-            shifts = tuple(replace(shift, split=turned(shift.split)) for shift in data.shifts)
-            return replace(data, test=turned(data.test), shifts=shifts)
-        return replace(data, test=turned(data.test))
+            shifts = tuple(replace(shift, split=changed(shift.split)) for shift in data.shifts)
+            return replace(data, test=changed(data.test), shifts=shifts)
+        return replace(data, test=changed(data.test))
 
-    with changed_data(transposed):
+    with changed_data(of):
         yield
 
 
@@ -133,13 +144,12 @@ def _relabelled(split: CocoSplit, change: Callable[[torch.Tensor], torch.Tensor]
     return CocoSplit(content, split.folder, source=split.source, masks=split.masks)
 
 
-def _turned_scenes(split: CocoSplit) -> CocoSplit:
-    """Pictures with rows and columns exchanged, under the boxes as they were."""
+def _changed_scenes(split: CocoSplit, change: Callable[[torch.Tensor], torch.Tensor]) -> CocoSplit:
     other: Any = copy.copy(split)
     other._kept = None
     sample = split.sample
     other.sample = lambda index: replace(
-        sample(index), image=sample(index).image.transpose(1, 2).contiguous()
+        sample(index), image=change(sample(index).image).contiguous()
     )
     return other
 
