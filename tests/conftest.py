@@ -129,18 +129,19 @@ def smoke_cases(catalog: Catalog) -> dict[str, Case]:
 
 
 @pytest.fixture(scope="session")
-def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One SQLite store for every project that does not look at its own; a schema takes seconds.
 
     It also imports once what a run imports: pytester forgets modules that appear during a run, and
-    torch cannot be imported twice.
+    torch cannot be imported twice. Pictures of equal results are drawn once.
     """
     import faster_coco_eval  # noqa: F401
     import torchvision.transforms.v2  # noqa: F401
 
-    import bob.detection.torchvision_engine  # noqa: F401
     from bob.objects import import_object
+    from tests.session_parts import draw_once, import_modules
 
+    import_modules()
     for task in PROTOCOLS.values():
         import_object(task.runner, what=task.name)
     for dataset in load_catalog().datasets.values():
@@ -155,7 +156,9 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert tracker.client
     shutil.copy(folder / "mlflow.db", folder / "empty.db")
     tracker.start_session({})
-    return store.uri
+    with pytest.MonkeyPatch.context() as patch:
+        draw_once(patch)
+        yield store.uri
 
 
 @pytest.fixture
