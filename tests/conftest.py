@@ -82,12 +82,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def feature_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A feature store and other folders of this run's own, for its subprocesses too."""
+    """A feature store and other folders of this run's own, for its subprocesses too.
+
+    What a CPU takes is measured once for all workers.
+    """
     folder = tmp_path_factory.mktemp("features")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BOB_FEATURES", str(folder))
         patch.setenv("BOB_SCENES", str(tmp_path_factory.mktemp("scenes")))
-        patch.setenv("BOB_CALIBRATION", str(tmp_path_factory.mktemp("calibration")))
+        patch.setenv("BOB_CALIBRATION", str(shared / "calibration"))
         patch.setenv("BOB_MICRO_BATCHES", str(tmp_path_factory.mktemp("micro-batches")))
         # commands that messages print say ``python`` and ``bob``
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
