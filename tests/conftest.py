@@ -82,12 +82,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def feature_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A feature store and other folders of this run's own, for its subprocesses too."""
+    """A feature store and other folders of this run's own, for its subprocesses too.
+
+    What a CPU takes is measured once for all workers.
+    """
     folder = tmp_path_factory.mktemp("features")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BOB_FEATURES", str(folder))
         patch.setenv("BOB_SCENES", str(tmp_path_factory.mktemp("scenes")))
-        patch.setenv("BOB_CALIBRATION", str(tmp_path_factory.mktemp("calibration")))
+        patch.setenv("BOB_CALIBRATION", str(shared / "calibration"))
         patch.setenv("BOB_MICRO_BATCHES", str(tmp_path_factory.mktemp("micro-batches")))
         # commands that messages print say ``python`` and ``bob``
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -129,18 +134,19 @@ def smoke_cases(catalog: Catalog) -> dict[str, Case]:
 
 
 @pytest.fixture(scope="session")
-def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One SQLite store for every project that does not look at its own; a schema takes seconds.
 
     It also imports once what a run imports: pytester forgets modules that appear during a run, and
-    torch cannot be imported twice.
+    torch cannot be imported twice. Pictures of equal results are drawn once.
     """
     import faster_coco_eval  # noqa: F401
     import torchvision.transforms.v2  # noqa: F401
 
-    import bob.detection.torchvision_engine  # noqa: F401
     from bob.objects import import_object
+    from tests.session_parts import draw_once, import_modules
 
+    import_modules()
     for task in PROTOCOLS.values():
         import_object(task.runner, what=task.name)
     for dataset in load_catalog().datasets.values():
@@ -155,7 +161,9 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert tracker.client
     shutil.copy(folder / "mlflow.db", folder / "empty.db")
     tracker.start_session({})
-    return store.uri
+    with pytest.MonkeyPatch.context() as patch:
+        draw_once(patch)
+        yield store.uri
 
 
 @pytest.fixture

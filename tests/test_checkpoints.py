@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from bob.case import Case, Context, Progress
+from bob.case import Case, Context, Emit, Progress, Result
 from bob.checkpoints import path_of, remove, unfinished_path
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.checkpoints.file import Damaged, read, write
@@ -326,25 +326,24 @@ def test_other_words_for_it_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("minutes", ["off", "0"])
-def test_a_session_says_where_and_how_often(project: pytest.Pytester, minutes: str) -> None:
-    project.makeconftest(
-        """
-        import bob.executors.inline as inline
+def test_a_session_says_where_and_how_often(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, minutes: str
+) -> None:
+    import bob.executors.inline as inline
 
-        real = inline.run_case
+    contexts: list[Context] = []
+    real = inline.run_case
 
-        def noted(case, context, emit=None):
-            print(f"[{context.checkpoints}] {context.checkpoint_minutes} {context.resume}")
-            return real(case, context, emit)
+    def noted(case: Case, context: Context, emit: Emit) -> Result:
+        contexts.append(context)
+        return real(case, context, emit)
 
-        inline.run_case = noted
-        """
-    )
-    done = project.runpytest_subprocess("-s", "--save-every", minutes, "-k", "coarse")
+    monkeypatch.setattr(inline, "run_case", noted)
+    done = project.runpytest("--save-every", minutes, "-k", "coarse")
     assert done.ret == pytest.ExitCode.OK
     folder = project.path / "mlruns" / "checkpoints"
-    told = "[] 5.0 False" if minutes == "off" else f"[{folder}] 0.0 False"
-    assert told in done.stdout.str()
+    (told,) = {(how.checkpoints, how.checkpoint_minutes, how.resume) for how in contexts}
+    assert told == (("", 5.0, False) if minutes == "off" else (str(folder), 0.0, False))
     assert not folder.exists() if minutes == "off" else not list(folder.iterdir())
 
 

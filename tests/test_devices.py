@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -288,21 +286,19 @@ def test_one_protocol_does_not_spread() -> None:
     assert [name for name, spec in PROTOCOLS.items() if not spec.spreads] == ["eval_released"]
 
 
-def test_a_session_on_two_devices(tmp_path: Path) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\nbob_devices = 2\n")
-    command = [
-        sys.executable, "-m", "pytest", "--pyargs", "suites", "-q", "-p", "no:cacheprovider",
-        "-k", "resnet_micro_glyphs and digits", "-m", "knn or finetune", "--executor=process",
-        "--accelerator=cpu", "--features=features",
+def test_a_session_on_two_devices(pytester: pytest.Pytester, shared_store: str) -> None:
+    pytester.makeini("[pytest]\nbob_devices = 2\n")
+    words = [
+        "--pyargs", "suites", "-q", "-k", "resnet_micro_glyphs and digits",
+        "-m", "knn or finetune", "--executor=process", "--accelerator=cpu", "--features=features",
+        "--tracking-uri", shared_store,
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
-    entries = Ledger(tmp_path / "mlruns" / "ledger").entries()
+    done = pytester.runpytest_subprocess(*words, timeout=300)
+    done.assert_outcomes(passed=2)
+    assert done.ret == pytest.ExitCode.OK
+    entries = Ledger(pytester.path / "mlruns" / "ledger").entries()
     found = {entry.result.case.task: entry.result.environment["devices"] for entry in entries}
     assert found == {"knn": "2", "finetune": "2"}
-    refused = subprocess.run(
-        [*command, "--devices=0"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert refused.returncode == 4
-    assert "--devices" in refused.stderr
+    refused = pytester.runpytest(*words, "--devices=0")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines(["*--devices*"])

@@ -30,7 +30,7 @@ def test_a_package_that_shadows_the_suites_is_told(pytester: pytest.Pytester) ->
 @pytest.mark.parametrize("flags", [["--scale", "smoke"], ["--scale=smoke"], ["--grid"]])
 def test_options_without_a_case_are_refused(pytester: pytest.Pytester, flags: list[str]) -> None:
     green_test(pytester.path / "mine")
-    done = pytester.runpytest_subprocess("mine", *flags)
+    done = pytester.runpytest("mine", *flags)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["ERROR: --* is given, and no case of bob was collected from mine*"])
 
@@ -40,19 +40,19 @@ def test_a_repository_whose_ini_names_options_runs_its_other_tests(
 ) -> None:
     green_test(pytester.path / "mine")
     pytester.makeini("[pytest]\naddopts = --scale smoke\nbob_scale = smoke\n")
-    assert pytester.runpytest_subprocess("mine").ret == 0
+    assert pytester.runpytest("mine").ret == 0
 
 
 def test_a_broken_suite_keeps_its_own_error(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_broken="import nothing_of_this_name\n")
-    done = pytester.runpytest_subprocess("--scale", "smoke")
+    done = pytester.runpytest("--scale", "smoke")
     assert done.ret == pytest.ExitCode.INTERRUPTED
     done.stdout.fnmatch_lines(["*nothing_of_this_name*"])
 
 
 def test_collecting_alone_is_refused_too(pytester: pytest.Pytester) -> None:
     green_test(pytester.path / "mine")
-    done = pytester.runpytest_subprocess("mine", "--scale", "smoke", "--collect-only")
+    done = pytester.runpytest("mine", "--scale", "smoke", "--collect-only")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
 
 

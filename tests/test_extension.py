@@ -98,30 +98,31 @@ def test_the_command_line_knows_them(run: Run) -> None:
 
 
 BROKEN = {
-    "cannot be imported: ModuleNotFoundError": "[bob.protocols]\nbroken = not_there:SPEC\n",
-    "is str; expected a ProtocolSpec": "[bob.protocols]\nbroken = acme_bob.odd:TEXT\n",
-    "calls itself 'nearest_mean'": "[bob.protocols]\nbroken = acme_bob.nearest_mean:SPEC\n",
-    "a protocol of that name already": "[bob.protocols]\nknn = acme_bob.odd:KNN\n",
-    "RuntimeError: no licence": "[bob.protocols]\nbroken = acme_bob.raises:SPEC\n",
+    "cannot be imported: ModuleNotFoundError": "missing = not_there:SPEC",
+    "is str; expected a ProtocolSpec": "text = acme_bob.odd:TEXT",
+    "calls itself 'nearest_mean'": "renamed = acme_bob.nearest_mean:SPEC",
+    "a protocol of that name already": "knn = acme_bob.odd:KNN",
+    "RuntimeError: no licence": "raising = acme_bob.raises:SPEC",
 }
+"""What is said of a protocol that cannot be used; each is of a package of its own."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", BROKEN)
-def test_a_protocol_that_cannot_be_used_is_named_and_the_rest_runs(
-    acme: Path, run: Run, words: str
-) -> None:
+def test_protocols_that_cannot_be_used_are_named_and_the_rest_runs(acme: Path, run: Run) -> None:
     (acme / "acme_bob" / "odd.py").write_text(
         "from bob.protocols.knn import SPEC as KNN\nTEXT = 'x'\n"
     )
     (acme / "acme_bob" / "raises.py").write_text("raise RuntimeError('no licence')\n")
-    install(acme, "broken", BROKEN[words])
+    for number, entry_point in enumerate(BROKEN.values()):
+        install(acme, f"broken{number}", f"[bob.protocols]\n{entry_point}\n")
     done = run("pytest", *OPTIONS, "-m", "nearest_mean", "-k", "stripes")
     assert done.returncode == 0, done.stdout + done.stderr
     header, _, rest = done.stdout.partition("collected ")
-    (line,) = [line for line in header.splitlines() if line.startswith("bob: ")]
-    assert words in line
-    assert "of broken" in line
+    told = [line for line in header.splitlines() if line.startswith("bob: ")]
+    assert len(told) == len(BROKEN)
     summary = " ".join(rest.partition("protocols left out")[2].split())
-    assert words in summary
+    for number, words in enumerate(BROKEN):
+        (line,) = [line for line in told if words in line]
+        assert f"of broken{number}" in line
+        assert words in summary
     assert "1 passed" in done.stdout

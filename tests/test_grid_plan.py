@@ -114,13 +114,13 @@ def test_a_grid_in_the_recipe_always_applies(tmp_path: Path) -> None:
 
 
 def test_pytest_needs_a_scale_with_a_grid(project: pytest.Pytester) -> None:
-    done = project.runpytest_subprocess("--grid")
+    done = project.runpytest("--grid")
     done.stderr.fnmatch_lines(["*--grid: no task of scale 'tiny' has a grid*"])
     assert done.ret == pytest.ExitCode.USAGE_ERROR
 
 
 def test_pytest_collects_the_grid(project: pytest.Pytester) -> None:
-    done = project.runpytest_subprocess("--scale", "smoke", "--grid", "--collect-only", "-q")
+    done = project.runpytest("--scale", "smoke", "--grid", "--collect-only", "-q")
     done.stdout.fnmatch_lines(["*test_finetune[[]vit_micro_glyphs-digits-grid[]]"])
 
 

@@ -127,25 +127,29 @@ import sys
 from bob.backbones.factory_code import factory_fingerprint
 from bob.catalog.schema import BackboneEntry
 
-print(factory_fingerprint(BackboneEntry(key="x", family="x", source=sys.argv[1])))
+for source in sys.argv[1:]:
+    print(factory_fingerprint(BackboneEntry(key="x", family="x", source=source)))
 """
 
 
-def fingerprint(folder: Path, source: str, **values: object) -> str:
+def fingerprints(folder: Path, *sources: str, **values: object) -> list[str]:
+    """Those of factories, in a process of its own."""
     (folder / "some_net.py").write_text(FACTORY.format(**values))
     done = subprocess.run(
-        [sys.executable, "-B", "-c", KEY_OF, source], cwd=folder, check=True, capture_output=True,
-        text=True,
+        [sys.executable, "-B", "-c", KEY_OF, *sources], cwd=folder, check=True,
+        capture_output=True, text=True,
     )  # fmt: skip
-    return done.stdout.strip()
+    return done.stdout.splitlines()
 
 
 def test_a_factory_is_known_by_its_code_or_by_its_own_word(tmp_path: Path) -> None:
-    first = fingerprint(tmp_path, "some_net:make", width=4, word="v1")
-    assert first == fingerprint(tmp_path, "some_net:make", width=4, word="v1")
-    assert first != fingerprint(tmp_path, "some_net:make", width=8, word="v1")
-    own = fingerprint(tmp_path, "some_net:told", width=4, word="v1")
-    assert own == fingerprint(tmp_path, "some_net:told", width=8, word="v1")
-    assert own != fingerprint(tmp_path, "some_net:told", width=4, word="v2")
-    assert fingerprint(tmp_path, "timm:resnet18", width=4, word="") == ""
-    assert fingerprint(tmp_path, "bob.backbones.micro:pooled_pixels", width=4, word="") == ""
+    ours = ("some_net:make", "some_net:told")
+    others = ("timm:resnet18", "bob.backbones.micro:pooled_pixels")
+    first, own, *none = fingerprints(tmp_path, *ours, *others, width=4, word="v1")
+    assert none == ["", ""]
+    assert fingerprints(tmp_path, *ours, width=4, word="v1") == [first, own]
+    wider, wider_own = fingerprints(tmp_path, *ours, width=8, word="v1")
+    assert wider != first
+    assert wider_own == own
+    (newer,) = fingerprints(tmp_path, "some_net:told", width=4, word="v2")
+    assert newer != own

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,24 +103,24 @@ def test_bad_sizes_are_refused(text: str, capsys: pytest.CaptureFixture[str]) ->
     assert "pixels from 8 to 4096, or own" in told
 
 
-def test_a_session_at_another_size_has_references_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\nbob_image_size = 24\n")
-    command = [
-        sys.executable, "-m", "pytest", "--pyargs", "suites", "-p", "no:cacheprovider", "-k",
-        "resnet_micro_glyphs and digits", "-m", "knn", "--accelerator=cpu", "--features=features",
+def test_a_session_at_another_size_has_references_of_its_own(
+    pytester: pytest.Pytester, shared_store: str
+) -> None:
+    pytester.makeini("[pytest]\nbob_image_size = 24\n")
+    words = [
+        "--pyargs", "suites", "-k", "resnet_micro_glyphs and digits", "-m", "knn",
+        "--accelerator=cpu", "--features=features", "--tracking-uri", shared_store,
     ]  # fmt: skip
 
     def run(*options: str, status: int = 0) -> str:
-        done = subprocess.run(
-            [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
+        done = pytester.runpytest(*words, *options)
+        assert done.ret == status, done.stdout.str() + done.stderr.str()
+        return done.stdout.str()
 
     measured = run("--bands=new", status=1)
     assert "images at 24 pixels" in measured
     checked = run("--require-bands")
     assert "digits/24px" in checked
     assert "unused references" not in run("--image-size=32")
-    (entry, *_) = Ledger(tmp_path / "mlruns" / "ledger").entries()
+    (entry, *_) = Ledger(pytester.path / "mlruns" / "ledger").entries()
     assert entry.result.image_size == 24

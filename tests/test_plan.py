@@ -51,7 +51,7 @@ def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFix
 
 
 def test_pytest_refuses_before_anything_runs(project: pytest.Pytester) -> None:
-    done = project.runpytest_subprocess("--max-gpu-hours", "0", "--progress", "off")
+    done = project.runpytest("--max-gpu-hours", "0", "--progress", "off")
     done.stderr.fnmatch_lines(
         ["*takes about * GPU-hours on RTX 4090*more than --max-gpu-hours 0.*"]
     )
@@ -61,7 +61,7 @@ def test_pytest_refuses_before_anything_runs(project: pytest.Pytester) -> None:
 
 
 def test_pytest_starts_within_the_limit(project: pytest.Pytester) -> None:
-    done = project.runpytest_subprocess("--max-gpu-hours", "0.5", "-k", "coarse")
+    done = project.runpytest("--max-gpu-hours", "0.5", "-k", "coarse")
     done.assert_outcomes(passed=1)
 
 
@@ -75,6 +75,6 @@ def test_pytest_starts_within_the_limit(project: pytest.Pytester) -> None:
 def test_pytest_options_are_checked(
     project: pytest.Pytester, arguments: tuple[str, ...], message: str
 ) -> None:
-    done = project.runpytest_subprocess(*arguments)
+    done = project.runpytest(*arguments)
     done.stderr.fnmatch_lines([message])
     assert done.ret == pytest.ExitCode.USAGE_ERROR

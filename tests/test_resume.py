@@ -231,11 +231,11 @@ def test_a_case_that_was_killed_goes_on_from_its_checkpoint(
     words = (f"--tracking-uri={store}", "--backbone=mortal:make", "--save-every=0")
     assert project.runpytest_subprocess(*words).ret == -9
     (checkpoint,) = (project.path / "mlruns" / "checkpoints").glob("*.case")
-    done = project.runpytest_subprocess(*words, "--resume")
+    done = project.runpytest(*words, "--resume")
     done.assert_outcomes(passed=1, warnings=2)
     done.stdout.fnmatch_lines(["*the case went on from a checkpoint of *"])
     assert not checkpoint.exists()
-    project.runpytest_subprocess(*words).assert_outcomes(passed=1, warnings=1)
+    project.runpytest(*words).assert_outcomes(passed=1, warnings=1)
     resumed, whole = ledger.entries()
     assert resumed.result.metrics["top1"] == whole.result.metrics["top1"]
     assert [values["train_loss"] for values in resumed.result.history] == [
@@ -252,7 +252,7 @@ def test_code_that_has_no_digest_is_loaded_and_compared(
     module.write_text(FACTORY.format(grid=4))
     project.syspathinsert()
     words = ("--tracking-uri", store, "--backbone", f"{module.stem}:make", "--executor", executor)
-    run = project.runpytest_subprocess
+    run = project.runpytest
     run(*words).assert_outcomes(passed=1, warnings=2)
     run(*words, "--resume").stdout.fnmatch_lines(["1 of 1 results are reused."])
     assert len(list(ledger.entries())) == 1

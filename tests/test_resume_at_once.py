@@ -13,7 +13,7 @@ import pytest
 from bob.ledger import Ledger
 from bob.ledger.records import Recorded
 from tests.replay_parts import Outcome
-from tests.resume_parts import entries_in, levels_in, results_of, start
+from tests.resume_parts import WORDS, entries_in, levels_in, results_of, start
 from tests.store_parts import EmptyStore, running_server
 
 
@@ -53,8 +53,8 @@ def resumed_at_once(project: pytest.Pytester, store: str) -> list[str]:
 def test_what_a_store_lacks_is_sent_once(
     project: pytest.Pytester, store: str, ledger: Ledger, empty_store: EmptyStore
 ) -> None:
-    first = start(project, empty_store(project.path / "first.db"))
-    assert "2 passed" in first.communicate(timeout=300)[0]
+    words = ("--tracking-uri", empty_store(project.path / "first.db"))
+    project.runpytest(*WORDS, *words).assert_outcomes(passed=2, warnings=2)
     before = results_of(ledger)
     resumed_at_once(project, store)
     assert results_of(ledger) == before
@@ -65,8 +65,7 @@ def test_what_a_store_lacks_is_sent_once(
 def test_what_a_store_has_is_brought_once(
     project: pytest.Pytester, store: str, ledger: Ledger
 ) -> None:
-    first = start(project, store)
-    assert "2 passed" in first.communicate(timeout=300)[0]
+    project.runpytest(*WORDS, "--tracking-uri", store).assert_outcomes(passed=2, warnings=2)
     before = results_of(ledger)
     shutil.rmtree(ledger.root)
     resumed_at_once(project, store)

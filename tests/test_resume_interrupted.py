@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bob.ledger import Ledger
-from tests.resume_parts import entries_in, levels_in, results_of, start
+from tests.resume_parts import WORDS, entries_in, levels_in, results_of, start
 from tests.store_parts import EmptyStore, running_server
 
 pytestmark = pytest.mark.slow
@@ -55,8 +55,8 @@ def meets(process: subprocess.Popen[str], count: Callable[[], int]) -> None:
 @pytest.fixture
 def ledger(project: pytest.Pytester, empty_store: EmptyStore) -> Ledger:
     """Eight results, recorded in a store of their own."""
-    first = start(project, empty_store(project.path / "first.db"))
-    assert "2 passed" in first.communicate(timeout=300)[0]
+    words = ("--tracking-uri", empty_store(project.path / "first.db"))
+    project.runpytest(*WORDS, *words).assert_outcomes(passed=2, warnings=2)
     return Ledger(project.path / "mlruns" / "ledger")
 
 
@@ -80,10 +80,9 @@ def test_a_server_that_dies_while_results_are_sent(
     assert "bob sync" in told
     assert results_of(ledger) == before
     with running_server(place, port=int(uri.rsplit(":", 1)[1])) as (uri, _):
-        again = start(project, uri, "--resume")
-        told = again.communicate(timeout=300)[0]
-        assert again.returncode == 0, told
-        assert "not recorded in MLflow" not in told, told
+        again = project.runpytest(*WORDS, "--tracking-uri", uri, "--resume")
+        assert again.ret == pytest.ExitCode.OK
+        assert "not recorded in MLflow" not in again.stdout.str()
         assert results_of(ledger) == entries_in(project, uri) == before
         assert levels_in(project, uri)["case"] == 2
 
@@ -120,8 +119,7 @@ def test_an_interrupt_while_results_are_brought(project: pytest.Pytester, ledger
 
 def completed(project: pytest.Pytester, store: str) -> Counter[str]:
     """Runs of each result after another session."""
-    again = start(project, store, "--resume")
-    told = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, told
-    assert "8 of 8 results are reused" in told
+    again = project.runpytest(*WORDS, "--tracking-uri", store, "--resume")
+    assert again.ret == pytest.ExitCode.OK
+    again.stdout.fnmatch_lines(["8 of 8 results are reused."])
     return entries_in(project, store)

@@ -114,7 +114,7 @@ def test_a_session_killed_in_its_verdict_is_made_good_by_the_next(
     words = ("--seeds", "3", *([first] if first else []))
     assert bench.session(*words, apart=True).ret == -9
     (bench.project.path / "killed").touch()
-    done = bench.session("--seeds", "3", "--resume", apart=True)
+    done = bench.session("--seeds", "3", "--resume")
     done.stdout.fnmatch_lines(["3 of 3 results are reused."])
     bench.sync()
     assert bench.levels() == Counter(case=1, seed=3)
@@ -129,7 +129,7 @@ def test_a_session_killed_before_it_lets_go_of_the_old_parent(bench: Bench) -> N
     )
     assert bench.session("--seeds", "3", "--resume", apart=True).ret == -9
     (bench.project.path / "killed").touch()
-    bench.session("--seeds", "3", "--resume", apart=True)
+    bench.session("--seeds", "3", "--resume")
     bench.sync()
     assert bench.levels() == Counter(case=1, seed=3)
     assert bench.orphans() == []
@@ -214,11 +214,11 @@ def test_a_module_that_a_factory_imports_is_code_of_the_factory(bench: Bench, ch
         (root / name).write_text(text)
     bench.project.syspathinsert()
     words = ("--backbone", "models.nets:make,name=mine")
-    bench.session(*words, apart=True).assert_outcomes(passed=1, warnings=2)
-    again = bench.session(*words, "--resume", apart=True)
+    bench.session(*words).assert_outcomes(passed=1, warnings=2)
+    again = bench.session(*words, "--resume")
     again.stdout.fnmatch_lines(["1 of 1 results are reused."])
     (root / changed).write_text(f"{MODULES[changed]}\nANOTHER = 1\n")
-    changed_now = bench.session(*words, "--resume", apart=True)
+    changed_now = bench.session(*words, "--resume")
     changed_now.stdout.fnmatch_lines(["0 of 1 results are reused."])
 
 

@@ -164,6 +164,11 @@ def _png(width: int, height: int) -> bytes:
 _GOOD = _png(32, 32)
 
 
+def _of_size(width: int, height: int) -> Callable[[Path], list[str]]:
+    """Class folders with one image of this size; the largest takes seconds to make."""
+    return lambda folder: _folder(_replaced(_png(width, height)))(folder)
+
+
 def _folder(change: Callable[[Path], None]) -> Callable[[Path], list[str]]:
     """Class folders with one file that is changed."""
 
@@ -245,9 +250,9 @@ def _sized(side: int) -> Callable[[dict[str, list[dict[str, object]]]], None]:
 
 
 _DATASETS: dict[str, Callable[[Path], list[str]]] = {
-    "an image of 20000 x 1": _folder(_replaced(_png(20_000, 1))),
-    "an image of 1 x 20000": _folder(_replaced(_png(1, 20_000))),
-    "an image of 30000 x 30000": _folder(_replaced(_png(30_000, 30_000))),
+    "an image of 20000 x 1": _of_size(20_000, 1),
+    "an image of 1 x 20000": _of_size(1, 20_000),
+    "an image of 30000 x 30000": _of_size(30_000, 30_000),
     "an image that is a device": _folder(_linked("/dev/zero")),
     "an image that is a pipe": _folder(_pipe),
     "a COCO image that is a device": _coco(_named("/dev/zero")),
