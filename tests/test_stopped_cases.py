@@ -175,6 +175,16 @@ def test_linear_probe_paper(photos: Path, tmp_path: Path, where: Any) -> None:
     assert sum(progress.phase == "epoch" for progress in told) == 4
 
 
+@pytest.mark.parametrize("step", [1, 20], ids=["behind the first", "later"])
+def test_linear_probe(photos: Path, tmp_path: Path, unbroken: Any, step: int) -> None:
+    case = case_of("linear_probe", photos)
+    how = context(tmp_path, features=str(tmp_path / "features"))
+    stop(case, how, at("fit", 0, step + 1))
+    result, told = go_on(case, how)
+    assert facts(result) == unbroken(case)
+    assert next(progress.step for progress in told if progress.phase == "fit") == step + 1
+
+
 @pytest.fixture(scope="module")
 def few_scenes() -> Any:
     scenes.load.cache_clear()

@@ -14,6 +14,7 @@ import math
 
 import torch
 
+from bob.checkpoints.encoding import State
 from bob.heads._spectrum import eigen, spectrum
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -107,6 +108,20 @@ class Descent:
         self._trial = torch.empty_like(self.logits)
         self._pairs: list[Pair] = []
         self._solved: list[tuple[float, torch.Tensor, torch.Tensor]] = []
+
+    def state(self) -> State:
+        """What the next value starts from."""
+        return {"parameters": self.parameters, "pairs": self._pairs, "solved": self._solved}
+
+    def take_up(self, state: State) -> None:
+        """Start the next value from where another descent stood."""
+        here = self.parameters.device
+        self.parameters = state["parameters"].to(here)
+        self._pairs = [(step.to(here), change.to(here)) for step, change in state["pairs"]]
+        self._solved = [
+            (log_c, parameters.to(here), gradient.to(here))
+            for log_c, parameters, gradient in state["solved"]
+        ]
 
     def solve(self, c: float, *, tolerance: float, max_iterations: int) -> bool:
         """Minimise at ``c`` from where the last values lead.

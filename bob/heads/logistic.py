@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bob.checkpoints.encoding import State
 from bob.errors import BobError
 from bob.heads._softmax import FIT_TOLERANCE, MAX_ITERATIONS, PATH_TOLERANCE, Descent, Problem
 from bob.protocols.linear_probe import dinov2_grid
@@ -125,12 +126,75 @@ def fit_path(
         BobError: ``kind="features"`` when features or targets cannot be fitted.
         ValueError: When ``values`` are not positive and ascending.
     """
-    if any(later <= earlier for earlier, later in itertools.pairwise(values)):
-        raise ValueError(f"values must ascend strictly: {list(values)}")
-    if not all(value > 0 for value in values):
-        raise ValueError(f"C must be above 0: {list(values)}")
-    path = _Path(_Rows(features, targets, classes, dtype), init, max_iterations)
-    return ((c, path.head(c, tolerance)) for c in values)
+    return iter(
+        HeadPath(
+            features,
+            targets,
+            classes=classes,
+            values=values,
+            init=init,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            dtype=dtype,
+        )
+    )
+
+
+class HeadPath:
+    """The path of ``fit_path``, which can be left and taken up again.
+
+    Args:
+        features: As for `fit_path`; so are all others, and what is raised.
+        targets: See ``features``.
+        classes: See ``features``.
+        values: See ``features``.
+        init: See ``features``.
+        tolerance: See ``features``.
+        max_iterations: See ``features``.
+        dtype: See ``features``.
+
+    Attributes:
+        heads: Those of the first values, as many as are fitted.
+    """
+
+    def __init__(
+        self,
+        features: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        classes: int,
+        values: Sequence[float] = C_VALUES,
+        init: LinearHead | None = None,
+        tolerance: float = PATH_TOLERANCE,
+        max_iterations: int = MAX_ITERATIONS,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if any(later <= earlier for earlier, later in itertools.pairwise(values)):
+            raise ValueError(f"values must ascend strictly: {list(values)}")
+        if not all(value > 0 for value in values):
+            raise ValueError(f"C must be above 0: {list(values)}")
+        self._values, self._tolerance, self._device = tuple(values), tolerance, features.device
+        self._path = _Path(_Rows(features, targets, classes, dtype), init, max_iterations)
+        self.heads: list[LinearHead] = []
+
+    def __iter__(self) -> Iterator[tuple[float, LinearHead]]:
+        """Fit the values that are left; C and head of each."""
+        for c in self._values[len(self.heads) :]:
+            self.heads.append(self._path.head(c, self._tolerance))
+            yield c, self.heads[-1]
+
+    def state(self) -> State:
+        """What the rest of the path rests on."""
+        heads = [[head.weight, head.bias, head.converged] for head in self.heads]
+        return {"heads": heads, "descent": self._path.state()}
+
+    def take_up(self, state: State) -> None:
+        """Go on where another path of the same rows and values stood."""
+        self.heads = [
+            LinearHead(weight.to(self._device), bias.to(self._device), converged)
+            for weight, bias, converged in state["heads"]
+        ]
+        self._path.take_up(state["descent"])
 
 
 class _Rows:
@@ -229,6 +293,15 @@ class _Path:
         weight = (axes.basis @ centred[:-1]).T.contiguous()
         bias = centred[-1].double() - weight.double() @ axes.mean.double()
         return self._rows.head(weight / axes.scale, bias, converged=converged)
+
+    def state(self) -> State:
+        """Of the descent, so far."""
+        return {} if self._only is not None else self._descent.state()
+
+    def take_up(self, state: State) -> None:
+        """Go on where another descent over the same rows stood."""
+        if self._only is None:
+            self._descent.take_up(state)
 
     def _start(self, init: LinearHead | None) -> torch.Tensor:
         """``(r + 1, present)`` parameters in the problem's basis."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets.subsets import held_out
 from bob.heads._softmax import FINE_TOLERANCE
-from bob.heads.logistic import LinearHead, fit, fit_path
+from bob.heads.logistic import HeadPath, LinearHead, fit, fit_path
 from bob.heads.strength import LeastLoss, least_between
 from bob.metrics.calibration import fit_temperature
 
@@ -89,6 +90,7 @@ def fit_probe(
     values: Sequence[float],
     holdout: float,
     advance: Callable[[int], None] = lambda done: None,
+    checkpoint: CaseCheckpoint | None = None,
 ) -> Probe:
     """Solve the path on part of the data, choose on the rest, refit on all of it.
 
@@ -103,7 +105,9 @@ def fit_probe(
         values: Inverse regularisation strengths, ascending.
         holdout: Share of the data to choose on; see ``held_out``.
         advance: Receives the number of values solved.
+        checkpoint: What keeps the path, so that a case that was stopped goes on along it.
     """
+    checkpoint = checkpoint or CaseCheckpoint()
     size = len(features) * (features.shape[1] + classes)
     dtype = torch.float64 if size <= DOUBLE_SIZE else torch.float32
     fit_rows, choose_rows = (torch.from_numpy(rows) for rows in held_out(targets, holdout))
@@ -114,14 +118,18 @@ def fit_probe(
     c = sorted(values)[len(values) // 2]
     if len(choose_rows):
         part = _Part(features, targets, fit_rows, choose_rows, classes, dtype)
-        heads: list[LinearHead] = []
-        for value, head in fit_path(*part.known, classes=classes, values=values):
-            points.append(part.point(value, head))
-            heads.append(head)
-            advance(len(points))
-        found = part.least(points, heads)
+        path = HeadPath(*part.known, classes=classes, values=values)
+        if state := checkpoint.found("path"):
+            path.take_up(state)
+            points += map(part.point, values, path.heads)
+        with checkpoint.live("path", path.state):
+            for value, head in path:
+                points.append(part.point(value, head))
+                advance(len(points))
+                checkpoint.step()
+        found = part.least(points, path.heads)
         c, edge = found.c, found.at_edge
-        init = part.refine((c,), heads[found.nearest])[0]
+        init = part.refine((c,), path.heads[found.nearest])[0]
         point, temperature = part.point(c, init), part.temperature(init)
     on_device = targets.to(features.device)
     head = fit(

@@ -24,4 +24,5 @@ def train_probe(
         values=recipe.c,
         holdout=recipe.holdout,
         advance=lambda done: job.emit(Progress(phase="fit", step=done, steps=total)),
+        checkpoint=job.checkpoint,
     )
