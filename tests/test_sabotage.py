@@ -44,7 +44,8 @@ def test_a_fault_of_training_is_red_with_a_readable_reason(smoke: RunSmoke) -> N
     result.assert_outcomes(failed=1)
     result.stdout.re_match_lines(
         [
-            r"finetune/digits of resnet_micro_glyphs at scale smoke: \w+ [\d.]+ is (below|above) its",
+            r"finetune/digits of resnet_micro_glyphs at scale smoke: "
+            r"\w+ [\d.]+ is (below|above) its",
             r"  top1 .* band \[.*\] .* z ",
             r"  test_loss .* band \[.*\] .* z ",
             r"  together .* deviations worse on average, .* z .* fail",
