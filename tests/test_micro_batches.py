@@ -73,7 +73,9 @@ def test_draws_tell_it_too(
 ) -> None:
     monkeypatch.setattr(small_devices, "LIMIT", 4)
     plan = Plan(catalog, Selection(scale="smoke"))
-    few = replace(plan.cases("low_shot_finetune")[0], backbone=case.backbone)
+    drawn = plan.cases("low_shot_finetune")[0]
+    short = drawn.recipe.model_copy(update={"epochs": 1, "draws": 2, "least_updates": 5})
+    few = replace(drawn, recipe=short, backbone=case.backbone)
     first, refused = ran(few)
     assert any(training for training, _ in refused)
     again, none = ran(few)

@@ -40,11 +40,12 @@ def test_a_fault_of_training_is_red_with_a_readable_reason(smoke: RunSmoke) -> N
     """Five further seeds run; the whole matrix is ``python -m benchmarks.sabotage``."""
     broken: AbstractContextManager[None] = FAULTS["20 % wrong labels"]()
     with broken:
-        result = smoke("finetune", "swin_micro_glyphs")
+        result = smoke("finetune", "resnet_micro_glyphs")
     result.assert_outcomes(failed=1)
     result.stdout.re_match_lines(
         [
-            r"finetune/digits of swin_micro_glyphs at scale smoke: \w+ [\d.]+ is (below|above) its",
+            r"finetune/digits of resnet_micro_glyphs at scale smoke: "
+            r"\w+ [\d.]+ is (below|above) its",
             r"  top1 .* band \[.*\] .* z ",
             r"  test_loss .* band \[.*\] .* z ",
             r"  together .* deviations worse on average, .* z .* fail",
