@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import re
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -24,7 +26,7 @@ from bob.datasets import load_dataset
 from bob.detection.data import TrainBatches
 from bob.distributed.crew import Crew
 from bob.distributed.group import Group, batches_of
-from bob.distributed.strategy import meeting
+from bob.distributed.strategy import make_fabric, meeting
 from bob.errors import BobError
 from bob.ledger import Ledger
 from bob.plan import Plan, Selection
@@ -280,6 +282,29 @@ def test_a_case_that_is_interrupted_leaves_no_process() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_case(own("device_parts:wide"), TWO, interrupt)
     assert not multiprocessing.active_children()
+
+
+LAUNCHERS = {
+    "Slurm": {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_PROCID": "3",
+              "SLURM_JOB_NAME": "bob", "SLURM_LOCALID": "3", "SLURM_NODEID": "0"},
+    "torchrun": {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3", "GROUP_RANK": "0",
+                 "TORCHELASTIC_RUN_ID": "bob", "LOCAL_WORLD_SIZE": "4"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("launcher", ["none", *LAUNCHERS])
+def test_the_tasks_of_a_launcher_are_not_those_of_a_case(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    srun = tmp_path / "srun"
+    srun.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name, value in LAUNCHERS.get(launcher, {}).items():
+        monkeypatch.setenv(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fabric = make_fabric("cpu", "32-true")
+    assert (fabric.world_size, fabric.global_rank, fabric.device.type) == (1, 0, "cpu")
 
 
 def test_one_protocol_does_not_spread() -> None:

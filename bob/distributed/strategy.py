@@ -115,6 +115,9 @@ def make_fabric(accelerator: str, precision: str, *, rank: int = 0, size: int = 
         _check_devices(size, accelerator, on_cuda=on_cuda)
         shares = Shares(cluster_environment=Ranks(rank, size), timeout=_PATIENCE)
         options |= {"devices": size, "strategy": shares}
+    else:
+        # Left alone, Fabric looks for Slurm and torchrun, and takes their tasks for its own.
+        options["plugins"] = [Ranks(0, 1)]
     try:
         return Fabric(**options)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -133,7 +136,11 @@ def device_fabric(accelerator: str, precision: str, *, rank: int, size: int) -> 
     if size == 1 or fabric.device.type == "cpu":
         return fabric
     _check_devices(size, accelerator, on_cuda=fabric.device.type == "cuda")
-    chosen: Any = {"devices": [rank], "precision": fabric.strategy.precision.precision}
+    chosen: Any = {
+        "devices": [rank],
+        "precision": fabric.strategy.precision.precision,
+        "plugins": [Ranks(0, 1)],
+    }
     return Fabric(accelerator="cuda", **chosen)
 
 
