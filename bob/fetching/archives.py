@@ -24,6 +24,10 @@ _SHORT = (
     NotImplementedError, RuntimeError, ValueError,
 )  # fmt: skip
 """What the standard library raises of an archive that is damaged, locked or of an odd kind."""
+_FILTER_ERROR: tuple[type[Exception], ...] = (
+    (tarfile.FilterError,) if hasattr(tarfile, "FilterError") else ()
+)
+"""Of members that lead outside; Python has it since 3.11.4."""
 _BOMB = 100
 """Times its own size an archive of images never unpacks to."""
 _BOMB_FROM = 1 << 28
@@ -61,7 +65,7 @@ def place(file: Path, name: str, to: Path, *, work: Path, flatten: bool = False)
         try:
             _unpack(file, name.lower(), name, fresh)
         except _SHORT as error:
-            if isinstance(error, tarfile.FilterError):
+            if isinstance(error, _FILTER_ERROR):
                 raise _outside(name, str(error)) from None
             if isinstance(error, OSError) and error.errno:  # the disk's, not the archive's
                 raise BobError(
@@ -149,14 +153,9 @@ def _unzip(file: Path, name: str, fresh: Path, room: _Room) -> None:
 
 
 def _untar(file: Path, name: str, fresh: Path, room: _Room) -> None:
-    if not hasattr(tarfile, "data_filter"):
-        raise BobError(
-            f"{name} cannot be unpacked safely by this Python. Take 3.11.4, 3.12 or a later one, "
-            f"or unpack it by hand: {file}"
-        )
     links: set[PurePosixPath] = set()
 
-    def kept(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+    def check(member: tarfile.TarInfo) -> None:
         _check_name(member.name, name)
         own = PurePosixPath(member.name)
         if not links.isdisjoint((own, *own.parents)):
@@ -164,14 +163,35 @@ def _untar(file: Path, name: str, fresh: Path, room: _Room) -> None:
         if member.issym() or member.islnk():
             links.add(own)
         room.take(member.size)
+
+    def kept(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        check(member)
         return tarfile.data_filter(member, path)
 
     with tarfile.open(file) as tar:
-        tar.extractall(fresh, filter=kept)
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(fresh, filter=kept)
+        else:
+            for member in tar:
+                check(member)
+                _refuse_what_is_no_file(member, name)
+                tar.extract(member, fresh, set_attrs=False)
         # a tape ends before its file does: what tells a flipped bit comes last, and is read only so
         rest = tar.fileobj
         while rest is not None and rest.read(_BLOCK):
             pass
+
+
+def _refuse_what_is_no_file(member: tarfile.TarInfo, name: str) -> None:
+    """For a Python that does not look where links lead; hardly a dataset holds any."""
+    if member.isreg() or member.isdir():
+        return
+    what = "a link" if member.issym() or member.islnk() else "no plain file"
+    raise _outside(
+        name,
+        f"{member.name!r} is {what}, and this Python cannot tell where it leads (3.11.4, 3.12 and "
+        "later can)",
+    )
 
 
 def _check_name(member: str, name: str) -> None:
