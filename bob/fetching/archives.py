@@ -174,7 +174,7 @@ def _untar(file: Path, name: str, fresh: Path, room: _Room) -> None:
         else:
             for member in tar:
                 check(member)
-                _refuse_what_is_no_file(member, name)
+                _refuse_what_is_no_file(member, name, file)
                 tar.extract(member, fresh, set_attrs=False)
         # a tape ends before its file does: what tells a flipped bit comes last, and is read only so
         rest = tar.fileobj
@@ -182,16 +182,15 @@ def _untar(file: Path, name: str, fresh: Path, room: _Room) -> None:
             pass
 
 
-def _refuse_what_is_no_file(member: tarfile.TarInfo, name: str) -> None:
+def _refuse_what_is_no_file(member: tarfile.TarInfo, name: str, file: Path) -> None:
     """For a Python that does not look where links lead; hardly a dataset holds any."""
-    if member.isreg() or member.isdir():
-        return
-    what = "a link" if member.issym() or member.islnk() else "no plain file"
-    raise _outside(
-        name,
-        f"{member.name!r} is {what}, and this Python cannot tell where it leads (3.11.4, 3.12 and "
-        "later can)",
-    )
+    if member.issym() or member.islnk():
+        raise BobError(
+            f"{name} holds a link, {member.name!r}, and this Python does not tell where it leads. "
+            f"Take 3.11.4, 3.12 or a later one, or unpack it by hand: {file}"
+        )
+    if not (member.isreg() or member.isdir()):
+        raise _outside(name, f"{member.name!r} is no plain file")
 
 
 def _check_name(member: str, name: str) -> None:
