@@ -174,7 +174,7 @@ def _untar(file: Path, name: str, fresh: Path, room: _Room) -> None:
         else:
             for member in tar:
                 check(member)
-                _refuse_what_is_no_file(member, name, file)
+                _refuse_what_is_no_file(member, name)
                 tar.extract(member, fresh, set_attrs=False)
         # a tape ends before its file does: what tells a flipped bit comes last, and is read only so
         rest = tar.fileobj
@@ -182,12 +182,12 @@ def _untar(file: Path, name: str, fresh: Path, room: _Room) -> None:
             pass
 
 
-def _refuse_what_is_no_file(member: tarfile.TarInfo, name: str, file: Path) -> None:
+def _refuse_what_is_no_file(member: tarfile.TarInfo, name: str) -> None:
     """For a Python that does not look where links lead; hardly a dataset holds any."""
     if member.issym() or member.islnk():
-        raise BobError(
+        raise ArchiveRefused(
             f"{name} holds a link, {member.name!r}, and this Python does not tell where it leads. "
-            f"Take 3.11.4, 3.12 or a later one, or unpack it by hand: {file}"
+            "It was thrown away; take Python 3.11.4, 3.12 or a later one."
         )
     if not (member.isreg() or member.isdir()):
         raise _outside(name, f"{member.name!r} is no plain file")
