@@ -307,7 +307,7 @@ def _join(ray: Any, address: str) -> bool:
         with _own_handlers():
             ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _unreachable(address, str(error)) from None
+        raise _unreachable(address, str(error), _word_on_token()) from None
     return True
 
 
@@ -324,12 +324,20 @@ def _reach(address: str) -> None:
         raise _unreachable(address, error.strerror or str(error)) from None
 
 
-def _unreachable(address: str, why: str) -> BobError:
+def _unreachable(address: str, why: str, word: str = "") -> BobError:
     return BobError(
         f"The Ray cluster {address!r} cannot be reached ({why}). Start it with `ray start --head` "
         "and run pytest on one of its nodes, name it with --ray-address=HOST:PORT, or leave the "
-        "option out for one on this machine."
+        f"option out for one on this machine.{word}"
     )
+
+
+def _word_on_token() -> str:
+    """Ray names a refused token in its log alone; to HOST:PORT it sends none of its own accord."""
+    token = os.path.expanduser("~/.ray/auth_token")
+    if os.environ.get("RAY_AUTH_MODE") or not os.path.isfile(token):
+        return ""
+    return f" If it asks for a token, as {token} makes `ray start` do, set RAY_AUTH_MODE=token."
 
 
 @contextmanager
