@@ -96,18 +96,10 @@ def fit(
     return head
 
 
-def fit_path(
-    features: torch.Tensor,
-    targets: torch.Tensor,
-    *,
-    classes: int,
-    values: Sequence[float] = C_VALUES,
-    init: LinearHead | None = None,
-    tolerance: float = PATH_TOLERANCE,
-    max_iterations: int = MAX_ITERATIONS,
-    dtype: torch.dtype = torch.float32,
-) -> Iterator[tuple[float, LinearHead]]:
-    """Fit a head for each C, each from where the ones before lead.
+class HeadPath:
+    """A head for each C, each from where the ones before lead; it can be left and taken up again.
+
+    Iterating fits the values that are left, each when it is asked for, and gives C and head.
 
     Args:
         features: As for `fit`.
@@ -119,42 +111,12 @@ def fit_path(
         max_iterations: As for `fit`, at each value.
         dtype: As for `fit`.
 
-    Returns:
-        C and its head, in the order of ``values``, each fitted when it is asked for.
+    Attributes:
+        heads: Those of the first values, as many as are fitted.
 
     Raises:
         BobError: ``kind="features"`` when features or targets cannot be fitted.
         ValueError: When ``values`` are not positive and ascending.
-    """
-    return iter(
-        HeadPath(
-            features,
-            targets,
-            classes=classes,
-            values=values,
-            init=init,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            dtype=dtype,
-        )
-    )
-
-
-class HeadPath:
-    """The path of ``fit_path``, which can be left and taken up again.
-
-    Args:
-        features: As for `fit_path`; so are all others, and what is raised.
-        targets: See ``features``.
-        classes: See ``features``.
-        values: See ``features``.
-        init: See ``features``.
-        tolerance: See ``features``.
-        max_iterations: See ``features``.
-        dtype: See ``features``.
-
-    Attributes:
-        heads: Those of the first values, as many as are fitted.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from torch.nn import functional
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets.subsets import held_out
 from bob.heads._softmax import FINE_TOLERANCE
-from bob.heads.logistic import HeadPath, LinearHead, fit, fit_path
+from bob.heads.logistic import HeadPath, LinearHead, fit
 from bob.heads.strength import LeastLoss, least_between
 from bob.metrics.calibration import fit_temperature
 
@@ -192,7 +192,7 @@ class _Part:
 
     def refine(self, values: Sequence[float], init: LinearHead) -> list[LinearHead]:
         """Heads at ascending C, solved as closely as their precision allows."""
-        path = fit_path(
+        path = HeadPath(
             *self.known,
             classes=self._classes,
             values=values,
