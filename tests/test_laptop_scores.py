@@ -31,13 +31,13 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def cases(catalog: Catalog) -> dict[tuple[str, str], Case]:
-    """Frozen protocols of a pretrained backbone and its random twin on 800 photographs."""
+    """Frozen protocols of a pretrained backbone and its random twin on 400 photographs."""
     fashion(catalog)
     lite0()
     return {
         (task, case.backbone.key): case
         for task in SEEDLESS
-        for case in small_cases(catalog, task, train=50, test=30)
+        for case in small_cases(catalog, task, train=24, test=16)
     }
 
 
