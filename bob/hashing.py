@@ -24,5 +24,14 @@ def digest_of_file(path: Path) -> str:
 
 
 def file_name(text: str) -> str:
-    """A name with every character that is awkward in a file name replaced by ``_``."""
+    """A name with every character that is awkward in a file name replaced by ``_``.
+
+    Several texts may have one name; see ``own_file_name``.
+    """
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", text)
+
+
+def own_file_name(text: str) -> str:
+    """A file name that no other text has: ``file_name``, and a digest where that changed it."""
+    name = file_name(text)
+    return name if name == text else f"{name}-{digest_of(text, length=8)}"

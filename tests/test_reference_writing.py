@@ -199,7 +199,9 @@ def test_references_that_cannot_be_written_stop_a_session_before_it_trains(
     else:
         folder.mkdir()
         file = folder / "pixels_coarse.json"
-        file.write_text('{"schema": 1, "backbone": "x", "scale": "tiny", "settings": {}}')
+        file.write_text(
+            '{"schema": 1, "backbone": "pixels_coarse", "scale": "tiny", "settings": {}}'
+        )
         file.chmod(0o444)
     result = project.runpytest("--bands", bands)
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -9,6 +9,7 @@ import pytest
 from bob.case import Case
 from bob.catalog import Catalog
 from bob.errors import BobError
+from bob.hashing import own_file_name
 from bob.plan import Plan, Selection
 from bob.protocols.detection import ENGINES
 from bob.references.files import BUILTIN, ReferenceStore
@@ -126,7 +127,7 @@ def test_unused_entries_are_named(tmp_path: Path, tiny_case: Case, make_result: 
     left_over["backbone"] = "gone"
     path.with_name("gone.json").write_text(json.dumps(left_over))
     left_over["backbone"] = "gone@best"  # named on the command line, as KEY@FILE
-    path.with_name("gone@best.json").write_text(json.dumps(left_over))
+    path.with_name(f"{own_file_name('gone@best')}.json").write_text(json.dumps(left_over))
     rows = ReferenceStore(tmp_path).unused(tiny_case.scale, [tiny_case])
     assert rows == [f"{path.with_name('gone.json')}: finetune/digits"]
 

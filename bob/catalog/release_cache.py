@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bob.hashing import file_name
+from bob.hashing import own_file_name
 from bob.places import hub_root
 
 
@@ -18,7 +18,7 @@ def cache_path(url: str) -> Path:
     """
     parts = urlsplit(url)
     names = [part for part in unquote(parts.path).split("/") if part not in ("", ".", "..")]
-    return Path(hub_root(), "checkpoints", *map(file_name, (parts.netloc, *names)))
+    return Path(hub_root(), "checkpoints", *map(own_file_name, (parts.netloc, *names)))
 
 
 def package_path(name: str) -> Path | None:

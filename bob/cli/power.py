@@ -8,7 +8,7 @@ from pathlib import Path
 from bob.catalog import Catalog
 from bob.plan import Plan, Selection
 from bob.references.files import ReferenceStore
-from bob.references.power import DULL, POWER, sight
+from bob.references.power import DULL, POWER, guards_little, least_of, sight
 from bob.tabular import aligned
 
 
@@ -29,7 +29,8 @@ def power_lines(catalog: Catalog, selection: Selection, folder: Path) -> list[st
             without += 1
             continue
         seen = sight(case, found[0], store)
-        dull += seen.dull
+        little = guards_little(seen, least_of(case, store))
+        dull += little
         share = seen.drop / abs(seen.mean) if seen.mean else math.inf
         rows.append(
             (
@@ -39,13 +40,14 @@ def power_lines(catalog: Catalog, selection: Selection, folder: Path) -> list[st
                 str(len(found[0].values)),
                 f"{seen.drop:.4f}" if math.isfinite(seen.drop) else "none",
                 f"{share:.1%}" if math.isfinite(share) else "-",
-                "exact" if seen.exact else "guards little" if seen.dull else "",
+                ", ".join(["exact"] * seen.exact + ["guards little"] * little),
             )
         )
     notes = [
         f"Detectable drop: of the score alone, red with a chance of {POWER:.0%} when one seed runs "
         "first; exact: nothing is random, and the margin is seen for certain.",
-        f"{dull} of {len(rows) - 1} see only drops beyond {DULL:.0%} of the score: guards little.",
+        f"{dull} of {len(rows) - 1} guard little: they see only drops beyond {DULL:.0%} of the "
+        "score, or their reference is no better than chance or than the random twin.",
     ]
     if without:
         notes.append(f"{without} cases have no reference of today's protocol.")

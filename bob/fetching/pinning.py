@@ -14,7 +14,7 @@ from bob.catalog.data_root import data_root, located
 from bob.errors import BobError
 from bob.fetching.plan import state_folder
 from bob.file_digests import UNREADABLE, digests_of_files
-from bob.hashing import file_name
+from bob.hashing import own_file_name
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Checked:
 
 def pin_file(entry: DatasetEntry) -> Path:
     """Where the digest of a dataset's list of files is written down."""
-    return state_folder() / "pins" / f"{file_name(entry.key)}.json"
+    return state_folder() / "pins" / f"{own_file_name(entry.key)}.json"
 
 
 def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:

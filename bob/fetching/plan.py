@@ -14,7 +14,7 @@ from bob.catalog.download import RemoteFile
 from bob.errors import BobError
 from bob.fetching.source import Source
 from bob.fetching.torchvision_files import published
-from bob.hashing import file_name
+from bob.hashing import file_name, own_file_name
 
 MIRROR = "BOB_MIRROR"
 """Variable with an address that stands before ``HOST/PATH`` of every owner's address."""
@@ -44,8 +44,13 @@ class Wanted(Source):
     @property
     def receipt(self) -> Path:
         """A file that says that one of several parts has been unpacked."""
-        folder = file_name(self.to.relative_to(data_root()).as_posix())
-        return state_folder() / "parts" / folder / file_name(urlsplit(self.urls[0]).path.strip("/"))
+        folder = own_file_name(self.to.relative_to(data_root()).as_posix())
+        return (
+            state_folder()
+            / "parts"
+            / folder
+            / own_file_name(urlsplit(self.urls[0]).path.strip("/"))
+        )
 
     def there(self) -> bool:
         """Whether what it gives is there already; an empty folder is not."""

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from bob.case import Case, Result
 from bob.errors import BobError, first_line
-from bob.hashing import file_name
+from bob.hashing import file_name, own_file_name
 from bob.json_data import parse_json
 from bob.record import Record
 from bob.references.bands import DIGITS
@@ -22,6 +22,25 @@ from bob.references.writing import alone_in, check_writable, replace_file
 
 BUILTIN = Path(__file__).parent / "measured"
 SCHEMA = 1
+
+
+def _plain_seeds(by_seed: Any) -> Any:
+    """Two keys of a JSON object that mean one seed would leave the last alone."""
+    for key in by_seed if isinstance(by_seed, dict) else ():
+        if isinstance(key, str) and (not key.isascii() or str(_whole(key)) != key):
+            raise ValueError(f"{key!r} is no seed: write a whole number without leading zeros")
+    return by_seed
+
+
+def _whole(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Values = Annotated[dict[int, dict[str, Number]], BeforeValidator(_plain_seeds)]
 
 
 class Anchor(Record):
@@ -33,7 +52,7 @@ class Anchor(Record):
 
     recorded: str
     weights: str
-    values: dict[int, dict[str, FiniteFloat]] = Field(min_length=1)
+    values: Values = Field(min_length=1)
 
 
 class Reference(Record):
@@ -58,8 +77,10 @@ class Reference(Record):
     weights: str = ""
     data: str = ""
     environment: dict[str, str] = Field(default_factory=dict)
-    values: dict[int, dict[str, FiniteFloat]] = Field(min_length=1)
-    samples: dict[int, Samples] = Field(default_factory=dict)
+    values: Values = Field(min_length=1)
+    samples: Annotated[dict[int, Samples], BeforeValidator(_plain_seeds)] = Field(
+        default_factory=dict
+    )
     anchor: Anchor
 
     def metric(self, name: str) -> list[float]:
@@ -102,10 +123,11 @@ class ReferenceStore:
     def find(self, case: Case) -> tuple[Reference, Path] | None:
         """The reference of a case and its file, whatever protocol it was measured under."""
         for root in self._roots:
-            path = self._path(root, case.scale, case.backbone.key)
-            file = self._read(path)
-            if file is not None and case.setting in file.settings:
-                return file.settings[case.setting], path
+            for path, file in self._of(root, case.scale, case.backbone.key):
+                if case.setting in file.settings:
+                    reference = file.settings[case.setting]
+                    _check_units(case, reference, path)
+                    return reference, path
         return None
 
     def twin(self, case: Case) -> Reference | None:
@@ -113,10 +135,10 @@ class ReferenceStore:
         if not case.twin:
             return None
         for root in self._roots:
-            file = self._read(self._path(root, case.scale, case.twin))
-            found = file.settings.get(case.setting) if file is not None else None
-            if found is not None:
-                return found if found.protocol == case.protocol else None
+            for _, file in self._of(root, case.scale, case.twin):
+                found = file.settings.get(case.setting)
+                if found is not None:
+                    return found if found.protocol == case.protocol else None
         return None
 
     def all(self, scale: str) -> Iterator[tuple[ReferenceFile, str, Reference]]:
@@ -157,11 +179,14 @@ class ReferenceStore:
         with alone_in(path.parent):
             self._files.pop(path, None)
             self._alike.clear()
+            self._make_room(path, case.backbone.key)
             found = self.find(case)
             old = found[0] if found else None
             new = _reference(case, list(results), old)
-            file = self._read(path)
-            settings = {**(file.settings if file else {}), case.setting: new}
+            kept = self._of(self.folder, case.scale, case.backbone.key)
+            settings = {case.setting: new}
+            for _, file in kept:
+                settings = {**file.settings, **settings}
             data = ReferenceFile(
                 schema=SCHEMA,
                 backbone=case.backbone.key,
@@ -170,6 +195,10 @@ class ReferenceStore:
             )
             replace_file(path, data.model_dump_json(indent=1, by_alias=True) + "\n")
             self._files[path] = data
+            for other, _ in kept:
+                if other != path:
+                    other.unlink(missing_ok=True)
+                    self._files.pop(other, None)
             self._alike.clear()
         return old, new
 
@@ -213,7 +242,30 @@ class ReferenceStore:
 
     @staticmethod
     def _path(root: Path, scale: str, backbone: str) -> Path:
-        return root / scale / f"{file_name(backbone)}.json"
+        return root / scale / f"{own_file_name(backbone)}.json"
+
+    def _of(self, root: Path, scale: str, backbone: str) -> list[tuple[Path, ReferenceFile]]:
+        """The files of a backbone, the one that is written first.
+
+        The other one has the name that earlier versions gave, which several backbones may have.
+        """
+        paths = (self._path(root, scale, backbone), root / scale / f"{file_name(backbone)}.json")
+        found = [(path, self._read(path)) for path in dict.fromkeys(paths)]
+        return [(path, file) for path, file in found if file and file.backbone == backbone]
+
+    def _make_room(self, path: Path, backbone: str) -> None:
+        """Give another backbone's file that has this name from earlier its own name."""
+        file = self._read(path)
+        if file is None or file.backbone == backbone:
+            return
+        own = self._path(path.parent.parent, file.scale, file.backbone)
+        later = self._read(own)
+        if later is not None:
+            settings = {**file.settings, **later.settings}
+            file = later.model_copy(update={"settings": dict(sorted(settings.items()))})
+        replace_file(own, file.model_dump_json(indent=1, by_alias=True) + "\n")
+        path.unlink()
+        self._files.update({path: None, own: file})
 
     def _read(self, path: Path) -> ReferenceFile | None:
         if path not in self._files:
@@ -224,7 +276,7 @@ class ReferenceStore:
 def _parse(path: Path) -> ReferenceFile:
     remedy = "Restore it from version control, or delete it and run with --bands new."
     try:
-        return ReferenceFile.model_validate(parse_json(path.read_text(encoding="utf-8")))
+        file = ReferenceFile.model_validate(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BobError(f"Cannot read reference file {path}: {error}") from None
     except UnicodeDecodeError as error:
@@ -237,6 +289,28 @@ def _parse(path: Path) -> ReferenceFile:
         raise BobError(f"{path}: {key}: {first['msg']}. {remedy}") from None
     except ValueError as error:
         raise BobError(f"{path}: {first_line(error)}. {remedy}") from None
+    if path.stem not in (own_file_name(file.backbone), file_name(file.backbone)):
+        raise BobError(
+            f"{path} is of backbone {file.backbone!r}, whose file is "
+            f"{own_file_name(file.backbone)}.json. {remedy}"
+        )
+    if path.parent.name != file.scale:
+        raise BobError(
+            f"{path} is of scale {file.scale!r}, but lies in the folder of {path.parent.name!r}. "
+            f"{remedy}"
+        )
+    return file
+
+
+def _check_units(case: Case, reference: Reference, path: Path) -> None:
+    for judged in case.judged:
+        for value in (*reference.metric(judged.name), *reference.anchored(judged.name)):
+            if not judged.holds(value):
+                raise BobError(
+                    f"{path}: {case.setting}: {judged.name} {value:g} is no value of its unit "
+                    f"{judged.unit!r}. Restore it from version control, or delete it and run with "
+                    "--bands new."
+                )
 
 
 def _reference(case: Case, results: list[Result], old: Reference | None) -> Reference:

@@ -19,8 +19,8 @@ from bob.references.comparison import (
 )
 from bob.references.files import Reference, ReferenceStore
 from bob.references.gate import ALPHA_SECOND, margin
-from bob.references.no_reference import chance_of, origin_of, stale, without_reference
-from bob.references.power import sight
+from bob.references.no_reference import origin_of, stale, without_reference
+from bob.references.power import guards_little, least_of, sight
 from bob.references.published import beside
 from bob.references.repeat import as_unchanged
 from bob.references.wording import reason, too_near, worst
@@ -60,7 +60,7 @@ class Gate:
             compare(case, judged, results, reference=reference, store=self.store, stage=stage)
             for judged in case.judged
         )
-        least = self._least(case, results)
+        least = least_of(case, self.store, results)
         own = comparisons[0]
         # a first stage that asks for more seeds turns nothing red
         asks = stage == 1 and case.seeded
@@ -80,24 +80,13 @@ class Gate:
             reference_seeds=tuple(sorted(reference.values)),
             origin=origin_of(path, reference),
             detectable=None if seen.exact else seen.drop,
-            guards_little=(seen.dull and not seen.exact)
-            or seen.mean <= least
-            or comparisons[0].low < least,
+            guards_little=guards_little(seen, least) or comparisons[0].low < least,
             stage=stage,
             warnings=(
                 *too_near(comparisons[0], least),
                 *self._warnings(case, results, reference, comparisons),
             ),
         )
-
-    def _least(self, case: Case, results: Sequence[Result]) -> float:
-        """What the score has to beat whatever its band is: chance, and the mean of its twin."""
-        if not case.judged[0].higher_is_better:
-            return -math.inf
-        chance = chance_of(case, results)
-        twin = self.store.twin(case)
-        known = twin.metric(case.metric) if twin is not None else []
-        return max(-math.inf if chance is None else chance, fmean(known) if known else -math.inf)
 
     def unchanged(self, case: Case, result: Result) -> Verdict:
         """The verdict of a case whose reference's seed gave its values again; see ``repeat``."""
@@ -151,10 +140,16 @@ class Gate:
             )
         own = sorted({result.case.seed for result in results} & reference.values.keys())
         if own and case.seeded:
-            seeds = f"{'seed' if len(own) == 1 else 'seeds'} {', '.join(map(str, own))}"
+            which = ", ".join(map(str, own))
+            are = (
+                f"seed {which} of this check is"
+                if len(own) == 1
+                else f"seeds {which} of this check are"
+            )
+            says = "it says" if len(own) == 1 else "they say"
             notes.append(
-                f"{seeds} of this check are the reference's own, so that they say less than other "
-                "seeds would: name another --base-seed"
+                f"{are} the reference's own, so that {says} less than other seeds would: name "
+                "another --base-seed"
             )
         scores = [result.metrics[case.metric] for result in results]
         return (*notes, *self._notes(case, results, reference, scores))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from statistics import fmean
 
 from bob.case import Case, Result, Status, Verdict
 from bob.protocols.chance import CHANCE_BOUND, guessing_bound
+from bob.references.bands import DIGITS
 from bob.references.files import BUILTIN, Reference
 
 
@@ -42,7 +44,7 @@ def without_reference(case: Case, scores: dict[int, float], results: Sequence[Re
             scores=scores,
             warnings=remarks,
         )
-    if mean <= bound:
+    if round(mean, DIGITS) <= round(bound, DIGITS):
         return Verdict(
             status=Status.FAIL,
             reason=f"no reference, and {case.metric} {mean:.4f} does not beat chance "
@@ -60,7 +62,9 @@ def without_reference(case: Case, scores: dict[int, float], results: Sequence[Re
 
 
 def chance_of(case: Case, results: Sequence[Result]) -> float | None:
-    """What a score without information stays below; none where the protocol does not tell.
+    """What a score without information is no higher than; none where the protocol does not tell.
+
+    Without information one can guess, and always name the class of most test images.
 
     Args:
         case: The case.
@@ -72,12 +76,25 @@ def chance_of(case: Case, results: Sequence[Result]) -> float | None:
     if case.judged[0].scale != "angular":
         return None
     classes, size = _classes_and_size(case, results)
-    return guessing_bound(classes, size) if classes else None
+    if not classes:
+        return None
+    return max(
+        guessing_bound(classes, size), *(_largest_class(case, found) for found in results), 0
+    )
+
+
+def _largest_class(case: Case, result: Result) -> float:
+    """What always naming the class of most test images gives; 0 where nothing tells."""
+    if case.metric != "top1" or result.outcomes is None or not len(result.outcomes.targets):
+        return 0.0
+    counts = Counter(result.outcomes.targets.tolist())
+    return counts.most_common(1)[0][1] / len(result.outcomes.targets) if len(counts) > 1 else 0.0
 
 
 def _classes_and_size(case: Case, results: Sequence[Result]) -> tuple[int, int]:
-    classes = case.dataset.classes or max(result.classes for result in results)
-    return classes, case.dataset.test_size or max(result.test_size for result in results)
+    classes = case.dataset.classes or max((result.classes for result in results), default=0)
+    sizes = (result.test_size for result in results)
+    return classes, case.dataset.test_size or max(sizes, default=0)
 
 
 def stale(

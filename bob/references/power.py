@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from bob.case import Case
+from bob.case import Case, Result
 from bob.protocols import Judged
 from bob.references.bands import Spread, from_scale, predict, to_scale
 from bob.references.comparison import is_exact, spread_of
 from bob.references.files import Reference, ReferenceStore
 from bob.references.gate import levels, margin, stages
+from bob.references.no_reference import chance_of
 
 POWER = 0.8
 """Chance with which a detectable drop turns its case red."""
@@ -42,6 +43,27 @@ class Sight:
     def dull(self) -> bool:
         """Whether the drop is more than ``DULL`` of the mean."""
         return self.drop > DULL * abs(self.mean)
+
+
+def least_of(case: Case, store: ReferenceStore, results: Sequence[Result] = ()) -> float:
+    """What the score has to beat whatever its band is: chance, and the mean of its twin.
+
+    Args:
+        case: The case.
+        store: Where the twin's reference is.
+        results: One a seed, which may know more of chance than the catalog does.
+    """
+    if not case.judged[0].higher_is_better:
+        return -math.inf
+    chance = chance_of(case, results)
+    twin = store.twin(case)
+    known = twin.metric(case.metric) if twin is not None else []
+    return max(-math.inf if chance is None else chance, fmean(known) if known else -math.inf)
+
+
+def guards_little(seen: Sight, least: float) -> bool:
+    """Whether a band sees large drops alone, or its reference is not above what it has to beat."""
+    return (seen.dull and not seen.exact) or seen.mean <= least
 
 
 def sight(case: Case, reference: Reference, store: ReferenceStore) -> Sight:

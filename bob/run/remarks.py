@@ -35,7 +35,7 @@ def score_remarks(
     if outcomes is not None:
         counts = Counter(outcomes.targets.tolist())
         largest, count = counts.most_common(1)[0]
-        if len(counts) > 1 and score <= count / test_size:
+        if len(counts) > 1 and round(score * test_size, 3) <= count:
             remarks.append(
                 f"{case.metric} {score:.4f} is no more than always naming the class of most test "
                 f"images gives ({outcomes.class_names[largest]!r}, {count / test_size:.4f})"

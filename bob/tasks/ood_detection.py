@@ -12,7 +12,7 @@ from bob.backbones import Backbone
 from bob.case import Content
 from bob.datasets.detection import DetectionShiftData
 from bob.detection.evaluate import chance_bound
-from bob.hashing import file_name
+from bob.hashing import own_file_name
 from bob.job import Job, TaskOutput
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.ood_detection import ShiftedDetectionRecipe
@@ -52,7 +52,7 @@ def run(job: Job[ShiftedDetectionRecipe, DetectionShiftData, Backbone]) -> TaskO
             found,
             scores,
             masks=recipe.masks,
-            name=f"{file_name(shift.name)}_",
+            name=f"{own_file_name(shift.name)}_",
         )
     shifted = fmean(metrics[f"shift/{shift.name}"] for shift in data.shifts)
     metrics |= {"shifted_box_ap": shifted, CHANCE_BOUND: fmean(bounds)}
