@@ -32,7 +32,7 @@ _IN_TEXT = re.compile(
 _HOST = re.compile(r"([\w.%~,-]*|\[[\w:.%]+\])(:\d*)?")
 _QUERY = re.compile(
     r"(?P<before>[?&;](?:password|passwd|pwd|token|access_token|api_key|secret|sslpassword)=)"
-    r"[^&;\s'\"<>]+",
+    r"[^&;\s'\"<>]+?(?=:?(?:[&;\s'\"<>]|$))",
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"(?P<before>\bauthorization\W{1,5}(?:basic|bearer)\s+)[^\s'\",]+", re.I)
@@ -64,8 +64,13 @@ def login_of(uri: str) -> Login:
     """Take a URI apart; a password may hold ``@``, ``:`` and ``/``, encoded or as they are."""
     scheme, sign, behind = uri.partition("://")
     userinfo, at, host = re.split(r"[/?#]", behind, maxsplit=1)[0].rpartition("@")
-    if not _HOST.fullmatch(host):  # a slash of the password ended the search too early
+    # a slash of the password may have ended the search too early
+    longer, sign_of_more, after = behind.partition("?")[0].rpartition("@")
+    later = re.split(r"[/#]", after, maxsplit=1)[0]
+    if not _HOST.fullmatch(host):
         userinfo, at, _ = behind.rpartition("@")
+    elif ":" in userinfo and len(longer) > len(userinfo) and _HOST.fullmatch(later):
+        userinfo, at = longer, sign_of_more
     if not sign or not at:
         return Login(scheme + sign, None, None, behind)
     user, colon, password = userinfo.partition(":")

@@ -302,6 +302,32 @@ def stops_itself() -> nn.Module:
     return Net()
 
 
+def kills_the_fork_server(note: str) -> nn.Module:
+    """Once another case says that it runs."""
+    while not Path(note).exists():
+        time.sleep(0.05)
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1)
+    return Net()
+
+
+class _Growing(Net):
+    """Has a buffer from its first pass on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("late", None)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.late is None and self.training:
+            self.late = torch.ones(3)
+        return super().forward(images)
+
+
+def grows() -> nn.Module:
+    return _Growing()
+
+
 def slow_steps() -> nn.Module:
     return Net(lambda: time.sleep(0.6))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -181,14 +183,67 @@ def test_a_case_that_would_be_another_today_is_named(ledger: Ledger, tiny_case: 
     path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
     record = json.loads(path.read_text())
     record["case"]["recipe"]["epochs"] += 1
+    del record["sha256"]
     path.write_text(json.dumps(record))
     assert tiny_case.id in damaged(ledger)
 
 
 def test_a_protocol_that_is_gone_is_named(ledger: Ledger, tiny_case: Case) -> None:
     path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
-    path.write_text(path.read_text().replace('"task": "finetune"', '"task": "finetuna"'))
+    text = path.read_text().replace('"task": "finetune"', '"task": "finetuna"')
+    path.write_text(text.replace('"sha256"', '"formerly"'))
     assert "finetuna" in damaged(ledger)
+
+
+@pytest.mark.parametrize("key", ["metrics", "weights_digest", "run_key"])
+def test_a_changed_result_is_named_and_skipped(ledger: Ledger, tiny_case: Case, key: str) -> None:
+    path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
+    record = json.loads(path.read_text())
+    record["result"][key] = {"top1": 0.99} if key == "metrics" else "0" * 12
+    path.write_text(json.dumps(record))
+    assert "result.json is not as it was written; move it away" in damaged(ledger)
+
+
+def test_a_folder_that_is_cleared_while_it_is_written_to_is_a_sessions_again(
+    ledger: Ledger, tiny_case: Case
+) -> None:
+    ledger.write(recorded_of(result_of(tiny_case)))
+    shutil.rmtree(ledger.root)
+    ledger.write(recorded_of(result_of(tiny_case)))
+    fresh = Ledger(ledger.root)
+    assert fresh.sessions() == ["s1"]
+    (found,) = fresh.entries()
+    assert found.facts == next(iter(ledger.entries("s1"))).facts != {}
+
+
+def test_results_without_their_session_are_named(ledger: Ledger, tiny_case: Case) -> None:
+    ledger.write(recorded_of(result_of(tiny_case)))
+    (ledger.root / "s1" / "session.json").unlink()
+    fresh = Ledger(ledger.root)
+    assert fresh.sessions() == []
+    assert [str(damage) for damage in fresh.damaged] == [
+        f"{ledger.root / 's1'}: has results and no session.json; put that back"
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_session_of_somebody_else_is_named(tiny_case: Case) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        ledger = Ledger(root)
+        for session in ("s1", "s2"):
+            ledger.open_session(session, {"a": "b"})
+            ledger.write(recorded_of(result_of(tiny_case), session=session))
+        root.chmod(0o755)
+        (root / "s1").chmod(0o700)
+        os.seteuid(65534)
+        try:
+            fresh = Ledger(root)
+            assert fresh.sessions() == ["s2"]
+            (damage,) = fresh.damaged
+        finally:
+            os.seteuid(0)
+        assert str(damage) == f"{root / 's1'}: cannot be read (Permission denied)"
 
 
 def test_damage_leaves_the_others(ledger: Ledger, tiny_case: Case) -> None:

@@ -257,3 +257,22 @@ def test_an_error_of_a_backbone_that_names_an_address(project: pytest.Pytester) 
     result.assert_outcomes(failed=1)
     assert "http://alice:***@host" in result.stdout.str()
     assert_secret(result.stdout.str() + everything_under(project.path))
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:p@ss/w0rd@127.0.0.1:9", "http://me@127.0.0.1:9"),
+        ("http://aa:b@cc/w0rd@host:5/x", "http://aa@host:5/x"),
+        ("https://me:p@ss/w0rd#x@host", "https://me@host"),
+        ("postgresql://u:a@b/c@db.org:5432/n?user=x@y", "postgresql://u@db.org:5432/n?user=x@y"),
+        ("http://me:pw@host:1/a", "http://me@host:1/a"),
+    ],
+)
+def test_a_password_may_hold_what_parts_a_uri(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
+
+
+def test_what_follows_a_password_in_a_sentence_stays() -> None:
+    text = "mysql://h/d?password=geheim: ModuleNotFoundError"
+    assert redacted(text) == "mysql://h/d?password=***: ModuleNotFoundError"

@@ -134,6 +134,31 @@ def test_processes_of_a_case_end_with_it(
         assert gone(int(note.read_text()))
 
 
+def test_a_case_that_kills_the_process_that_forks_costs_no_other(
+    rude_case: Callable[[str], Case], tmp_path: Path
+) -> None:
+    executor, found = ProcessExecutor(workers="2"), {}
+    note = tmp_path / "runs"
+    specs = (f"notes_and_trains_slowly,note={note}", f"kills_the_fork_server,note={note}", "polite")
+    try:
+        for spec in specs:
+            case = rude_case(spec)
+            executor.submit(Submission(spec, case, CONTEXT, None))
+
+        def take(event: object) -> None:
+            if isinstance(event, Finished):
+                found[event.ticket] = event.result
+
+        until = time.monotonic() + 300
+        while len(found) < len(specs):
+            assert time.monotonic() < until
+            executor.advance(take, waiting_for=specs[0])
+    finally:
+        executor.shutdown(cancel=True)
+    assert [found[spec].failure for spec in (specs[0], specs[2])] == [None, None]
+    assert scores(found[specs[0]])
+
+
 def test_a_crash_is_heard_of_although_a_daemon_keeps_its_pipe(
     executor: ProcessExecutor, rude_case: Callable[[str], Case], tmp_path: Path
 ) -> None:

@@ -53,7 +53,7 @@ class _Run:
                 return
             write(self.path, state, self.facts, unfinished=self.unfinished)
             self.written = _now()
-        except (OSError, TypeError, MemoryError) as error:
+        except (OSError, TypeError, ValueError, RuntimeError, MemoryError) as error:
             self._remark(error)
         finally:
             self.last = time.monotonic()
@@ -137,6 +137,10 @@ class CaseCheckpoint:
         """The state of this name in the file that was taken up; once, then none."""
         state: State | None = self._run.found.pop(self._prefix + name, None)
         return state
+
+    def refuse(self, why: str) -> None:
+        """Say that a state that was found does not fit, and that what it was of begins anew."""
+        self._run.remarks.append(f"the checkpoint could not be taken up: {why}; it began anew")
 
     def keep(self, name: str, state: State) -> None:
         """Have a state written with everything from now on; it must not change any more."""

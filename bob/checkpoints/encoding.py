@@ -47,7 +47,16 @@ def encode(state: State) -> Encoded:
 def block_bytes(value: torch.Tensor | NDArray[Any]) -> memoryview:
     """The bytes of a tensor or an array, in C order; copied where it lies elsewhere."""
     if isinstance(value, torch.Tensor):
-        value = value.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy()
+        value = (
+            value.detach()
+            .to("cpu")
+            .resolve_conj()
+            .resolve_neg()
+            .contiguous()
+            .reshape(-1)
+            .view(torch.uint8)
+            .numpy()
+        )
     content: memoryview = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     return content
 

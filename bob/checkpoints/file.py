@@ -74,6 +74,13 @@ def write(path: Path, state: State, facts: Facts, *, unfinished: Path) -> None:
     sync_folder(path.parent)
 
 
+_MALFORMED = (
+    AttributeError, IndexError, KeyError, MemoryError, OverflowError, RecursionError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What parsing raises where bytes are whole and mean something else."""
+
+
 def read(path: Path) -> tuple[State, dict[str, str]]:
     """The state and the facts of a checkpoint.
 
@@ -92,8 +99,8 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
         stream.seek(start)
         try:
             return _parsed(stream)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise Damaged(f"its content cannot be read: {error}") from None
+        except _MALFORMED as error:
+            raise Damaged(f"its content cannot be read: {type(error).__name__}: {error}") from None
 
 
 def _parsed(stream: BinaryIO) -> tuple[State, dict[str, str]]:

@@ -26,7 +26,7 @@ from bob.distributed.group import Group, batches_of
 from bob.errors import TrainingDiverged
 from bob.protocols.detection import DetectionRecipe
 from bob.training.memory import Counts, Parts, settled_objects
-from bob.training.states import take_up_training, training_state
+from bob.training.states import Unfit, take_up_training, training_state
 from bob.training.throttle import Throttle
 
 _SCORING_BATCH = 16
@@ -121,7 +121,10 @@ class DetectionLoop:
         self._step, self.train_seconds = 0, 0.0
         found = self._checkpoint.found("training")
         if found is not None:
-            self._take_up(found)
+            try:
+                self._take_up(found)
+            except Unfit as error:
+                self._checkpoint.refuse(str(error))
         self._start = time.perf_counter()
         rate = rate_at(self.recipe, len(self.batches))
         with self._checkpoint.live("training", self._state), settled_objects():

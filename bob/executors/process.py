@@ -86,7 +86,9 @@ class ProcessExecutor:
             self._start(self._waiting.pop(ticket), deliver)
         self._note()
         running = {told: case for case in self._running.values() for told in case.heard_by}
-        for case in {running[told]: None for told in wait(list(running), timeout=_TICK_SECONDS)}:
+        heard = {running[told]: None for told in wait(list(running), timeout=_TICK_SECONDS)}
+        orphans = {case: None for case in self._running.values() if case.orphaned}
+        for case in {**heard, **orphans}:
             if self._running.get(case.ticket) is case:
                 for event in case.told():
                     self._pass_on(case, event, deliver)

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bob.case import Failure, Result
 from bob.executors import Event, Finished, Submission
 from bob.executors.worker import TRACE_SIGNAL, work
@@ -19,6 +21,8 @@ _GRACE_SECONDS = 5.0
 _TRACE_SECONDS = 2.0
 _TRACE_WORDS = "(most recent call first)"
 _SHOWN_BYTES = 20_000
+_UNKNOWN = 255
+"""Exit status of a process whose parent is gone."""
 
 
 class RunningCase:
@@ -48,11 +52,15 @@ class RunningCase:
             self._process.start()
         theirs.close()
         self._begun = self._heard = time.monotonic()
+        self.orphaned = False
 
     @property
     def heard_by(self) -> tuple[Any, ...]:
-        """What to wait for: its events, and its end. What it has left behind may keep the first."""
-        return self.events, self._process.sentinel
+        """What to wait for: its events, and its end. What it has left behind may keep the first.
+
+        Nothing tells of the end of an orphan but its events.
+        """
+        return (self.events,) if self.orphaned else (self.events, self._process.sentinel)
 
     @property
     def what(self) -> str:
@@ -63,7 +71,7 @@ class RunningCase:
     def told(self) -> list[Event]:
         """What the case has told since; its end where the process has ended without a word."""
         found: list[Event] = []
-        ended = not self._process.is_alive()  # asked first: its last words are there by then
+        ended = self._ended()  # asked first: its last words are there by then
         try:
             while self.events.poll():
                 found.append(self.events.recv())
@@ -80,6 +88,17 @@ class RunningCase:
             )
             return [*found, Finished(self.ticket, self._failed("error", message))]
         return [*found, Finished(self.ticket, self._end_unheard())] if ended else found
+
+    def _ended(self) -> bool:
+        """Whether the process has ended.
+
+        The process that forks tells how others have ended. Where a case has killed it, all of those
+        that run seem to have ended with an unknown status: they are orphans, and are looked for.
+        """
+        if self._process.is_alive():
+            return False
+        self.orphaned = self._process.exitcode == _UNKNOWN and _runs(self._process.pid)
+        return not self.orphaned
 
     @property
     def writes_checkpoints(self) -> bool:
@@ -147,7 +166,12 @@ class RunningCase:
     def joined(self, seconds: float) -> bool:
         """Whether the process has ended within so many seconds."""
         self._process.join(seconds)
-        return self._process.exitcode is not None
+        until = time.monotonic() + seconds
+        while not (ended := self._process.exitcode is not None and self._ended()):
+            if not self.orphaned or time.monotonic() >= until:
+                break
+            time.sleep(0.02)
+        return ended
 
     def show_output(self) -> None:
         """Print what the case has printed, for pytest to capture."""
@@ -190,6 +214,13 @@ def end_all(cases: Collection[RunningCase]) -> None:
     for case in cases:
         case.joined(max(0.0, until - time.monotonic()))
         case.kill()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _how(status: int | None) -> str:

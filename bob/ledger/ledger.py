@@ -30,6 +30,7 @@ class Ledger:
 
     root: Path
     damaged: list[Damage] = field(default_factory=list)
+    _opened: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def open_session(self, session: str, facts: Mapping[str, str], *, time: str = "") -> None:
         """Note a session and what holds for all of its results.
@@ -44,14 +45,21 @@ class Ledger:
         """
         began = time or now()
         record = {"schema": SCHEMA, "session": session, "facts": dict(facts), "time": began}
+        self._opened[session] = record
         try:
-            (self.root / session).mkdir(parents=True, exist_ok=True)
-            write_record(self.root / session / "session.json", record)
+            self._note(session)
         except OSError as error:
             raise BobError(
                 f"Cannot write to {self.root} ({error.strerror or error}), where every result is "
                 "kept first. Nothing was run. Make it writable, or run in another folder."
             ) from None
+
+    def _note(self, session: str) -> None:
+        """Write the file of a session of this process, unless it is there."""
+        path = self.root / session / "session.json"
+        if session in self._opened and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_record(path, self._opened[session])
 
     def write(self, recorded: Recorded, *, replacing: bool = True) -> Path:
         """Write a result; when this returns it is on the disk, whole.
@@ -69,6 +77,7 @@ class Ledger:
         folder = self.root / recorded.session / recorded.entry
         try:
             write_entry(folder, recorded, stays=lambda: not replacing and is_whole(folder))
+            self._note(recorded.session)  # somebody may have cleared the folder meanwhile
         except OSError as error:
             raise BobError(
                 f"The result of {recorded.result.case.name} could not be kept under "
@@ -107,9 +116,20 @@ class Ledger:
         """Names of the sessions, oldest first."""
         if not self.root.is_dir():
             return []
-        folders = [folder for folder in self.root.iterdir() if (folder / "session.json").is_file()]
+        folders = [folder for folder in self.root.iterdir() if self._is_session(folder)]
         found = [(self.facts(folder.name)[1], folder.name) for folder in folders]
         return [name for _, name in sorted(found)]
+
+    def _is_session(self, folder: Path) -> bool:
+        """Whether a folder is a session's; one that has results and cannot be told is damaged."""
+        try:
+            if (folder / "session.json").is_file():
+                return True
+            if folder.is_dir() and any(folder.glob("*/result.json")):
+                self._damage(folder, "has results and no session.json; put that back")
+        except OSError as error:
+            self._damage(folder, f"cannot be read ({error.strerror or error})")
+        return False
 
     def facts(self, session: str) -> tuple[dict[str, str], str]:
         """What holds for a session, and when it began; empty where its file cannot be read."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from bob.errors import BobError
+from bob.hashing import digest_of
 from bob.json_data import parse_json
 from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_plain
 from bob.ledger.records import SCHEMA, Judgement, Recorded, is_name_of
@@ -93,6 +94,7 @@ def recorded_of(
     Raises:
         Unreadable: It is no result, or of another version.
     """
+    _check_digest(record)
     try:
         case = case_from_plain(record["case"])
         if case.id != record["case"]["id"]:
@@ -123,6 +125,19 @@ def recorded_of(
         raise Unreadable(f"{where}: {first['msg']}; it is of another version of bob") from None
     except MALFORMED as error:
         raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
+
+
+def _check_digest(record: Mapping[str, Any]) -> None:
+    """Hold a record against the digest in it.
+
+    Raises:
+        Unreadable: It was changed.
+    """
+    if "sha256" not in record:  # of an earlier version
+        return
+    rest = {name: value for name, value in record.items() if name != "sha256"}
+    if digest_of(rest, length=64) != record["sha256"]:
+        raise Unreadable("result.json is not as it was written; move it away")
 
 
 def check_names(recorded: Recorded, *, session: str, entry: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bob.artifacts.files import packed
+from bob.hashing import digest_of
 from bob.ledger.plain import case_to_plain, jsonable, result_arrays, result_to_plain
 from bob.ledger.records import SCHEMA, Recorded
 from bob.regular_files import sync_folder
@@ -107,7 +108,7 @@ def entry_record(recorded: Recorded, files: Mapping[str, bytes]) -> dict[str, An
         recorded: The result.
         files: What lies beside it, by name.
     """
-    return {
+    record = {
         "schema": SCHEMA,
         "entry": recorded.entry,
         "session": recorded.session,
@@ -119,6 +120,7 @@ def entry_record(recorded: Recorded, files: Mapping[str, bytes]) -> dict[str, An
         "curve": [[epoch, jsonable(values)] for epoch, values in recorded.curve],
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
+    return {**record, "sha256": digest_of(json.loads(text_of(record)), length=64)}
 
 
 def text_of(record: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,7 @@ from bob.training.classifier import Classifier
 from bob.training.image_loader import Batch
 from bob.training.memory import Counts, Parts
 from bob.training.optimiser import build_optimiser, build_schedule
-from bob.training.states import take_up_training, training_state
+from bob.training.states import Unfit, take_up_training, training_state
 from bob.training.throttle import Throttle
 
 
@@ -132,7 +132,10 @@ class Loop:
         """Go on where a checkpoint stood, and write them in the block."""
         found = self.checkpoint.found("training")
         if found is not None:
-            self._take_up(found)
+            try:
+                self._take_up(found)
+            except Unfit as error:
+                self.checkpoint.refuse(str(error))
         with self.checkpoint.live("training", self._state):
             yield
 

@@ -10,7 +10,10 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from bob.checkpoints.encoding import State
-from bob.errors import BobError
+
+
+class Unfit(Exception):
+    """Why a state cannot be taken up, in words."""
 
 
 def training_state(model: nn.Module, optimiser: torch.optim.Optimizer, fabric: Fabric) -> State:
@@ -29,7 +32,7 @@ def take_up_training(
     """Put a model and its optimiser into a state of ``training_state``.
 
     Raises:
-        BobError: The model has other tensors.
+        Unfit: The model has other tensors, or such as cannot be written to; nothing was changed.
     """
     kept: dict[str, torch.Tensor] = state["model"]
     own = dict(_tensors(model))
@@ -39,17 +42,26 @@ def take_up_training(
         if name not in own or name not in kept or own[name].shape != kept[name].shape
     ]
     if other:
-        raise BobError(
-            f"The case's checkpoint does not fit its model: {len(other)} tensors differ, such as "
-            f"{other[0]!r}. Run the case from its beginning, without going on."
-        )
+        raise Unfit(f"{len(other)} tensors of the model differ, such as {other[0]!r}")
+    fixed = [name for name, tensor in own.items() if not _takes_values(tensor)]
+    changed = [name for name in fixed if not torch.equal(own[name].cpu(), kept[name].cpu())]
+    if changed:
+        raise Unfit(f"{changed[0]!r} cannot be written to: its elements share memory")
     with torch.no_grad():
         for name, tensor in own.items():
-            tensor.copy_(kept[name])
+            if name not in fixed:
+                tensor.copy_(kept[name])
     optimiser.load_state_dict(state["optimiser"])
     scaler = _scaler(fabric)
     if scaler is not None and state["scaler"]:
         scaler.load_state_dict(state["scaler"])
+
+
+def _takes_values(tensor: torch.Tensor) -> bool:
+    """Whether a tensor can be written to: no constant of inference mode, no expanded view."""
+    sizes_and_strides = zip(tensor.shape, tensor.stride(), strict=True)
+    expanded = any(size > 1 and not stride for size, stride in sizes_and_strides)
+    return not expanded and not tensor.is_inference()
 
 
 def _tensors(model: nn.Module) -> Any:
