@@ -78,3 +78,14 @@ def test_pytest_options_are_checked(
     done = project.runpytest(*arguments)
     done.stderr.fnmatch_lines([message])
     assert done.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_words_select_as_in_pytest(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--json", "--no-cpu", "-k", "(knn or retrieval) and resnet and not random"]
+    assert main(["plan", *arguments]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [(case["task"], case["name"]) for case in record["cases"]] == [
+        ("knn", "resnet_micro_glyphs-digits"), ("retrieval", "resnet_micro_glyphs-characters"),
+    ]  # fmt: skip
+    assert main(["plan", "--no-cpu", "-k", "knn and"]) != 0
+    assert "-k 'knn and': expected" in capsys.readouterr().err

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from bob.case import Case
 from bob.catalog import installed_backbones, load_catalog
-from bob.errors import unknown
+from bob.errors import BobError, unknown
 from bob.options import Options
 from bob.plan import Plan
 
@@ -17,7 +18,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "--task", action="append", default=[], metavar="NAME", help="only this task; repeatable"
     )
     parser.add_argument(
-        "-k", dest="words", default="", metavar="TEXT", help="only cases whose task[name] has this"
+        "-k",
+        dest="words",
+        default="",
+        metavar="WORDS",
+        help="only cases whose task[name] has these, with `and`, `or`, `not` and ( ) as in pytest",
     )
 
 
@@ -25,16 +30,35 @@ def selected_cases(args: argparse.Namespace, options: Options) -> list[Case]:
     """The cases of a selection.
 
     Raises:
-        BobError: A backbone, dataset, scale or task is unknown.
+        BobError: A backbone, dataset, scale or task is unknown, or the words are no expression.
     """
+    has = _named_by(args.words)
     plan = Plan(installed_backbones(load_catalog(options.catalogs)), options.selection)
     for task in args.task:
         if task not in plan.scale.tasks:
             raise unknown(f"task of scale {plan.scale.key}", task, plan.scale.tasks)
-    words = args.words.lower()
     return [
         case
         for case in plan.all_cases()
-        if (not args.task or case.task in args.task)
-        and words in f"{case.task}[{case.name}]".lower()
+        if (not args.task or case.task in args.task) and has(f"{case.task}[{case.name}]".lower())
     ]
+
+
+def _named_by(words: str) -> Callable[[str], bool]:
+    """Whether a name is one that pytest's ``-k`` would choose by these words."""
+    if not words.strip():
+        return lambda name: True
+    # of pytest's own, so that both commands choose alike; it has no public name
+    from _pytest.mark.expression import Expression
+
+    try:
+        expression = Expression.compile(words.lower())
+    except SyntaxError as error:
+        raise BobError(
+            f"-k {words!r}: {error.msg or error}. Write words with and, or, not."
+        ) from None
+
+    def has(name: str) -> bool:
+        return expression.evaluate(lambda word, /, **options: word in name)
+
+    return has

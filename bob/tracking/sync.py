@@ -92,7 +92,7 @@ def _taking(writer: Writer, what: str) -> Iterator[None]:
         text = " ".join(str(error).split())[:200]
         raise BobError(
             f"{writer.destination.uri} stopped taking {what} ({type(error).__name__}: {text}). "
-            "What was sent is there. Run this again when it is back; nothing is sent twice."
+            "What was sent is there. Run this again when it takes them; nothing is sent twice."
         ) from error
 
 
