@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from bob.catalog import Catalog
+from bob.catalog.schema import DatasetEntry
 from bob.cli import main
 from bob.cli.datasets import metrics_of, places, state_of
 from bob.datasets import RetrievalData, load_dataset
@@ -52,6 +53,12 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+def outside(entry: DatasetEntry) -> bool:
+    """Whether a package of the system has brought all that a dataset needs."""
+    ways = [[way for way in need.split("|") if way.startswith("/")] for need in entry.needs]
+    return bool(ways) and all(any(Path(way).exists() for way in need) for need in ways)
+
+
 def test_every_dataset_says_where_it_stands(
     capsys: pytest.CaptureFixture[str], catalog: Catalog, root: Path, own: str
 ) -> None:
@@ -74,8 +81,11 @@ def test_every_dataset_says_where_it_stands(
     assert "https://cocodataset.org/#download" in absent
     entries = [*catalog.datasets.values()]
     kept = sum(not entry.needs for entry in entries)
-    rest = len(entries) - kept + 1
-    assert lines[-1] == f"{kept + rest + 1} datasets: {kept} built in, 1 present, {rest} missing"
+    packaged = sum(outside(entry) for entry in entries)
+    rest = len(entries) - kept + 1 - packaged
+    assert lines[-1] == (
+        f"{len(entries) + 2} datasets: {kept} built in, {packaged + 1} present, {rest} missing"
+    )
 
 
 def test_one_dataset_in_full(
@@ -122,7 +132,8 @@ def test_json_has_everything(
         entry = catalog.dataset(key).model_dump(mode="json")
         for field in (row.keys() & entry.keys()) - {"needs"}:
             assert row[field] == entry[field], (key, field)
-        assert row["state"] in ("built in", "missing")
+        there = "present" if outside(catalog.dataset(key)) else "missing"
+        assert row["state"] in ("built in", there)
     assert printed["gldv2"]["needs"][2] == {
         "any_of": ["gldv2/index", "gldv2/database"], "found": "gldv2/database",
     }  # fmt: skip
@@ -194,3 +205,16 @@ def test_the_command_imports_nothing_heavy() -> None:
         }
         assert "bob.cli.datasets" in imported
         assert not {name.split(".", 1)[0] for name in imported} & {*HEAVY, "numpy"}
+
+
+def test_what_lies_outside_the_data_root_is_present_too(
+    capsys: pytest.CaptureFixture[str], catalog: Catalog, root: Path, tmp_path: Path
+) -> None:
+    """As a system's package puts it."""
+    elsewhere = tmp_path / "share" / "photographs"
+    elsewhere.mkdir(parents=True)
+    entry = catalog.dataset("fashion_mnist").model_copy(
+        update={"needs": (f"FashionMNIST/raw|{elsewhere}",)}
+    )
+    assert state_of(entry) == "present"
+    assert [place.found for place in places(entry)] == [str(elsewhere)]

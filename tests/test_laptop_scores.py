@@ -83,7 +83,8 @@ def test_the_probe_is_scikit_learns_on_features_of_a_plain_loop(
     model = LogisticRegression(C=metrics["c"], max_iter=5000)
     model.fit(train.double().numpy(), data.train.targets.numpy())
     theirs = model.score(test.double().numpy(), data.test.targets.numpy())
-    assert metrics["top1"] == pytest.approx(theirs, abs=0.002)
+    # so few images tell no less than one of them
+    assert metrics["top1"] == pytest.approx(theirs, abs=1.01 / len(data.test))
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ FLOORS = (
         "intervals",
         "json_data",
         "kinds",
+        "memory",
         "places",
         "shown",
         "startup",

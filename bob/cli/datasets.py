@@ -103,9 +103,14 @@ def places(entry: DatasetEntry) -> list[Place]:
     found = []
     for need in entry.needs:
         path = place(need)
-        shown = path.relative_to(data_root()).as_posix() if path else ""
-        found.append(Place(tuple(need.split("|")), shown))
+        found.append(Place(tuple(need.split("|")), _shown(path) if path else ""))
     return found
+
+
+def _shown(path: Path) -> str:
+    """A path under the data root without the root; one of a system's package as it is."""
+    inside = path.is_relative_to(data_root())
+    return (path.relative_to(data_root()) if inside else path).as_posix()
 
 
 def state_of(entry: DatasetEntry) -> str:
