@@ -34,6 +34,13 @@ def write(tmp_path: Path, case: Case, make: MakeResult, score: float) -> Path:
     return found[1]
 
 
+def check_scores(tmp_path: Path, *scored: tuple[Case, float]) -> None:
+    for case, score in scored:
+        found = store(tmp_path).find(case)
+        assert found is not None
+        assert found[0].metric("top1")[0] == score
+
+
 @pytest.mark.parametrize("keys", [("my:net_a", "my_net:a"), ("模型一", "模型二"), ("a/b", "a_b")])
 def test_backbones_do_not_share_a_file(
     tmp_path: Path, tiny_case: Case, make_result: MakeResult, keys: tuple[str, str]
@@ -43,10 +50,7 @@ def test_backbones_do_not_share_a_file(
     write(tmp_path, first, make_result, 0.3)
     assert store(tmp_path).find(second) is None
     write(tmp_path, second, make_result, 0.9)
-    for case, score in ((first, 0.3), (second, 0.9)):
-        found = store(tmp_path).find(case)
-        assert found is not None
-        assert found[0].metric("top1")[0] == score
+    check_scores(tmp_path, (first, 0.3), (second, 0.9))
 
 
 def test_a_file_of_the_earlier_name_is_found_and_renamed(
@@ -75,10 +79,7 @@ def test_a_file_of_the_earlier_name_stays_its_backbones(
     path.rename(path.with_name("a_b.json"))
     assert store(tmp_path).find(second) is None
     write(tmp_path, second, make_result, 0.9)
-    for case, score in ((first, 0.3), (second, 0.9)):
-        found = store(tmp_path).find(case)
-        assert found is not None
-        assert found[0].metric("top1")[0] == score
+    check_scores(tmp_path, (first, 0.3), (second, 0.9))
 
 
 def test_names_are_kept_where_they_can_be() -> None:
