@@ -334,3 +334,12 @@ BUILDERS: dict[str, Callable[[Path, pytest.MonkeyPatch], Mini]] = {
         )
     },
 }  # fmt: skip
+
+SHARES = {
+    "cifar10_5k": "cifar10",
+    "dtd_2k": "dtd",
+    "eurosat_4k": "eurosat",
+    "flowers102_2k": "flowers102",
+    "pets_2k": "pets",
+}
+"""Datasets that are the first images of each class of another."""

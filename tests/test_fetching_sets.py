@@ -28,7 +28,7 @@ from bob.fetching import Wanted, fetch_all, planned
 from bob.fetching.fetch import fetch
 from tests import miniatures
 from tests.file_server import FileServer, serving
-from tests.miniatures import BUILDERS
+from tests.miniatures import BUILDERS, SHARES
 from tests.retrieval_layouts import MINIATURES
 from tests.test_laptop import write_idx
 from tests.test_library import SHIFTS, small
@@ -69,8 +69,10 @@ def source(tmp_path: Path) -> Path:
 def test_no_dataset_is_left_out() -> None:
     entries = load_catalog().datasets.values()
     offered = {entry.key for entry in entries if entry.download and entry.download.files}
-    tested = {*CLASSES, *RETRIEVAL, *LISTS, *SHIFTED, *FASHION, "coco"}
+    tested = {*CLASSES, *RETRIEVAL, *LISTS, *SHIFTED, *FASHION, *SHARES, "coco"}
     assert offered == tested
+    whole = load_catalog().dataset
+    assert all(whole(share).download == whole(key).download for share, key in SHARES.items())
     needing = {entry.key for entry in entries if entry.needs}
     assert needing == tested | BY_HAND.keys()
 

@@ -20,7 +20,8 @@ from bob.datasets import load_dataset
 from bob.datasets.library.idx import load, load_retrieval
 from bob.errors import BobError
 from bob.plan import Plan, Selection
-from tests.real import LITE0, TWIN, fashion, lite0
+from tests.miniatures import SHARES
+from tests.real import LITE0, TWIN, fashion, lite
 
 PACKED = "FashionMNIST/raw"
 
@@ -118,29 +119,41 @@ def test_weights_of_a_package_that_is_not_there(catalog: Catalog) -> None:
             Weights(**wrong)
 
 
-def test_released_weights_give_the_original_modules_features(catalog: Catalog) -> None:
-    lite0()
+@pytest.mark.parametrize(("size", "image_size"), [(0, 224), (1, 240), (2, 260)])
+def test_released_weights_give_the_original_modules_features(
+    catalog: Catalog, size: int, image_size: int
+) -> None:
+    lite(size)
+    entry = catalog.backbone(f"efficientnet_lite{size}_in1k")
     original = pytest.importorskip(
         "efficientnet_lite_pytorch", reason="pip install efficientnet-lite-pytorch"
     )
-    backbone = build_backbone(catalog.backbone(LITE0), image_size=None)
-    assert (backbone.image_size, backbone.num_features) == (224, 1280)
-    path = str(weights_file(catalog.backbone(LITE0)))
-    theirs = original.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
-    images = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    backbone = build_backbone(entry, image_size=None)
+    assert (backbone.image_size, backbone.num_features) == (image_size, 1280)
+    name, path = f"efficientnet-lite{size}", str(weights_file(entry))
+    theirs = original.EfficientNet.from_pretrained(name, weights_path=path).eval()
+    images = torch.randn(3, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = theirs.extract_features(images).mean((2, 3))
         found = backbone.module.eval()(images)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    assert weights_state(catalog.backbone(LITE0)) == "file"
+    assert weights_state(entry) == "file"
 
 
 def test_the_scale_is_complete(catalog: Catalog) -> None:
     cases = Plan(catalog, Selection(scale="laptop")).all_cases()
-    assert {case.backbone.key for case in cases} == {LITE0, TWIN}
-    assert {case.task for case in cases} == {
-        "knn", "linear_probe", "low_shot", "retrieval", "finetune"
+    assert {case.backbone.key for case in cases} == {
+        LITE0, TWIN, "efficientnet_lite1_in1k", "efficientnet_lite2_in1k", "resnet18_a1_in1k",
+        "mobilenetv4_conv_small_in1k", "vit_tiny_in21k_ft_in1k", "test_vit", "test_resnet",
+        "test_convnext", "test_efficientnet", "test_byobnet",
     }  # fmt: skip
+    shares = {"fashion_mnist_5k", *SHARES}
+    frozen = {"knn": shares, "linear_probe": shares, "low_shot": shares}
+    for task, datasets in {
+        **frozen, "retrieval": {"fashion_mnist_retrieval"}, "finetune": {"fashion_mnist_1k"}
+    }.items():  # fmt: skip
+        assert {case.dataset.key for case in cases if case.task == task} == datasets
+    assert {case.task for case in cases} == {*frozen, "retrieval", "finetune"}
     assert {case.twin for case in cases if case.backbone.key == LITE0} == {TWIN}
     assert {case.recipe.input_size for case in cases} == {None}
 

@@ -18,7 +18,7 @@ from bob.catalog import Catalog
 from bob.datasets import ClassificationData, ImageSplit, load_dataset
 from bob.evaluation import Bands
 from bob.run import run_case
-from tests.real import LITE0, TWIN, fashion, lite0, small_cases
+from tests.real import LITE0, TWIN, fashion, lite, small_cases
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 SEEDLESS = ("knn", "linear_probe", "low_shot", "retrieval")
@@ -33,7 +33,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
 def cases(catalog: Catalog) -> dict[tuple[str, str], Case]:
     """Frozen protocols of a pretrained backbone and its random twin on 400 photographs."""
     fashion(catalog)
-    lite0()
+    lite()
     return {
         (task, case.backbone.key): case
         for task in SEEDLESS

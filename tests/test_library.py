@@ -30,7 +30,7 @@ from bob.protocols.linear_probe import ProbeRecipe
 from bob.record import Record
 from bob.run import run_case
 from tests import miniatures
-from tests.miniatures import BUILDERS, STEP, WNIDS, Mini
+from tests.miniatures import BUILDERS, SHARES, STEP, WNIDS, Mini
 
 SHIFTS = ("imagenet_a", "imagenet_r", "imagenet_v2", "imagenet_sketch")
 CONTEXT = Context(accelerator="cpu", precision="32-true", workers=0)
@@ -91,6 +91,35 @@ def test_every_set_is_read_from_its_own_layout_and_runs(
     assert result.failure is None, result.failure
     assert result.metrics["top1"] == 1.0
     assert result.data_digest == data.sha256 == load_dataset(entry).sha256
+
+
+@pytest.mark.parametrize("key", sorted(SHARES))
+def test_a_share_is_the_first_images_of_each_class(
+    key: str, root: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini = BUILDERS[SHARES[key]](root, monkeypatch)
+    whole = load_dataset(small(catalog.dataset(SHARES[key]), mini))
+    asked = {part: count for part, count in catalog.dataset(key).options.items() if "_per" in part}
+    assert {part: getattr(catalog.dataset(key), f"{part[:-10]}_size") for part in asked} == {
+        part: catalog.dataset(key).classes * count  # type: ignore[operator]
+        for part, count in asked.items()
+    }
+    entry = small(catalog.dataset(key), mini, **dict.fromkeys(asked, 1))
+    data = load_dataset(entry.model_copy(update={"train_size": None, "test_size": None}))
+    assert isinstance(data, ClassificationData)
+    assert isinstance(whole, ClassificationData)
+    for part in ("train", "test"):
+        split, every = getattr(data, part), getattr(whole, part)
+        rows = range(len(every))
+        if f"{part}_per_class" in asked:
+            labels = every.targets.tolist()
+            rows = sorted(labels.index(label) for label in set(labels))
+        assert split.targets.tolist() == every.targets[list(rows)].tolist()
+        assert [split.pil(i).tobytes() for i in range(len(split))] == [
+            every.pil(row).tobytes() for row in rows
+        ]
+    with pytest.raises(BobError, match=r"has \d images of class \d, not 9"):
+        load_dataset(small(catalog.dataset(key), mini, **dict.fromkeys(asked, 9)))
 
 
 @pytest.mark.parametrize("key", ["imagenet_ood", *SHIFTS])

@@ -50,12 +50,40 @@ class Listing:
         """Some of the files, in the order of their positions given."""
         return Listing([self.names[row] for row in rows], [self.labels[row] for row in rows])
 
+    def first_of_each(self, count: int, what: str) -> Listing:
+        """The first files of each class; see ``first_of_each``."""
+        return self.part(_rows_of_each(np.array(self.labels), count, what)) if count else self
+
     def split(self) -> ImageSplit:
         """The files as a split, decoded when asked for."""
         return ImageSplit(
             source=Files(data_root(), self.names),
             targets=torch.tensor(self.labels, dtype=torch.int64),
         )
+
+
+def first_of_each(split: ImageSplit, count: int, what: str) -> ImageSplit:
+    """The first images of each class, in their order.
+
+    Args:
+        split: Images and class indices.
+        count: Images of each class; 0 for all.
+        what: The split, for messages.
+
+    Raises:
+        BobError: A class has fewer.
+    """
+    return split.part(_rows_of_each(split.targets.numpy(), count, what)) if count else split
+
+
+def _rows_of_each(labels: NDArray[np.int64], count: int, what: str) -> NDArray[np.int64]:
+    rows = [np.empty(0, np.int64)]
+    for label in np.unique(labels):
+        found = np.flatnonzero(labels == label)
+        if len(found) < count:
+            raise refused(f"{what} has {len(found)} images of class {label}, not {count}.")
+        rows.append(found[:count])
+    return np.sort(np.concatenate(rows))
 
 
 def dataset_digest(class_names: Sequence[str], splits: Sequence[AnySplit]) -> str:

@@ -15,7 +15,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from bob.catalog.data_root import located
 from bob.datasets.base import ClassificationData, RetrievalData
 from bob.datasets.images import Arrays, ImageSplit
-from bob.datasets.library.common import assembled, refused
+from bob.datasets.library.common import assembled, first_of_each, refused
 from bob.datasets.relevance import class_relevance
 from bob.datasets.retrieval_sets.parts import retrieval_data
 from bob.errors import first_line
@@ -38,7 +38,7 @@ def load(*, name: str, folder: str, train: int = 0, test: int = 0) -> Classifica
     """
     root = located(folder)
     splits = [
-        _first_of_each(_split(root, name, part), count, what=f"{name}'s {part} split")
+        first_of_each(_split(root, name, part), count, f"{name}'s {part} split")
         for part, count in (("train", train), ("test", test))
     ]
     return assembled(name, getattr(datasets, name).classes, *splits)
@@ -100,15 +100,3 @@ def _read(path: Path, reader: Callable[[str], torch.Tensor]) -> torch.Tensor:
             f"{where} is not an IDX file as published: {type(error).__name__}: "
             f"{first_line(error)}. Download it again."
         ) from error
-
-
-def _first_of_each(split: ImageSplit, count: int, *, what: str) -> ImageSplit:
-    if not count:
-        return split
-    rows = []
-    for label in split.targets.unique().tolist():
-        found = (split.targets == label).nonzero().flatten()
-        if len(found) < count:
-            raise refused(f"{what} has {len(found)} images of class {label}, not {count}.")
-        rows.append(found[:count])
-    return split.part(torch.cat(rows).sort().values.numpy())

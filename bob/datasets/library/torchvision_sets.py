@@ -13,7 +13,7 @@ from torchvision import datasets
 from bob.catalog.data_root import data_root
 from bob.datasets.base import ClassificationData
 from bob.datasets.images import Arrays, ImageSplit
-from bob.datasets.library.common import Listing, assembled, refused
+from bob.datasets.library.common import Listing, assembled, first_of_each, refused
 from bob.datasets.subsets import stratified
 from bob.errors import BobError
 
@@ -29,16 +29,22 @@ _LISTS: dict[str, tuple[str, ...]] = {
 """Attributes that hold files and labels, or pairs of them."""
 
 
-def load(*, name: str, train: str, test: str) -> ClassificationData:
-    """Load a dataset with official splits.
+def load(
+    *, name: str, train: str, test: str, train_per_class: int = 0, test_per_class: int = 0
+) -> ClassificationData:
+    """Load a dataset with official splits, or a part of them.
 
     Args:
         name: Class in ``torchvision.datasets``.
         train: Its split to learn from, such as ``train``; ``train+val`` is both.
         test: Its split to score on.
+        train_per_class: Images of each class to learn from, the first in the owners' order; 0 for
+            all.
+        test_per_class: The same of those to score on.
 
     Raises:
-        BobError: The dataset is not there (``kind`` is ``unavailable``) or not as published.
+        BobError: The dataset is not there (``kind`` is ``unavailable``), not as published, or has
+            fewer images of a class.
     """
     parts = {part: _read(name, split=part) for part in (*train.split("+"), test)}
     lists = {part: _listed(name, dataset) for part, dataset in parts.items()}
@@ -55,40 +61,53 @@ def load(*, name: str, train: str, test: str) -> ClassificationData:
         [path for part in train.split("+") for path in lists[part].names],
         [label for part in train.split("+") for label in lists[part].labels],
     )
-    return assembled(name, names, learn.split(), lists[test].split())
+    learn = learn.first_of_each(train_per_class, f"{name}'s split {train}")
+    score = lists[test].first_of_each(test_per_class, f"{name}'s split {test}")
+    return assembled(name, names, learn.split(), score.split())
 
 
-def load_unsplit(*, name: str, test_share: float) -> ClassificationData:
+def load_unsplit(
+    *, name: str, test_share: float, train_per_class: int = 0, test_per_class: int = 0
+) -> ClassificationData:
     """Load a dataset without official splits, and split each class by a fixed draw.
 
     Args:
         name: Class in ``torchvision.datasets``.
         test_share: Of each class, to score on; see ``bob.datasets.subsets.stratified``.
+        train_per_class: Images of each class to learn from, the first of its part; 0 for all.
+        test_per_class: The same of those to score on.
 
     Raises:
-        BobError: The dataset is not there (``kind`` is ``unavailable``) or not as published.
+        BobError: As of ``load``.
     """
     dataset = _read(name)
     every = _listed(name, dataset)
-    learn, score = stratified(torch.tensor(every.labels), test_share)
-    return assembled(name, dataset.classes, every.part(learn).split(), every.part(score).split())
+    learn, score = map(every.part, stratified(torch.tensor(every.labels), test_share))
+    learn = learn.first_of_each(train_per_class, f"{name}'s part to learn from")
+    score = score.first_of_each(test_per_class, f"{name}'s part to score on")
+    return assembled(name, dataset.classes, learn.split(), score.split())
 
 
-def load_cifar(*, name: str) -> ClassificationData:
-    """Load CIFAR-10 or CIFAR-100; torchvision checks each file's MD5.
+def load_cifar(
+    *, name: str, train_per_class: int = 0, test_per_class: int = 0
+) -> ClassificationData:
+    """Load CIFAR-10 or CIFAR-100, or a part of it; torchvision checks each file's MD5.
 
     Args:
         name: ``CIFAR10`` or ``CIFAR100``.
+        train_per_class: As of ``load``.
+        test_per_class: As of ``load``.
 
     Raises:
-        BobError: The dataset is not there (``kind`` is ``unavailable``) or not as published.
+        BobError: As of ``load``.
     """
     splits = {}
-    for part in ("train", "test"):
+    for part, count in (("train", train_per_class), ("test", test_per_class)):
         dataset = _read(name, train=part == "train")
-        splits[part] = ImageSplit(
+        whole = ImageSplit(
             source=Arrays(dataset.data, f"{name} {part}"), targets=torch.tensor(dataset.targets)
         )
+        splits[part] = first_of_each(whole, count, f"{name}'s {part} split")
         names = dataset.classes
     return assembled(name, names, splits["train"], splits["test"])
 
