@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bob.cli import main
+from bob.fetching.pinning import files_list
 from tests.fetching_parts import GOOD, catalog, get, holds, kept, tar
 from tests.file_server import FileServer, serving
 from tests.test_imports import ROOT
@@ -39,6 +40,29 @@ def test_get_and_verify(own: Path, root: Path, capsys: pytest.CaptureFixture[str
     assert "nothing is missing" in capsys.readouterr().err
 
 
+def test_an_archive_of_two_datasets_is_told_and_fetched_once(
+    own: Path, root: Path, server: FileServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = own.read_text()
+    text += text.partition("\n")[2].replace("own_birds", "own_share")
+    own.write_text(text.replace(server.url, "http://127.0.0.1:9"))
+    ask = ["datasets", "--catalog", str(own), "get", "own_birds", "own_share"]
+    assert main(ask) == 2
+    said = capsys.readouterr().err
+    assert "own_birds: cannot be fetched now: " in said
+    assert "own_share: cannot be fetched now: " in said
+    own.write_text(text)
+    assert main([*ask, "--yes"]) == 0
+    said = capsys.readouterr().err
+    assert "own_share: comes with own_birds" in said
+    assert said.count("no digest published") == 1
+    assert "own_share: nothing is missing" not in said
+    assert [path for path, _ in server.asked].count("/birds.tgz") <= 3
+    assert holds(root)
+    assert main(ask) == 0
+    assert "own_share: nothing is missing" in capsys.readouterr().err
+
+
 def test_verify_pins_and_sees_every_change(
     own: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,18 +76,29 @@ def test_verify_pins_and_sees_every_change(
     assert main(verify) == 0
     assert "as pinned" in capsys.readouterr().out
     first, second = root / "birds/a.jpg", root / "birds/b.jpg"
-    for change, undo in (
-        (lambda: second.write_bytes(b"c" * 99), lambda: second.write_bytes(b"b" * 99)),
-        (lambda: second.rename(root / "b.jpg"), lambda: (root / "b.jpg").rename(second)),
-        (lambda: first.with_name("c.jpg").touch(), lambda: first.with_name("c.jpg").unlink()),
-        (lambda: first.rename(root / "birds/z.jpg"), lambda: (root / "birds/z.jpg").rename(first)),
-    ):
+    moved = root / "birds/z.jpg"
+    for change, undo, told in (
+        (lambda: second.write_bytes(b"c" * 99), lambda: second.write_bytes(b"b" * 99),
+         "(changed: birds/b.jpg)"),
+        (lambda: second.rename(root / "b.jpg"), lambda: (root / "b.jpg").rename(second),
+         "(gone: birds/b.jpg)"),
+        (lambda: first.with_name("c.jpg").touch(), lambda: first.with_name("c.jpg").unlink(),
+         "(added: birds/c.jpg)"),
+        (lambda: first.rename(moved), lambda: moved.rename(first),
+         "(gone: birds/a.jpg; added: birds/z.jpg)"),
+    ):  # fmt: skip
         change()
         assert main(verify) == 2
-        assert f"has changed since it was pinned in {pin}" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"has changed since it was pinned in {pin}" in said
+        assert told in said
         undo()
         assert main(verify) == 0
         assert "as pinned" in capsys.readouterr().out
+    files_list(pin).write_bytes(b"no list")
+    second.write_bytes(b"c")
+    assert main(verify) == 2
+    assert "where there were 2 of 102,499. Fetch it again" in capsys.readouterr().err
     pin.write_text("no pin")
     assert main(verify) == 2
     assert f"Cannot read {pin}" in capsys.readouterr().err

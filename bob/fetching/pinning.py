@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bob.catalog import DatasetEntry
 from bob.catalog.data_root import data_root, located
-from bob.errors import BobError
+from bob.errors import BobError, some
 from bob.fetching.plan import state_folder
 from bob.file_digests import UNREADABLE, digests_of_files
 from bob.hashing import own_file_name
@@ -39,6 +41,11 @@ def pin_file(entry: DatasetEntry) -> Path:
     return state_folder() / "pins" / f"{own_file_name(entry.key)}.json"
 
 
+def files_list(pin: Path) -> Path:
+    """Beside a pin: each file's name and the start of its digest, so that a change can be named."""
+    return pin.with_suffix(".files.gz")
+
+
 def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
     """Check the files of a dataset against what was written down, or write it down.
 
@@ -53,7 +60,7 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
     if not entry.needs:
         raise BobError(f"{entry.key} keeps no files under the data root; its digest is its own.")
     files = sorted({path for need in entry.needs for path in _files(located(need))})
-    digest, size = hashlib.sha256(), 0
+    digest, size, listed = hashlib.sha256(), 0, {}
     for path, sha256 in zip(files, digests_of_files(files), strict=True):
         if sha256 == UNREADABLE:
             raise BobError(f"{entry.key}: cannot read {path}. Nothing was pinned.")
@@ -61,6 +68,7 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
         root = data_root()  # a package of the system may keep files elsewhere
         name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
         digest.update(f"{name}\0{sha256}\0".encode("utf-8", "surrogateescape"))
+        listed[name] = sha256[:16]
     found = {"files": len(files), "bytes": size, "sha256": digest.hexdigest()}
     pin = pin_file(entry)
     earlier = _read(pin)
@@ -68,17 +76,47 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
         raise BobError(
             f"{entry.key} has changed since it was pinned in {pin}: {len(files):,} files of "
             f"{size:,} bytes, where there were {earlier.get('files'):,} of "
-            f"{earlier.get('bytes'):,}. Fetch it again, or delete that file to pin what is there."
+            f"{earlier.get('bytes'):,}{_differences(_listed(pin), listed)}. Fetch it again, or "
+            "delete that file to pin what is there."
         )
     if earlier != found:
         try:
             pin.parent.mkdir(parents=True, exist_ok=True)
             fresh = pin.with_suffix(".new")
+            fresh.write_bytes(_packed(listed))
+            fresh.replace(files_list(pin))  # first: it is looked at only where there is a pin
             fresh.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             fresh.replace(pin)
         except OSError as error:
             raise BobError(f"Cannot write {pin} ({error.strerror}).") from None
     return Checked(len(files), size, digest.hexdigest(), pinned=earlier == found)
+
+
+def _packed(listed: dict[str, str]) -> bytes:
+    text = "".join(f"{start} {name}\0" for name, start in listed.items())
+    return gzip.compress(text.encode("utf-8", "surrogateescape"), mtime=0)
+
+
+def _listed(pin: Path) -> dict[str, str]:
+    """Starts of the pinned files' digests by name; empty where the list cannot be read."""
+    try:
+        text = gzip.decompress(files_list(pin).read_bytes()).decode("utf-8", "surrogateescape")
+    except (OSError, EOFError, ValueError, zlib.error):
+        return {}
+    return {line[17:]: line[:16] for line in text.split("\0") if line}
+
+
+def _differences(earlier: dict[str, str], listed: dict[str, str]) -> str:
+    """What the message says of files that changed, are gone, or have been added."""
+    if not earlier:
+        return ""
+    kinds = {
+        "changed": [name for name in earlier if listed.get(name, earlier[name]) != earlier[name]],
+        "gone": [name for name in earlier if name not in listed],
+        "added": [name for name in listed if name not in earlier],
+    }
+    told = "; ".join(f"{kind}: {some(names)}" for kind, names in kinds.items() if names)
+    return f" ({told})" if told else ""
 
 
 def _files(path: Path) -> Iterator[Path]:

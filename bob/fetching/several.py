@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from bob.catalog import DatasetEntry
 from bob.catalog.data_root import data_root
-from bob.errors import BobError
+from bob.errors import BobError, first_line
 from bob.fetching.answers import size_of
 from bob.fetching.fetch import check_room, fetch
 from bob.fetching.plan import Plan, planned
@@ -60,12 +61,14 @@ def fetch_all(
     lacking: dict[str, str] = {}
     plans = [planned(entry) for entry in entries]
     known = 0
+    announced: dict[tuple[str, Path], str] = {}
     ready = []
     for plan in plans:
         try:
-            known += _announce(plan, say)
+            known += _announce(plan, announced, say)
             ready.append(plan)
         except BobError as error:
+            say(f"{plan.entry.key}: cannot be fetched now: {first_line(error)}")
             lacking[plan.entry.key] = _with_remedy(plan, error)
     if any(plan.files for plan in ready):
         check_room(known)
@@ -84,19 +87,35 @@ def fetch_all(
     return lacking
 
 
-def _announce(plan: Plan, say: Callable[[str], None]) -> int:
-    """Say what is to come; the bytes of it that are known."""
+def _announce(
+    plan: Plan, announced: dict[tuple[str, Path], str], say: Callable[[str], None]
+) -> int:
+    """Say what is to come; the bytes of it that are known.
+
+    Args:
+        plan: What a dataset lacks.
+        announced: By address and folder, the dataset that brings a file; added to.
+        say: Told each line.
+    """
     if not plan.files:
         if not plan.by_hand:
             say(f"{plan.entry.key}: nothing is missing")
         return 0
+    places = {wanted: (wanted.urls[0], wanted.to) for wanted in plan.files}
+    fresh = [wanted for wanted in plan.files if places[wanted] not in announced]
+    others = sorted({announced[place] for place in places.values() if place in announced})
+    if not fresh:
+        say(f"{plan.entry.key}: comes with {', '.join(others)}")
+        return 0
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # some sets have a hundred parts
-        sizes = list(pool.map(size_of, plan.files))
+        sizes = list(pool.map(size_of, fresh))
+    announced |= {places[wanted]: plan.entry.key for wanted in fresh}
     size = sum(filter(None, sizes))
     text = "size unknown" if None in sizes and not size else show_size(size)
     more = " and more of unknown size" if None in sizes and size else ""
-    say(f"{plan.entry.key}: {text}{more} into {data_root()}; licence: {plan.entry.licence}")
-    for wanted in plan.files:
+    rest = f", the rest with {', '.join(others)}" if others else ""
+    say(f"{plan.entry.key}: {text}{more} into {data_root()}{rest}; licence: {plan.entry.licence}")
+    for wanted in fresh:
         kind = "md5" if wanted.md5 or wanted.md5_url else "sha256" if wanted.sha256 else ""
         say(f"  {wanted.urls[0]} ({kind or 'no digest published'})")
     return size
