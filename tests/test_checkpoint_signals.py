@@ -82,7 +82,7 @@ def test_sigterm_does_not_wait_for_ever(project: pytest.Pytester) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_alone_meets_sigterm_is_told_by_its_signal(
+def test_processes_that_meet_sigterm_without_the_session_are_told_by_their_signal(
     tiny_case: Case, tmp_path: Path
 ) -> None:
     """As a scheduler sends it to every process of a job; its checkpoint stays for the next run."""
@@ -102,7 +102,10 @@ def test_a_process_that_alone_meets_sigterm_is_told_by_its_signal(
             isinstance(event, Progressed) and event.progress.phase == "train" for event in events
         )
         if trains and not sent:
-            os.kill(int(note.read_text()), signal.SIGTERM)
+            case = int(note.read_text())
+            forked_from = int(Path(f"/proc/{case}/stat").read_text().rpartition(")")[2].split()[1])
+            for process in (forked_from, case):
+                os.kill(process, signal.SIGTERM)
             sent = True
     executor.shutdown(cancel=True)
     failure = next(event.result.failure for event in events if isinstance(event, Finished))
