@@ -31,10 +31,12 @@ from benchmarks.mild_faults import noisy_weights
 from bob.backbones import Backbone
 from bob.case import Case, Status
 from bob.catalog import load_catalog
+from bob.catalog.data_root import missing
 from bob.evaluation import Evaluation
 from bob.plan import Plan, Selection
 from bob.protocols import PROTOCOLS
 from bob.references.files import BUILTIN
+from bob.tabular import aligned
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -88,12 +90,15 @@ DAMAGE: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 def released_cases(match: str = "", task: str | None = None) -> list[Case]:
-    """The cases of scale ``laptop`` whose backbone has weights."""
+    """The cases of scale ``laptop`` whose backbone has weights, on datasets that are here."""
     cases = Plan(load_catalog(), Selection(scale="laptop")).all_cases()
     return [
         case
         for case in cases
-        if case.backbone.weights and match in case.name and task in (None, case.task)
+        if case.backbone.weights
+        and match in case.name
+        and task in (None, case.task)
+        and not missing(case.dataset)
     ]
 
 
@@ -132,10 +137,11 @@ def main() -> int:
     args = command.parse_args()
     cases = released_cases(args.match, args.task)
     found = seen(cases, args.references, args.accelerator)
-    print(f"\n{'damage':<28}" + "".join(f"{case.task:>14}" for case in cases))
-    for name, evaluations in found.items():
-        cells = [evaluation.verdict.status.value for evaluation in evaluations]
-        print(f"{name:<28}" + "".join(f"{cell:>14}" for cell in cells))
+    rows = [["case", *found]]
+    for number, case in enumerate(cases):
+        statuses = [evaluations[number].verdict.status.value for evaluations in found.values()]
+        rows.append([f"{case.task} {case.name}", *statuses])
+    print("", *aligned(rows), sep="\n")
     return int(any(e.verdict.status is Status.FAIL for e in found["none"]))
 
 
