@@ -119,9 +119,8 @@ def cell_of(right: Values, dataset: str) -> Cell:
     """A cell from which images each seed got right, ``(seeds, n)``."""
     return Cell(
         value=float(right.mean()),
-        dataset=dataset,
-        right=right.mean(axis=0),
-        targets=np.zeros(right.shape[1], np.int64),
+        units=right.mean(axis=0),
+        units_of=dataset,
         seeds=len(right),
         by_seed=dict(enumerate(right.mean(axis=1).tolist())),
         unsteady=unsteady_variance(right),
@@ -134,10 +133,10 @@ def old_p(cells: dict[str, dict[str, Cell]]) -> float:
     paired: dict[str, Values] = {}
     for row in cells.values():
         first, second = row["a"], row["b"]
-        if first.right is None or second.right is None:
+        if first.units is None or second.units is None:
             continue
-        parts = (first.right - second.right) / len(first.right)
-        paired[first.dataset] = paired.get(first.dataset, np.zeros(len(parts))) + parts
+        parts = (first.units - second.units) / len(first.units)
+        paired[first.units_of] = paired.get(first.units_of, np.zeros(len(parts))) + parts
     joined = np.concatenate([*paired.values()])
     deviation = math.sqrt(float(np.square(joined).sum()) or 1.0)
     return float(2 * ndtr(-abs(float(joined.sum())) / deviation))

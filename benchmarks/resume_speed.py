@@ -25,7 +25,7 @@ from bob.evaluator import Evaluator
 from bob.executors import make_executor
 from bob.ledger import Ledger
 from bob.ledger.records import Recorded, entry_name, now
-from bob.ledger.score import best_scores, outcomes_of
+from bob.ledger.score import best_scores, units_of
 from bob.plan import Plan, Selection
 from bob.references.files import BUILTIN, ReferenceStore
 from bob.report import text
@@ -116,7 +116,7 @@ def _summary(evaluations: list[Evaluation]) -> list[str]:
     text.summary_rows(evaluations)
     rank(
         newest(best_scores(scores_of_session(evaluations))),
-        outcomes=outcomes_of(recorded_of_session(evaluations)),
+        units=units_of(recorded_of_session(evaluations)),
         backbones={evaluation.case.backbone.key for evaluation in evaluations},
     )
     return lines

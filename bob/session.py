@@ -391,7 +391,7 @@ class BobSession:
 
     def _ranking(self) -> Ranking | None:
         """The order of the backbones, where the user chose some or the data."""
-        from bob.ledger import best_scores, outcomes_of
+        from bob.ledger import best_scores, units_of
         from bob.report.ranking import rank
         from bob.report.sources import newest, recorded_of_session, scores_of_session
 
@@ -400,7 +400,7 @@ class BobSession:
         try:
             return rank(
                 newest(best_scores(scores_of_session(self.evaluations))),
-                outcomes=outcomes_of(recorded_of_session(self.evaluations)),
+                units=units_of(recorded_of_session(self.evaluations)),
                 backbones={evaluation.case.backbone.key for evaluation in self.evaluations},
             )
         except Exception as error:  # the record of the session is worth more

@@ -9,7 +9,7 @@ import numpy as np
 from bob.case import Case, Outcomes, Result, Status, Verdict
 from bob.catalog import BackboneEntry, Catalog
 from bob.evaluation import Evaluation
-from bob.ledger import best_scores, outcomes_of
+from bob.ledger import best_scores, units_of
 from bob.plan import Plan, Selection
 from bob.report.ranking import Ranking, rank
 from bob.report.sources import newest, recorded_of_session, scores_of_session
@@ -64,7 +64,7 @@ def ranked(evaluations: Sequence[Evaluation]) -> Ranking | None:
     """The ranking at the end of a session."""
     return rank(
         newest(best_scores(scores_of_session(evaluations))),
-        outcomes=outcomes_of(recorded_of_session(evaluations)),
+        units=units_of(recorded_of_session(evaluations)),
         backbones=[evaluation.case.backbone.key for evaluation in evaluations],
     )
 

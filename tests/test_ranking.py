@@ -166,7 +166,7 @@ def test_where_lower_is_better_the_sign_turns() -> None:
     assert [standing.wins for standing in found.standings] == [1, 0]
     assert found.standings[0].p_next is None
     assert not found.standings[0].tied
-    assert any("no error per image" in text for text in notes(found))
+    assert any("no error of their own" in text for text in notes(found))
 
 
 def test_scores_without_outcomes_are_compared_by_their_intervals(play: Play) -> None:

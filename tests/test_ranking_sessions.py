@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bob.ledger import Ledger, best_scores, outcomes_of
+from bob.ledger import Ledger, best_scores, units_of
 from bob.references.gate import stages
 from bob.report.ranking import rank
 from bob.report.ranking_text import files, lines
@@ -111,9 +111,9 @@ def test_the_ledger_s_rows_rank_as_the_session_s(
         assert summary is not None
         rows = newest(best_scores(scores_of_ledger(ledger, session=name)))
         assert len(rows) == runs
-        outcomes = outcomes_of(ledger.entries(name))
-        assert outcomes.keys() == {row.run for row in rows}
-        found = rank(rows, outcomes=outcomes, backbones=keys)
+        units = units_of(ledger.entries(name))
+        assert units.keys() == {row.run for row in rows}
+        found = rank(rows, units=units, backbones=keys)
         assert found is not None
         assert found.unranked == ("broken",)
         written = {file: content.decode() for file, content in files(found).items()}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bob.case import Outcomes, Result
+from bob.case import Result
 from bob.ledger.records import Recorded
+from bob.ledger.units import Units, units_of_result
 from bob.protocols import PROTOCOLS, Judged
 
 RunId = tuple[str, str, str]
@@ -79,7 +80,7 @@ class Score:
 
     @property
     def run(self) -> RunId:
-        """Whose outcomes per sample belong to it; see ``outcomes_of``."""
+        """Whose outcomes per image or query belong to it; see ``units_of``."""
         return self.backbone, self.run_key, self.role
 
 
@@ -132,13 +133,14 @@ def size_behind(result: Result) -> int:
     return result.test_size or result.case.dataset.test_size or 0
 
 
-def outcomes_of(recorded: Iterable[Recorded]) -> dict[RunId, Outcomes]:
-    """Outcomes per sample of the runs that have some and a run key; of one run twice the last."""
+def units_of(recorded: Iterable[Recorded]) -> dict[RunId, Units]:
+    """Outcomes per image or query of the runs that have some and a run key; of one run the last."""
     found = {}
     for entry in recorded:
         result = entry.result
-        if result.outcomes is not None and result.run_key:
-            found[result.case.backbone.key, result.run_key, entry.role] = result.outcomes
+        units = units_of_result(result) if result.run_key else None
+        if units is not None:
+            found[result.case.backbone.key, result.run_key, entry.role] = units
     return found
 
 

@@ -10,8 +10,8 @@ from statistics import fmean
 
 import numpy as np
 
-from bob.case import Outcomes
 from bob.ledger.score import RunId, Score
+from bob.ledger.units import Units
 from bob.report.cells import Cell, cell
 from bob.report.significance import Difference, difference
 
@@ -65,7 +65,7 @@ class Ranking:
 def rank(
     rows: Iterable[Score],
     *,
-    outcomes: Mapping[RunId, Outcomes] | None = None,
+    units: Mapping[RunId, Units] | None = None,
     backbones: Iterable[str] = (),
 ) -> Ranking | None:
     """Rank the backbones of some rows; none where no setting has scores of two.
@@ -77,8 +77,9 @@ def rank(
         rows: Of scores proper and of one scale, a row a seed (see ``sources.newest``). A score that
             is not finite is left out. Of a seed that ran as check and for a reference the last row
             counts: it is one run, done twice.
-        outcomes: Per sample, by ``Score.run``, where they are at hand; see ``outcomes_of``. Two
-            backbones' are compared image by image, and other scores by their intervals.
+        units: Outcomes per image or query, by ``Score.run``, where they are at hand; see
+            ``units_of``. Two backbones' are compared one by one, and other scores by their
+            intervals.
         backbones: Those that ran, so that one without a score is named among the unranked.
     """
     groups: dict[tuple[str, str], dict[int, Score]] = {}
@@ -90,7 +91,7 @@ def rank(
             groups.setdefault((name, row.backbone), {})[row.seed] = row
     cells: dict[str, dict[str, Cell]] = {}
     for (name, backbone), seeds in groups.items():
-        cells.setdefault(name, {})[backbone] = cell(list(seeds.values()), outcomes)
+        cells.setdefault(name, {})[backbone] = cell(list(seeds.values()), units)
     return rank_cells({name: cells[name] for name in sorted(cells)}, sorted(keys))
 
 

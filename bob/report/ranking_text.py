@@ -97,11 +97,11 @@ def notes(ranking: Ranking) -> list[str]:
     found = ["mean z: each setting's z-score across backbones, averaged."]
     bare = [cell.low is None for cell in cells]
     if not all(bare):
-        found[0] += " [ ]: 95 % interval from the number of test images."
+        found[0] += " [ ]: 95 % interval from the number of test images or queries."
     if any(bare) and not all(bare):
         found.append(
-            "Scores without [ ] are no shares of the test images (a mean over groups, a mean of "
-            "precisions, an area) and say nothing in ties and p."
+            "Scores without [ ] are no means over test images or queries (a mean over groups, an "
+            "area) and say nothing in ties and p."
         )
     if any(standing.tied for standing in ranking.standings):
         found.append(
@@ -137,5 +137,5 @@ def _untested(order: Sequence[Standing]) -> list[str]:
             "these places are the order of the scores and no more. --seeds 3 tells."
         )
     if any(standing.p_next is None and not standing.one_seed for standing in order[:-1]):
-        found.append("p -: these scores carry no error per image, so nothing is called a tie.")
+        found.append("p -: these scores carry no error of their own, so nothing is called a tie.")
     return found

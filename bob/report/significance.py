@@ -39,7 +39,7 @@ class _Evidence:
     """What the settings of two backbones say, each divided by the spread of its scores.
 
     Attributes:
-        paired: Difference by image, ``(n,)``, of the settings on the same images together.
+        paired: Difference by image or query, ``(n,)``, of the settings on the same ones together.
         apart: Sum of the differences of scores without outcomes.
         error: Sum of their errors for the number of images, as if all had the same sign.
         seeds: Total by seed, by backbone and the seeds it ran.
@@ -54,12 +54,9 @@ class _Evidence:
 
     def add(self, name: str, ahead: Cell, behind: Cell, spread: float) -> bool:
         """Take a setting in; false where its scores carry no error."""
-        if _same_images(ahead, behind) and ahead.right is not None and behind.right is not None:
-            parts = ahead.better * (ahead.right - behind.right) / (len(ahead.right) * spread)
-            known = self.paired.get(ahead.dataset)
-            alike = known is not None and len(known) == len(parts)
-            key = ahead.dataset if known is None or alike else name
-            self.paired[key] = known + parts if alike and known is not None else parts
+        if same_units(ahead, behind) and ahead.units is not None and behind.units is not None:
+            parts = ahead.better * (ahead.units - behind.units) / (len(ahead.units) * spread)
+            self.paired[ahead.units_of] = parts + self.paired.get(ahead.units_of, 0.0)
             for entry in (ahead, behind):
                 if entry.seeded:
                     self.unsteady += entry.unsteady / (len(parts) * entry.seeds * spread**2)
@@ -142,9 +139,11 @@ def difference(
     return evidence.difference() if tested else Difference(p=None)
 
 
-def _same_images(ahead: Cell, behind: Cell) -> bool:
+def same_units(ahead: Cell, behind: Cell) -> bool:
+    """Whether two scores are means over the same images or queries, known one by one."""
     return (
-        ahead.targets is not None
-        and behind.targets is not None
-        and np.array_equal(ahead.targets, behind.targets)
+        ahead.units is not None
+        and behind.units is not None
+        and ahead.units_of == behind.units_of
+        and len(ahead.units) == len(behind.units)
     )
