@@ -48,6 +48,12 @@ def own(tmp_path: Path) -> str:
     return str(tmp_path / "own.yaml")
 
 
+def filled(folder: Path) -> None:
+    """A folder with something in it; an empty one holds nothing."""
+    folder.mkdir(parents=True)
+    (folder / "a.jpg").touch()
+
+
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["datasets", *arguments]) == 0
     return capsys.readouterr().out
@@ -62,7 +68,7 @@ def outside(entry: DatasetEntry) -> bool:
 def test_every_dataset_says_where_it_stands(
     capsys: pytest.CaptureFixture[str], catalog: Catalog, root: Path, own: str
 ) -> None:
-    (root / "birds").mkdir(parents=True)
+    filled(root / "birds")
     (root / "list.txt").write_text("")
     text = told(capsys, "--catalog", own)
     lines = text.splitlines()
@@ -91,7 +97,7 @@ def test_every_dataset_says_where_it_stands(
 def test_one_dataset_in_full(
     capsys: pytest.CaptureFixture[str], catalog: Catalog, root: Path
 ) -> None:
-    (root / "roxford5k" / "jpg").mkdir(parents=True)
+    filled(root / "roxford5k" / "jpg")
     text = told(capsys, "roxford5k")
     entry = catalog.dataset("roxford5k")
     for part in (
@@ -116,7 +122,7 @@ def test_missing_only(capsys: pytest.CaptureFixture[str], root: Path) -> None:
     assert "\ndigits " not in text
     assert "\ncopydays " in text
     for name in ("original", "strong"):
-        (root / "copydays" / name).mkdir(parents=True)
+        filled(root / "copydays" / name)
     assert "\ncopydays " not in told(capsys, "--missing")
     assert told(capsys, "--missing", "copydays", "digits") == f"Nothing is missing under {root}.\n"
     assert json.loads(told(capsys, "--missing", "copydays", "--json")) == []
@@ -125,7 +131,7 @@ def test_missing_only(capsys: pytest.CaptureFixture[str], root: Path) -> None:
 def test_json_has_everything(
     capsys: pytest.CaptureFixture[str], catalog: Catalog, root: Path
 ) -> None:
-    (root / "gldv2" / "database").mkdir(parents=True)
+    filled(root / "gldv2" / "database")
     printed = {row["key"]: row for row in json.loads(told(capsys, "--json"))}
     assert printed.keys() == catalog.datasets.keys()
     for key, row in printed.items():
@@ -149,7 +155,7 @@ def test_the_document_has_the_table(capsys: pytest.CaptureFixture[str], root: Pa
     assert text.count(start) == text.count(end) == 1
     written = text.partition(start)[2].partition(end)[0]
     assert written == table, f"put what `bob datasets --markdown` prints into {DOCUMENT}"
-    (root / "coco" / "train2017").mkdir(parents=True)
+    filled(root / "coco" / "train2017")
     assert told(capsys, "--markdown") == table
 
 
@@ -159,7 +165,7 @@ def test_a_key_that_is_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4]}
     content = {"images": images, "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
     for split in ("train", "val"):
-        (folder / split).mkdir(parents=True)
+        filled(folder / split)
         Image.new("RGB", (8, 8)).save(folder / split / "a.png")
         (folder / f"{split}.json").write_text(json.dumps(content))
     text = told(capsys, f"coco:{folder}")
@@ -212,7 +218,7 @@ def test_what_lies_outside_the_data_root_is_present_too(
 ) -> None:
     """As a system's package puts it."""
     elsewhere = tmp_path / "share" / "photographs"
-    elsewhere.mkdir(parents=True)
+    filled(elsewhere)
     entry = catalog.dataset("fashion_mnist").model_copy(
         update={"needs": (f"FashionMNIST/raw|{elsewhere}",)}
     )

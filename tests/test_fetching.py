@@ -95,10 +95,23 @@ def test_verify_pins_and_sees_every_change(
         undo()
         assert main(verify) == 0
         assert "as pinned" in capsys.readouterr().out
+    first.rename(root / "a.jpg")
+    second.unlink()
+    assert main(verify) == 2
+    assert "own_birds is not all there: birds is missing. Nothing was pinned." in (
+        said := capsys.readouterr().err
+    )
+    assert "`bob datasets get own_birds`" in said
+    (root / "a.jpg").rename(first)
+    both = ["datasets", "--catalog", str(own), "verify", "cifar10", "own_birds"]
+    assert main(both) == 2
+    said = capsys.readouterr().err
+    assert said.index("cifar10 is not all there") < said.index("(gone: birds/b.jpg)")
+    assert "Remove what has changed and `bob datasets get own_birds`" in said
     files_list(pin).write_bytes(b"no list")
     second.write_bytes(b"c")
     assert main(verify) == 2
-    assert "where there were 2 of 102,499. Fetch it again" in capsys.readouterr().err
+    assert "where there were 2 of 102,499. Remove what" in capsys.readouterr().err
     pin.write_text("no pin")
     assert main(verify) == 2
     assert f"Cannot read {pin}" in capsys.readouterr().err
@@ -106,7 +119,7 @@ def test_verify_pins_and_sees_every_change(
     first.unlink()
     first.parent.rmdir()
     assert main(verify) == 2
-    assert "holds no birds" in capsys.readouterr().err
+    assert "birds is missing" in capsys.readouterr().err
 
 
 def test_nobody_to_ask(own: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bob.backbones import build_backbone
 from bob.case import Case
-from bob.catalog import Catalog
+from bob.catalog import Catalog, parse_backbone
 from bob.cli import main
 from bob.ledger import Ledger
 from bob.plan import Plan, Selection
@@ -93,6 +93,14 @@ def test_far_smaller_images_are_told(catalog: Catalog) -> None:
     assert not build_backbone(large, image_size=64).remarks
     random = catalog.backbone("resnet_micro_random").model_copy(update={"image_size": 224})
     assert not build_backbone(random, image_size=32).remarks
+
+
+def test_a_backbone_of_one_size_alone_is_told(catalog: Catalog) -> None:
+    entry = parse_backbone("tests.user_factories:of_one_size", catalog)
+    backbone = build_backbone(entry, image_size=64)
+    assert backbone.image_size == 32
+    assert "it takes no images of 64 pixels, so that it is fed 32, its own size" in backbone.remarks
+    assert not build_backbone(entry, image_size=32).remarks
 
 
 @pytest.mark.parametrize("text", ["7", "64.5", "-3", "5000", "owned"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from bob.backbones import build_backbone
 from bob.backbones.released import weights_file
 from bob.catalog import Catalog, Weights
+from bob.catalog.data_root import located, missing
 from bob.cost.present import weights_state
 from bob.datasets import load_dataset
 from bob.datasets.library.idx import load, load_retrieval
@@ -71,6 +73,25 @@ def test_a_class_finds_its_own(root: Path) -> None:
     right = data.relevance[4]
     positives = torch.cat([right.easy, right.hard]).tolist()
     assert sorted(positives) == [4, 14, 24]
+
+
+def test_a_folder_without_all_four_files_hides_no_other(root: Path, catalog: Catalog) -> None:
+    entry = catalog.dataset("fashion_mnist")
+    needs = tuple(need.replace("|/usr/share/datasets/fashion-mnist", "") for need in entry.needs)
+    alone = entry.model_copy(update={"needs": needs})
+    assert not missing(alone)
+    label = root / "t10k-labels-idx1-ubyte"
+    label.rename(label.with_name("elsewhere"))
+    (told,) = missing(alone)
+    assert told.startswith("FashionMNIST/raw/t10k-labels-idx1-ubyte or ")
+    whole = root.with_name("whole")
+    shutil.copytree(root, whole)
+    (whole / "elsewhere").rename(whole / "t10k-labels-idx1-ubyte")
+    data = load(name="FashionMNIST", folder=f"{PACKED}|FashionMNIST/whole")
+    assert (len(data.train), len(data.test)) == (60, 40)
+    for file in root.iterdir():
+        file.unlink()
+    assert located("FashionMNIST/raw|FashionMNIST/whole") == whole  # an empty folder holds nothing
 
 
 def test_damaged_files_are_named(root: Path) -> None:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from bob.case import (
 )
 from bob.errors import BobError
 from bob.ledger import Judgement, Ledger, Recorded, score_rows
+from bob.ledger.plain import case_from_plain, case_to_plain
 from bob.ledger.records import SCHEMA, entry_name, now, verdict_name
 
 
@@ -99,6 +100,15 @@ def assert_same(first: Result, second: Result) -> None:
             assert np.asarray(value).dtype == np.asarray(getattr(theirs, name)).dtype
     plain = {"metrics": {}, "trials": (), "outcomes": None, "queries": None}
     assert replace(first, **plain) == replace(second, **plain)  # type: ignore[arg-type]
+
+
+def test_everything_of_a_case_is_kept(tiny_case: Case) -> None:
+    odd = replace(tiny_case, size="64px", twin="other", reference_seeds=3, margins={"top1": 0.1})
+    usual = {field.name: field.default for field in fields(Case)}
+    told = set(case_to_plain(odd)) - {"id", "protocol"}
+    assert told == set(usual)  # a field that is added is kept too
+    assert case_from_plain(case_to_plain(odd)) == odd
+    assert case_from_plain(case_to_plain(odd)).name == odd.name
 
 
 def test_a_result_comes_back_as_it_was(ledger: Ledger, tiny_case: Case) -> None:

@@ -205,7 +205,7 @@ def only_in_test(root: Path) -> None:
 
 def flat(root: Path) -> None:
     (root / "semi_inat/val").rename(root / "semi_inat/elsewhere")
-    (root / "semi_inat/val").mkdir()
+    miniatures.picture(root / "semi_inat/val/a.jpg", 1)
 
 
 @pytest.mark.parametrize(

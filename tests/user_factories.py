@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -239,3 +240,22 @@ def weight_normed() -> nn.Module:
     net = Net()
     nn.utils.weight_norm(net.neck)
     return net
+
+
+class _OfOneSize(nn.Module):
+    """Refuses images of another size than its own."""
+
+    pretrained_cfg: ClassVar[dict[str, Any]] = {"input_size": (3, 32, 32)}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * 32 * 32, 8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = self.layer(images.flatten(1))
+        return rows
+
+
+def of_one_size() -> nn.Module:
+    """A backbone whose first layer fits images of 32 x 32 pixels alone."""
+    return _OfOneSize()

@@ -82,6 +82,10 @@ def build_backbone(
         remarks += load_checkpoint(module, entry)
     config = data_config(module)
     size, features = _probe(entry, module, image_size, config.get("input_size"))
+    if image_size and size != image_size:
+        remarks += (
+            f"it takes no images of {image_size} pixels, so that it is fed {size}, its own size",
+        )
     channels = int(features.shape[1])
     return Backbone(
         key=entry.key,

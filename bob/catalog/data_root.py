@@ -8,13 +8,23 @@ from bob.catalog.schema import DatasetEntry
 from bob.errors import BobError
 from bob.places import data_root
 
-__all__ = ["data_root", "located", "missing", "place"]
+__all__ = ["data_root", "holds", "located", "missing", "place"]
 
 
 def place(ways: str) -> Path | None:
-    """The first of ``a|b`` that is under the data root, if any is."""
+    """The first of ``a|b`` that is under the data root, if any is; an empty folder is not."""
     root = data_root()
-    return next((root / way for way in ways.split("|") if (root / way).exists()), None)
+    return next((root / way for way in ways.split("|") if holds(root / way)), None)
+
+
+def holds(path: Path) -> bool:
+    """Whether there is a file, or a folder with something in it."""
+    if not path.is_dir():
+        return path.exists()
+    try:
+        return any(path.iterdir())
+    except OSError:  # its reader says why
+        return True
 
 
 def located(ways: str) -> Path:

@@ -58,14 +58,21 @@ def _asked() -> None:
 def _verify(entries: Sequence[DatasetEntry]) -> int:
     from bob.fetching import verify
 
+    wrong = []
     for entry in entries:
-        found = verify(entry)
+        try:
+            found = verify(entry)
+        except BobError as error:
+            wrong.append(str(error))
+            continue
         what = "as pinned" if found.pinned else "pinned now"
         print(
             f"{entry.key}: {found.files:,} files, {show_size(found.bytes)}, "
             f"sha256 {found.sha256[:16]}, {what}"
         )
-    return 0
+    for problem in wrong:
+        _say(problem)
+    return 2 if wrong else 0
 
 
 def _say(text: str) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bob.catalog import DatasetEntry
-from bob.catalog.data_root import data_root, located
+from bob.catalog.data_root import data_root, located, missing
 from bob.errors import BobError, some
-from bob.fetching.plan import state_folder
+from bob.fetching.plan import planned, state_folder
 from bob.file_digests import UNREADABLE, digests_of_files
 from bob.hashing import own_file_name
 
@@ -59,6 +59,12 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
     """
     if not entry.needs:
         raise BobError(f"{entry.key} keeps no files under the data root; its digest is its own.")
+    lacks = missing(entry) or [wanted.name for wanted in planned(entry).files]
+    if lacks:
+        raise BobError(
+            f"{entry.key} is not all there: {some(lacks)} is missing. Nothing was pinned. "
+            f"{obtained(entry)}"
+        )
     files = sorted({path for need in entry.needs for path in _files(located(need))})
     digest, size, listed = hashlib.sha256(), 0, {}
     for path, sha256 in zip(files, digests_of_files(files), strict=True):
@@ -76,8 +82,8 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
         raise BobError(
             f"{entry.key} has changed since it was pinned in {pin}: {len(files):,} files of "
             f"{size:,} bytes, where there were {earlier.get('files'):,} of "
-            f"{earlier.get('bytes'):,}{_differences(_listed(pin), listed)}. Fetch it again, or "
-            "delete that file to pin what is there."
+            f"{earlier.get('bytes'):,}{_differences(_listed(pin), listed)}. Remove what has "
+            f"changed and `bob datasets get {entry.key}`, or delete that file to pin what is there."
         )
     if earlier != found:
         try:
@@ -90,6 +96,13 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
         except OSError as error:
             raise BobError(f"Cannot write {pin} ({error.strerror}).") from None
     return Checked(len(files), size, digest.hexdigest(), pinned=earlier == found)
+
+
+def obtained(entry: DatasetEntry) -> str:
+    """How to get a dataset."""
+    offered = entry.download is not None and bool(entry.download.files)
+    by_hand = f" {entry.obtain}" if entry.obtain else ""
+    return f"`bob datasets get {entry.key}`." if offered else by_hand.strip()
 
 
 def _packed(listed: dict[str, str]) -> bytes:

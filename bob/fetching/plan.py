@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bob.catalog import DatasetEntry
-from bob.catalog.data_root import data_root
+from bob.catalog.data_root import data_root, holds
 from bob.catalog.download import RemoteFile
 from bob.errors import BobError
 from bob.fetching.source import Source
@@ -57,7 +57,7 @@ class Wanted(Source):
         # without the folder of receipts somebody has put all parts there by hand
         if self.part and self.receipt.parent.exists() and not self.receipt.exists():
             return False
-        return all(any(map(_holds, ways)) for ways in self.gives)
+        return all(any(map(holds, ways)) for ways in self.gives)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _left(entry: DatasetEntry, files: Iterable[Wanted]) -> list[str]:
         need
         for need in entry.needs
         if not any(
-            _holds(data_root() / way) or data_root() / way in promised for way in need.split("|")
+            holds(data_root() / way) or data_root() / way in promised for way in need.split("|")
         )
     ]
 
@@ -143,7 +143,3 @@ def mirrored(url: str) -> str:
     if not mirror.startswith(("http://", "https://")):
         raise BobError(f"{MIRROR} {mirror!r}: expected an address, such as https://mirror.example.")
     return f"{mirror}/{url.split('://', 1)[1]}"
-
-
-def _holds(path: Path) -> bool:
-    return any(path.iterdir()) if path.is_dir() else path.exists()

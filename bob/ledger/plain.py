@@ -55,6 +55,7 @@ def case_to_plain(case: Case) -> dict[str, Any]:
         "recipe": case.recipe.model_dump(mode="json"),
         "margins": dict(case.margins),
         "twin": case.twin,
+        "size": case.size,
         "reference_seeds": case.reference_seeds,
     }
 
@@ -78,6 +79,7 @@ def case_from_plain(plain: Mapping[str, Any]) -> Case:
         margins=dict(plain["margins"]),
         reference_seeds=plain["reference_seeds"],
         twin=plain.get("twin", ""),
+        size=plain.get("size", ""),
     )
 
 

@@ -23,7 +23,8 @@ from bob.run.namespaces import attribute, functions
 _OWN = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 """Environment variables of the suite's own libraries: Lightning seeds, scikit-learn is imported."""
 
-_SIGNALS = tuple(map(int, signal.Signals))
+# torch puts its handler for loader processes in once and for all; without it their end goes unseen
+_SIGNALS = tuple(number for number in map(int, signal.Signals) if number != signal.SIGCHLD)
 _LIMITS = ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE")
 
 

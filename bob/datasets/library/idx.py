@@ -12,7 +12,7 @@ import torch
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from bob.catalog.data_root import located
+from bob.catalog.data_root import data_root, located
 from bob.datasets.base import ClassificationData, RetrievalData
 from bob.datasets.images import Arrays, ImageSplit
 from bob.datasets.library.common import assembled, first_of_each, refused
@@ -21,6 +21,7 @@ from bob.datasets.retrieval_sets.parts import retrieval_data
 from bob.errors import first_line
 
 _PARTS = {"train": "train", "test": "t10k"}
+_KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")
 
 
 def load(*, name: str, folder: str, train: int = 0, test: int = 0) -> ClassificationData:
@@ -28,7 +29,8 @@ def load(*, name: str, folder: str, train: int = 0, test: int = 0) -> Classifica
 
     Args:
         name: Class in ``torchvision.datasets``, such as ``FashionMNIST``.
-        folder: Folder of the four files under the data root; ``a|b`` is the first that exists.
+        folder: Folder of the four files under the data root; ``a|b`` is the first that holds all
+            of them.
         train: Images of each class to learn from, the first of them in the file; 0 for all.
         test: The same of those to score on.
 
@@ -36,7 +38,7 @@ def load(*, name: str, folder: str, train: int = 0, test: int = 0) -> Classifica
         BobError: The folder is not there (``kind`` is ``unavailable``), or a file is missing or
             damaged.
     """
-    root = located(folder)
+    root = _whole(folder)
     splits = [
         first_of_each(_split(root, name, part), count, f"{name}'s {part} split")
         for part, count in (("train", train), ("test", test))
@@ -65,6 +67,16 @@ def load_retrieval(*, name: str, folder: str, queries: int, database: int) -> Re
         database=data.train,
         relevance=class_relevance(data.test.targets, data.train.targets),
     )
+
+
+def _whole(folder: str) -> Path:
+    """The first of ``a|b`` that holds all four files, else the first that exists."""
+    for way in folder.split("|"):
+        root = data_root() / way
+        files = [root / f"{part}-{kind}" for part in _PARTS.values() for kind in _KINDS]
+        if all(file.is_file() or file.with_name(f"{file.name}.gz").is_file() for file in files):
+            return root
+    return located(folder)
 
 
 def _split(root: Path, name: str, part: str) -> ImageSplit:
