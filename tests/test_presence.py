@@ -20,7 +20,7 @@ def test_presence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalog: Cata
     coco = catalog.dataset("coco")
     for need in coco.needs:
         place = tmp_path / "data" / need.split("|")[0]
-        (place / "inside").mkdir(parents=True)
+        assert data_state(coco) == f"no {tmp_path / 'data'}/{need.replace('|', ' or ')}"
         (place / "inside").mkdir(parents=True)
     assert data_state(coco) == "there"
     assert data_state(catalog.dataset("digits")) == "there"

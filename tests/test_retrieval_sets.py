@@ -138,6 +138,7 @@ def test_without_the_data_the_case_is_skipped(project: pytest.Pytester) -> None:
 def test_class_folders_that_cannot_be_right(root: Path, catalog: Catalog) -> None:
     place = root / "CUB_200_2011" / "images"
     place.mkdir(parents=True)
+    (place / "README.txt").touch()
     entry = small(catalog, "cub200", classes=1)
     with pytest.raises(BobError, match="holds no class folders"):
         load_dataset(entry)
@@ -301,5 +302,6 @@ def test_copies_that_cannot_be_placed(root: Path, catalog: Catalog) -> None:
         load_dataset(entry)
     for file in (root / "copydays" / "strong").iterdir():
         file.unlink()
+    (root / "copydays" / "strong" / "README.txt").touch()
     with pytest.raises(BobError, match="strong holds no image"):
         load_dataset(entry)
