@@ -8,11 +8,23 @@ import sys
 from collections.abc import Sequence
 
 from bob import __version__
-from bob.cli import check, datasets, doctor, features, listing, outcomes, plan, profile, sync, ui
+from bob.cli import (
+    check,
+    compare,
+    datasets,
+    doctor,
+    features,
+    listing,
+    outcomes,
+    plan,
+    profile,
+    sync,
+    ui,
+)
 from bob.cli.streams import shown_streams
 from bob.errors import BobError
 
-_COMMANDS = (listing, plan, check, profile, doctor, datasets, features, sync, outcomes, ui)
+_COMMANDS = (listing, plan, check, profile, compare, doctor, datasets, features, sync, outcomes, ui)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ def selected_cases(args: argparse.Namespace, options: Options) -> list[Case]:
     Raises:
         BobError: A backbone, dataset, scale or task is unknown, or the words are no expression.
     """
-    has = _named_by(args.words)
+    has = named_by(args.words)
     plan = Plan(installed_backbones(load_catalog(options.catalogs)), options.selection)
     for task in args.task:
         if task not in plan.scale.tasks:
@@ -44,7 +44,7 @@ def selected_cases(args: argparse.Namespace, options: Options) -> list[Case]:
     ]
 
 
-def _named_by(words: str) -> Callable[[str], bool]:
+def named_by(words: str) -> Callable[[str], bool]:
     """Whether a name is one that pytest's ``-k`` would choose by these words."""
     if not words.strip():
         return lambda name: True

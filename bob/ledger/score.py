@@ -11,8 +11,9 @@ from bob.ledger.units import Units, units_of_result
 from bob.protocols import PROTOCOLS, Judged
 
 RunId = tuple[str, str, str]
-"""Backbone, run key and role: tells the runs of one session apart. A backbone that stands under two
-names has one run key, and so have a check and the reference that is measured after it."""
+"""Backbone, run key (of references setting and seed) and role: tells the runs of one session apart.
+A backbone that stands under two names has one run key, and so have a check and the reference that
+is measured after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class Score:
     @property
     def run(self) -> RunId:
         """Whose outcomes per image or query belong to it; see ``units_of``."""
-        return self.backbone, self.run_key, self.role
+        return self.backbone, self.run_key or f"{self.setting} {self.seed}", self.role
 
 
 def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:

@@ -8,8 +8,8 @@ from bob.options.option import Option
 from bob.places import FEATURES
 from bob.protocols.detection import ENGINES
 
-_CATALOG = frozenset({"list", "plan", "check", "profile", "doctor", "datasets"})
-_RECORD = frozenset({"profile", "doctor", "sync", "ui", "check"})
+_CATALOG = frozenset({"list", "plan", "check", "profile", "compare", "doctor", "datasets"})
+_RECORD = frozenset({"profile", "compare", "doctor", "sync", "ui", "check"})
 _PLAN = frozenset({"plan", "check"})
 _CHECK = frozenset({"check"})
 
@@ -28,7 +28,7 @@ OPTIONS = (
     Option(
         "--scale", "bob_scale", "scale of the cases, or a catalog file that holds one", parse.word,
         "smoke", metavar="NAME",
-        commands=frozenset({"list", "plan", "check", "profile", "datasets"}),
+        commands=frozenset({"list", "plan", "check", "profile", "compare", "datasets"}),
         table="which tasks, datasets and recipes (`smoke`); or a catalog file that holds one scale",
     ),
     Option(
@@ -65,7 +65,7 @@ OPTIONS = (
     Option(
         "--references", "bob_references", "folder of this repository's own reference files",
         parse.folder, "references", metavar="DIR", table="your own reference files (`references/`)",
-        commands=frozenset({"list", "plan", "check", "profile"}),
+        commands=frozenset({"list", "plan", "check", "profile", "compare"}),
     ),
     Option(
         "--catalog", "bob_catalog", "further catalog file; repeatable", parse.catalog_files,

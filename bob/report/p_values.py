@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,39 @@ def joint_p(ahead: float, images: float, seeds: Iterable[tuple[int, float]] = ()
             seeds.
     """
     from scipy.optimize import brentq
+
+    beyond = _square_bound(images, seeds)
+    square = ahead * ahead
+    if square <= 1e-24:
+        return 1.0
+    if beyond(_LEAST) < square:
+        return 0.0
+    return math.exp(brentq(lambda log_p: beyond(log_p) - square, _LEAST, 0.0, xtol=1e-12))
+
+
+def joint_bound(images: float, seeds: Iterable[tuple[int, float]], p: float) -> float:
+    """The difference that ``joint_p`` gives this p-value; half the width of its interval.
+
+    Args:
+        images: As of ``joint_p``.
+        seeds: As of ``joint_p``.
+        p: Two-sided, such as 0.05.
+    """
+    return math.sqrt(_square_bound(images, seeds)(math.log(p)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values that may be compared with the level although there are several (S. Holm, 1979)."""
+    found = [1.0] * len(p_values)
+    least = 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - place) * p_values[index]))
+        found[index] = least
+    return found
+
+
+def _square_bound(images: float, seeds: Iterable[tuple[int, float]]) -> Callable[[float], float]:
+    """Square of the bound at the logarithm of a two-sided level; see ``joint_p``."""
     from scipy.special import ndtri, stdtrit
 
     alike: dict[int, list[float]] = {}
@@ -52,17 +85,12 @@ def joint_p(ahead: float, images: float, seeds: Iterable[tuple[int, float]] = ()
         power = _SHARING if freedom > 1 else 1
         lucks.append((freedom / sum((part / total) ** power for part in variances), total))
 
-    def beyond(log_p: float) -> float:
+    def square(log_p: float) -> float:
         tail = math.exp(log_p) / 2
         bound = images * ndtri(tail) ** 2
         return float(bound + sum(total * stdtrit(freedom, tail) ** 2 for freedom, total in lucks))
 
-    square = ahead * ahead
-    if square <= 1e-24:
-        return 1.0
-    if beyond(_LEAST) < square:
-        return 0.0
-    return math.exp(brentq(lambda log_p: beyond(log_p) - square, _LEAST, 0.0, xtol=1e-12))
+    return square
 
 
 def sign_flip(differences: Values) -> float:

@@ -26,11 +26,15 @@ class Difference:
     Attributes:
         p: Chance of so large a difference if there were none; none where nothing can be told.
         ahead: Sum of the first's z-scores less the second's, of the settings that ``p`` is of.
+        images: Variance of ``ahead`` for the test images or queries.
+        lucks: Degrees of freedom and variance of ``ahead`` for each group of seeds.
         one_seed: Whether nothing can be told because a seeded score was trained on one seed.
     """
 
     p: float | None
     ahead: float = 0.0
+    images: float = 0.0
+    lucks: tuple[tuple[int, float], ...] = ()
     one_seed: bool = False
 
 
@@ -81,11 +85,12 @@ class _Evidence:
         images = (self.error + math.sqrt(squares)) ** 2
         if not self.seeds:
             p = joint_p(ahead, images) if self.error else sign_flip(parts)
-            return Difference(p=p, ahead=ahead)
-        p = joint_p(ahead, images, self._lucks(images))
+            return Difference(p=p, ahead=ahead, images=images)
+        lucks = self._lucks(images)
+        p = joint_p(ahead, images, lucks)
         if not self.error and len(parts) <= _FEW:
             p = max(p, sign_flip(parts))
-        return Difference(p=p, ahead=ahead)
+        return Difference(p=p, ahead=ahead, images=images, lucks=tuple(lucks))
 
     def _lucks(self, images: float) -> list[tuple[int, float]]:
         """Degrees of freedom and variance of each group of seeds.

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from bob.evaluation import Evaluation
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Recorded, superseded
-from bob.ledger.score import Score, score_rows, unit_of
+from bob.ledger.score import RunId, Score, score_rows, unit_of
+from bob.ledger.units import Units
 from bob.protocols import PROTOCOLS
 from bob.references.files import ReferenceStore
 
@@ -94,6 +95,18 @@ def scores_of_references(store: ReferenceStore, scale: str) -> Iterator[Score]:
                 )
 
 
+def units_of_references(store: ReferenceStore, scale: str) -> dict[RunId, Units]:
+    """Which test images were right in every seed of the references of a scale, where they say."""
+    found: dict[RunId, Units] = {}
+    for file, setting, reference in store.all(scale):
+        for seed, samples in reference.samples.items():
+            right = samples.correct()
+            if right is not None and reference.data:
+                units = Units(values=right.astype(float), of=f"image {reference.data}")
+                found[file.backbone, f"{setting} {seed}", "reference"] = units
+    return found
+
+
 def newest(scores: Iterable[Score]) -> list[Score]:
     """Of runs of the same thing the latest: one row a backbone, setting, seed, role and metric."""
     kept: dict[tuple[object, ...], Score] = {}
@@ -103,3 +116,31 @@ def newest(scores: Iterable[Score]) -> list[Score]:
         )  # fmt: skip
         kept[key] = score
     return list(kept.values())
+
+
+def current(scores: Iterable[Score]) -> list[Score]:
+    """Of each backbone and setting the newest score, and those of other seeds that belong to it.
+
+    Rows of another protocol, of other data or of other weights are earlier states of the same name.
+    Of a backbone that is initialised anew for each seed the weights tell nothing.
+    """
+    groups: dict[tuple[str, ...], list[Score]] = {}
+    for score in newest(scores):
+        key = score.backbone, score.setting, score.scale, score.metric
+        groups.setdefault(key, []).append(score)
+    kept: list[Score] = []
+    for rows in groups.values():
+        last = max(rows, key=lambda row: row.time)
+        by_seed: dict[int, Score] = {}
+        for row in sorted(rows, key=lambda row: row.time):
+            if _belongs(row, last):
+                by_seed[row.seed] = row
+        kept.extend(by_seed[seed] for seed in sorted(by_seed))
+    return kept
+
+
+def _belongs(row: Score, last: Score) -> bool:
+    if (row.protocol, row.data) != (last.protocol, last.data):
+        return False
+    unknown = "random" in (row.pretraining, last.pretraining) or not (row.weights and last.weights)
+    return unknown or row.weights == last.weights

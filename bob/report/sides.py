@@ -1,0 +1,96 @@
+"""Score rows of two sides, brought together setting by setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from bob.ledger.score import RunId, Score
+from bob.ledger.units import Units
+from bob.report.cells import cell
+from bob.report.comparison import Pair
+
+Key = tuple[str, str, str]
+"""Subject, scale, and setting with metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """What can be compared and what cannot.
+
+    Attributes:
+        pairs: Settings of both.
+        apart: In words, by name, why a setting of both cannot be compared.
+        own_recipes: Settings in which two backbones have each a recipe of their own, by name.
+        only_before: Settings that the first side alone has, by name.
+        only_after: Settings that the second side alone has.
+    """
+
+    pairs: tuple[Pair, ...]
+    apart: Mapping[str, str] = field(default_factory=dict)
+    own_recipes: tuple[str, ...] = ()
+    only_before: tuple[str, ...] = ()
+    only_after: tuple[str, ...] = ()
+
+
+def sides(
+    before: Iterable[Score],
+    after: Iterable[Score],
+    *,
+    units: Mapping[RunId, Units],
+    same_backbones: bool,
+    delta: Callable[[Score], float],
+) -> Sides:
+    """Bring two sides together.
+
+    Args:
+        before: Scores proper of the first side; a row a seed, see ``sources.current``.
+        after: The same of the second.
+        units: Outcomes per image or query, by ``Score.run``.
+        same_backbones: Whether a backbone is held against itself; otherwise each side is one
+            backbone and they are held against each other.
+        delta: The least difference of a score that matters.
+    """
+    first, second = _grouped(before, same_backbones), _grouped(after, same_backbones)
+    pairs, apart, own_recipes = [], {}, []
+    for key in sorted(first.keys() & second.keys()):
+        rows, others = first[key], second[key]
+        both = [*rows.values(), *others.values()]
+        if len({score.data for score in both} - {""}) > 1:
+            apart[_name(key)] = "measured on different data"
+            continue
+        if len({score.protocol for score in both}) > 1:
+            if same_backbones:
+                apart[_name(key)] = "measured under different protocols or recipes"
+                continue
+            own_recipes.append(_name(key))
+        some = next(iter(others.values()))
+        pairs.append(
+            Pair(
+                subject=key[0],
+                setting=key[2],
+                before=cell([*rows.values()], units),
+                after=cell([*others.values()], units),
+                delta=delta(some),
+            )
+        )
+    return Sides(
+        pairs=tuple(pairs),
+        apart=apart,
+        own_recipes=tuple(own_recipes),
+        only_before=tuple(_name(key) for key in sorted(first.keys() - second.keys())),
+        only_after=tuple(_name(key) for key in sorted(second.keys() - first.keys())),
+    )
+
+
+def _grouped(scores: Iterable[Score], same_backbones: bool) -> dict[Key, dict[int, Score]]:
+    found: dict[Key, dict[int, Score]] = {}
+    for score in scores:
+        subject = score.backbone if same_backbones else ""
+        key = subject, score.scale, f"{score.setting} {score.metric}"
+        found.setdefault(key, {})[score.seed] = score
+    return {key: dict(sorted(rows.items())) for key, rows in found.items()}
+
+
+def _name(key: Key) -> str:
+    return f"{key[0]} {key[2]}".strip()
