@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bob.cli.gathering import WORDS, Gathered, add_sources, gather, margins, of_source
-from bob.cli.selecting import named_by
+from bob.cli.gathering import WORDS, Gathered, add_sources, chosen, gather, margins, of_source
 from bob.errors import BobError, did_you_mean
 from bob.options.arguments import add_arguments, read_arguments
 
@@ -73,8 +72,8 @@ def _compare(args: argparse.Namespace) -> int:
         return least.get(score.task, 0.0) if args.delta is None else float(args.delta)
 
     found = sides(
-        _chosen(before, args.words),
-        _chosen(after, args.words),
+        chosen(before, args.words),
+        chosen(after, args.words),
         units=gathered.units,
         same_backbones=not (one and other and one != other),
         delta=delta,
@@ -109,14 +108,14 @@ def _side(text: str, gathered: Gathered, options: Options) -> tuple[list[Score],
     backbone, at, where = text.rpartition("@")
     if at:
         rows = _where(where, gathered, options)
-        chosen = [row for row in rows if row.backbone == backbone]
-        if not chosen:
+        own = [row for row in rows if row.backbone == backbone]
+        if not own:
             near = did_you_mean(backbone, {row.backbone for row in rows})
             raise BobError(f"{text}: {where} has no score of {backbone!r}. {near}".strip())
-        return current(chosen), backbone
-    chosen = [row for row in gathered.scores if row.backbone == text]
-    if chosen:
-        return current(chosen), text
+        return current(own), backbone
+    own = [row for row in gathered.scores if row.backbone == text]
+    if own:
+        return current(own), text
     return current(_where(text, gathered, options)), ""
 
 
@@ -141,16 +140,6 @@ def _where(text: str, gathered: Gathered, options: Options) -> list[Score]:
         f"{options.scale!r}. {did_you_mean(text, names)} `bob profile --from ledger` shows what "
         "was measured; --from reads elsewhere.".replace("  ", " ")
     )
-
-
-def _chosen(rows: list[Score], words: str) -> list[Score]:
-    has = named_by(words)
-
-    def name(row: Score) -> str:
-        parts = (row.backbone, row.dataset, row.variant)
-        return f"{row.task}[{'-'.join(filter(None, parts))}]".lower()
-
-    return [row for row in rows if has(name(row))]
 
 
 def _share(text: str) -> float:

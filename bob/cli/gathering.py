@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bob.cli.selecting import named_by
 from bob.errors import BobError, did_you_mean
 
 if TYPE_CHECKING:
+    from bob.case import Verdict
     from bob.ledger import Score
     from bob.ledger.score import RunId
     from bob.ledger.units import Units
@@ -27,17 +29,31 @@ class Gathered:
 
     Attributes:
         scores: A row a seed, of all sessions.
+        others: Rows of the other judged metrics, where they were asked for.
+        verdicts: The newest verdict of each backbone and setting; the ledger alone has them.
         units: Outcomes per image or query, by ``Score.run``; none come from an MLflow store.
         commits: By session, the commit it ran at, where it is known.
     """
 
     scores: list[Score] = field(default_factory=list)
+    others: list[Score] = field(default_factory=list)
+    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
     units: dict[RunId, Units] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
+
+    def take(self, rows: Iterable[Score]) -> None:
+        """Take rows of every metric in; those that no protocol judges are left out."""
+        for row in rows:
+            if row.is_score:
+                self.scores.append(row)
+            elif row.unit:
+                self.others.append(row)
 
     def add(self, other: Gathered) -> None:
         """Take another source in."""
         self.scores += other.scores
+        self.others += other.others
+        self.verdicts |= other.verdicts
         self.units |= other.units
         self.commits |= other.commits
 
@@ -52,12 +68,13 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def gather(sources: Sequence[str], options: Options) -> Gathered:
+def gather(sources: Sequence[str], options: Options, *, every_metric: bool = False) -> Gathered:
     """Scores of the scale of the options.
 
     Args:
         sources: As of ``--from``; the ledger where there is none.
         options: Of the command.
+        every_metric: Whether the other judged metrics are wanted too.
 
     Raises:
         BobError: A source is not known, is not there, or cannot be read.
@@ -65,6 +82,8 @@ def gather(sources: Sequence[str], options: Options) -> Gathered:
     found = Gathered()
     for source in sources or ("ledger",):
         found.add(of_source(source, options))
+    if not every_metric:
+        found.others.clear()
     return found
 
 
@@ -89,7 +108,7 @@ def of_source(source: str, options: Options) -> Gathered:
 
 
 def _of_ledger(root: Path, options: Options) -> Gathered:
-    from bob.ledger import Ledger, best_scores, units_of
+    from bob.ledger import Ledger, units_of
     from bob.ledger.records import superseded
     from bob.ledger.score import score_rows
 
@@ -105,8 +124,13 @@ def _of_ledger(root: Path, options: Options) -> Gathered:
             for entry in entries
             if entry.entry not in gone and entry.result.case.scale == options.scale
         ]
-        found.scores += best_scores(row for entry in kept for row in score_rows(entry))
+        found.take(row for entry in kept for row in score_rows(entry))
         found.units |= units_of(kept)
+        of_entry = {entry.entry: entry.result.case for entry in kept}
+        for judgement in ledger.verdicts(session):
+            case = next((of_entry[name] for name in judgement.entries if name in of_entry), None)
+            if case is not None and judgement.role == "check":
+                found.verdicts[case.backbone.key, case.setting] = judgement.verdict
         found.commits[session] = ledger.facts(session)[0].get(COMMIT, "")
     for damage in ledger.damaged:
         print(f"bob: left out: {damage}", file=sys.stderr)
@@ -121,26 +145,36 @@ def _of_session(folder: Path, options: Options) -> Gathered:
 
 
 def _of_references(options: Options) -> Gathered:
-    from bob.ledger import best_scores
     from bob.references.files import ReferenceStore
     from bob.report.sources import scores_of_references, units_of_references
 
     store = ReferenceStore(options.references)
-    return Gathered(
-        scores=best_scores(scores_of_references(store, options.scale)),
-        units=units_of_references(store, options.scale),
-    )
+    found = Gathered(units=units_of_references(store, options.scale))
+    found.take(scores_of_references(store, options.scale))
+    return found
 
 
 def _of_store(uri: str | None, options: Options) -> Gathered:
-    from bob.ledger import best_scores
     from bob.tracking.destination import check_reachable, resolve_store
     from bob.tracking.read import scores_of_store
     from bob.tracking.writer import Writer
 
     store = resolve_store(Path.cwd(), uri)
     check_reachable(store)
-    return Gathered(scores=best_scores(scores_of_store(Writer(store), scale=options.scale)))
+    found = Gathered()
+    found.take(scores_of_store(Writer(store), scale=options.scale))
+    return found
+
+
+def chosen(rows: Sequence[Score], words: str) -> list[Score]:
+    """Rows whose ``task[backbone-dataset]`` pytest's ``-k`` would choose."""
+    has = named_by(words)
+
+    def name(row: Score) -> str:
+        parts = (row.backbone, row.dataset, row.variant)
+        return f"{row.task}[{'-'.join(filter(None, parts))}]".lower()
+
+    return [row for row in rows if has(name(row))]
 
 
 def margins(options: Options) -> Mapping[str, float]:

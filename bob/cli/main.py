@@ -18,13 +18,27 @@ from bob.cli import (
     outcomes,
     plan,
     profile,
+    report,
     sync,
     ui,
 )
 from bob.cli.streams import shown_streams
 from bob.errors import BobError
 
-_COMMANDS = (listing, plan, check, profile, compare, doctor, datasets, features, sync, outcomes, ui)
+_COMMANDS = (
+    listing,
+    plan,
+    check,
+    profile,
+    compare,
+    report,
+    doctor,
+    datasets,
+    features,
+    sync,
+    outcomes,
+    ui,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,8 +8,10 @@ from bob.options.option import Option
 from bob.places import FEATURES
 from bob.protocols.detection import ENGINES
 
-_CATALOG = frozenset({"list", "plan", "check", "profile", "compare", "doctor", "datasets"})
-_RECORD = frozenset({"profile", "compare", "doctor", "sync", "ui", "check"})
+_TOLD = frozenset({"profile", "compare", "report"})
+"""Commands that tell what was run."""
+_CATALOG = _TOLD | {"list", "plan", "check", "doctor", "datasets"}
+_RECORD = _TOLD | {"doctor", "sync", "ui", "check"}
 _PLAN = frozenset({"plan", "check"})
 _CHECK = frozenset({"check"})
 
@@ -28,7 +30,7 @@ OPTIONS = (
     Option(
         "--scale", "bob_scale", "scale of the cases, or a catalog file that holds one", parse.word,
         "smoke", metavar="NAME",
-        commands=frozenset({"list", "plan", "check", "profile", "compare", "datasets"}),
+        commands=_TOLD | {"list", "plan", "check", "datasets"},
         table="which tasks, datasets and recipes (`smoke`); or a catalog file that holds one scale",
     ),
     Option(
@@ -65,7 +67,7 @@ OPTIONS = (
     Option(
         "--references", "bob_references", "folder of this repository's own reference files",
         parse.folder, "references", metavar="DIR", table="your own reference files (`references/`)",
-        commands=frozenset({"list", "plan", "check", "profile", "compare"}),
+        commands=_TOLD | {"list", "plan", "check"},
     ),
     Option(
         "--catalog", "bob_catalog", "further catalog file; repeatable", parse.catalog_files,

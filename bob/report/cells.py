@@ -29,6 +29,7 @@ class Cell:
             mean of what is known of each query.
         high: Upper end.
         better: 1 where a higher score is better, -1 where a lower one is.
+        dataset: Whose images it was read on.
         image_error: Standard error for the number of test images or queries alone; none as ``low``.
         units: Of each test image the share of seeds that got it right, of each query its mean
             average precision, ``(n,)``; none where the score is not the mean of it.
@@ -45,6 +46,7 @@ class Cell:
     high: float | None = None
     image_error: float | None = None
     better: int = 1
+    dataset: str = ""
     units: Values | None = None
     units_of: str = ""
     seeds: int = 1
@@ -88,6 +90,7 @@ def cell(rows: Sequence[Score], units: Mapping[RunId, Units] | None = None) -> C
         high=high,
         image_error=image_error,
         better=-1 if rows[0].higher_is_better is False else 1,
+        dataset=rows[0].dataset,
         units=None if matrix is None else matrix.mean(axis=0),
         units_of=samples[0].of if samples[0] is not None and matrix is not None else "",
         seeds=len(scores),

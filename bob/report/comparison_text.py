@@ -69,10 +69,16 @@ def _row(contrast: Contrast) -> tuple[str, ...]:
         f"{contrast.after:.4f}",
         _signed(contrast.effect),
         interval,
-        "-" if contrast.adjusted is None else f"{contrast.adjusted:.3f}",
+        _chance(contrast.adjusted),
         f"{contrast.delta:.3g}" if contrast.delta else "-",
         _WORDS[contrast.answer],
     )
+
+
+def _chance(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _signed(value: float) -> str:

@@ -97,9 +97,7 @@ def rank(
 
 def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]) -> Ranking | None:
     """Rank by scores; see ``rank``."""
-    spreads = {
-        name: _spread([entry.value for entry in row.values()]) for name, row in cells.items()
-    }
+    spreads = spreads_of(cells)
     z: dict[str, dict[str, float]] = {}
     wins = dict.fromkeys(backbones, 0)
     for name, row in cells.items():
@@ -138,6 +136,34 @@ def rank_cells(cells: Mapping[str, Mapping[str, Cell]], backbones: Sequence[str]
         cells=cells,
         unranked=tuple(key for key in backbones if key not in z),
     )
+
+
+def spreads_of(cells: Mapping[str, Mapping[str, Cell]]) -> dict[str, float]:
+    """Population standard deviation of each setting's scores; 0 where all are equal."""
+    return {name: _spread([entry.value for entry in row.values()]) for name, row in cells.items()}
+
+
+def tie_groups(cells: Mapping[str, Mapping[str, Cell]], order: Sequence[str]) -> list[int]:
+    """The group of each backbone in a ranking, counted from 1.
+
+    A group holds those that cannot be told from the first of it. Unlike a row of neighbours that
+    are tied two by two, it does not lead from the best to the worst in small steps. Where nothing
+    can be tested each stands alone.
+
+    Args:
+        cells: By setting and backbone.
+        order: Backbones, best first.
+    """
+    spreads = spreads_of(cells)
+    found: list[int] = []
+    for place, key in enumerate(order):
+        if not place:
+            found.append(1)
+            continue
+        leader = order[found.index(found[-1])]
+        alike = _tied(difference(cells, spreads, leader, key))
+        found.append(found[-1] + (not alike))
+    return found
 
 
 def _disputed(step: Difference) -> bool:

@@ -45,14 +45,15 @@ class _Evidence:
     Attributes:
         paired: Difference by image or query, ``(n,)``, of the settings on the same ones together.
         apart: Sum of the differences of scores without outcomes.
-        error: Sum of their errors for the number of images, as if all had the same sign.
+        errors: Their errors for the number of images by dataset, added up within one as if all
+            had the same sign.
         seeds: Total by seed, by backbone and the seeds it ran.
         unsteady: Part of the variance of ``paired`` that is the seeds', and is in ``seeds`` too.
     """
 
     paired: dict[str, Values] = field(default_factory=dict)
     apart: float = 0.0
-    error: float = 0.0
+    errors: dict[str, float] = field(default_factory=dict)
     seeds: dict[tuple[str, tuple[int, ...]], Values] = field(default_factory=dict)
     unsteady: float = 0.0
 
@@ -66,7 +67,8 @@ class _Evidence:
                     self.unsteady += entry.unsteady / (len(parts) * entry.seeds * spread**2)
         elif ahead.image_error is not None and behind.image_error is not None:
             self.apart += ahead.better * (ahead.value - behind.value) / spread
-            self.error += math.hypot(ahead.image_error, behind.image_error) / spread
+            error = math.hypot(ahead.image_error, behind.image_error) / spread
+            self.errors[ahead.dataset] = self.errors.get(ahead.dataset, 0.0) + error
         else:
             return False
         for side, entry in (("ahead", ahead), ("behind", behind)):
@@ -82,13 +84,13 @@ class _Evidence:
         parts = parts[np.abs(parts) > 1e-12]
         ahead = float(parts.sum()) + self.apart
         squares = float(np.square(parts).sum())
-        images = (self.error + math.sqrt(squares)) ** 2
+        images = (math.hypot(*self.errors.values()) + math.sqrt(squares)) ** 2
         if not self.seeds:
-            p = joint_p(ahead, images) if self.error else sign_flip(parts)
+            p = joint_p(ahead, images) if self.errors else sign_flip(parts)
             return Difference(p=p, ahead=ahead, images=images)
         lucks = self._lucks(images)
         p = joint_p(ahead, images, lucks)
-        if not self.error and len(parts) <= _FEW:
+        if not self.errors and len(parts) <= _FEW:
             p = max(p, sign_flip(parts))
         return Difference(p=p, ahead=ahead, images=images, lucks=tuple(lucks))
 
@@ -119,7 +121,7 @@ def difference(
     Where no seed matters, which backbone got an image right is a coin's throw if there is no
     difference: outcomes of the two change places image by image, in all tasks on that image
     together. With one setting this is McNemar's exact test. Settings without outcomes enter with
-    the errors of both scores, as if all errors had the same sign.
+    the errors of both scores, as if all errors on one dataset had the same sign.
 
     Where seeds matter, their variance is added; see ``joint_p``. Seeds of one number are taken
     together over settings, since they may share a backbone's random weights. Of one seed nobody
