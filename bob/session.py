@@ -316,15 +316,14 @@ class BobSession:
             status: ``FINISHED``, ``KILLED`` where the session was cut short, or ``FAILED``.
         """
         from bob.ledger.plain import jsonable
-        from bob.report import ranking_text, text
+        from bob.report import text
         from bob.tabular import markdown
 
         self.evaluator.close(cancel=status != "FINISHED")
-        ranking = self._ranking()
+        further = self._files()
         lines = text.licence_lines(self.evaluations)
         table = "\n".join([markdown(text.table(self.evaluations)), *lines])
         rows, counts = text.summary_rows(self.evaluations), text.counts(self.evaluations)
-        further = ranking_text.files(ranking) if ranking else {}
         self._summary = {
             "status": status,
             "table": table,
@@ -391,21 +390,27 @@ class BobSession:
 
     def _ranking(self) -> Ranking | None:
         """The order of the backbones, where the user chose some or the data."""
-        from bob.ledger import best_scores, units_of
-        from bob.report.ranking import rank
-        from bob.report.sources import newest, recorded_of_session, scores_of_session
+        from bob.report.of_session import ranking_of
 
         if not (self.options.backbones or self.options.datasets):
             return None
         try:
-            return rank(
-                newest(best_scores(scores_of_session(self.evaluations))),
-                units=units_of(recorded_of_session(self.evaluations)),
-                backbones={evaluation.case.backbone.key for evaluation in self.evaluations},
-            )
+            return ranking_of(self.evaluations)
         except Exception as error:  # the record of the session is worth more
             self._problems["ranking"] = f"ranking was left out: {type(error).__name__}: {error}"
             return None
+
+    def _files(self) -> dict[str, bytes]:
+        """Ranking and board as files of the session's run."""
+        from bob.report.of_session import session_files
+
+        try:
+            return session_files(
+                self.evaluations, self._ranking(), self.plan.catalog, session=self.tracker.session
+            )
+        except Exception as error:  # the record of the session is worth more
+            self._problems["board"] = f"the board was left out: {type(error).__name__}: {error}"
+            return {}
 
     def _catalog_cases(self) -> Iterator[Case]:
         catalog, scale = self.plan.catalog, self.options.scale

@@ -76,6 +76,8 @@ def test_a_session_on_own_photographs_ends_with_a_ranking(
     assert "| rank | backbone |" in Path(
         client.download_artifacts(run.info.run_id, "ranking.md")
     ).read_text(encoding="utf-8")
+    page = Path(client.download_artifacts(run.info.run_id, "board.html")).read_text("utf-8")
+    assert all(f'data-backbone="{key}"' in page for key in keys)
 
 
 def test_sessions_without_a_choice_have_no_ranking(project: pytest.Pytester) -> None:
@@ -117,7 +119,12 @@ def test_the_ledger_s_rows_rank_as_the_session_s(
         assert found is not None
         assert found.unranked == ("broken",)
         written = {file: content.decode() for file, content in files(found).items()}
-        assert written == summary["further"]
+        further = dict(summary["further"])
+        page, told = further.pop("board.html"), further.pop("board.md")
+        assert written == further
+        assert page.startswith("<!DOCTYPE html>")
+        assert f"session {name}" in told
+        assert "pixels_fine" in told
         for line in lines(found):
             assert line in done.outlines
 
