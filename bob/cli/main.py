@@ -19,6 +19,7 @@ from bob.cli import (
     plan,
     profile,
     report,
+    summary,
     sync,
     ui,
 )
@@ -26,19 +27,9 @@ from bob.cli.streams import shown_streams
 from bob.errors import BobError
 
 _COMMANDS = (
-    listing,
-    plan,
-    check,
-    profile,
-    compare,
-    report,
-    doctor,
-    datasets,
-    features,
-    sync,
-    outcomes,
-    ui,
-)
+    listing, plan, check, profile, summary, report, compare, doctor, datasets, features, sync,
+    outcomes, ui,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

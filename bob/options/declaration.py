@@ -11,7 +11,7 @@ from bob.protocols.detection import ENGINES
 _TOLD = frozenset({"profile", "compare", "report"})
 """Commands that tell what was run."""
 _CATALOG = _TOLD | {"list", "plan", "check", "doctor", "datasets"}
-_RECORD = _TOLD | {"doctor", "sync", "ui", "check"}
+_RECORD = _TOLD | {"doctor", "sync", "ui", "check", "summary"}
 _PLAN = frozenset({"plan", "check"})
 _CHECK = frozenset({"check"})
 

@@ -1,0 +1,83 @@
+"""``bob summary``: what a session came to, as an exit status and as Markdown for a pull request."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bob.errors import BobError, unknown
+from bob.options.arguments import add_arguments, read_arguments
+
+
+def add_command(commands: Any) -> None:
+    """Add ``bob summary`` to the subcommands."""
+    parser = commands.add_parser(
+        "summary", help="what a session came to, for CI",
+        description="Reads the ledger. Exit status: 0 every case is within its band; 1 a case is "
+        "worse than its reference; 3 something was skipped, has no reference, is undecided, or the "
+        "session was cut short; 4 a case failed with an error; 5 nothing ran; 2 there is no such "
+        "session.",
+    )  # fmt: skip
+    parser.add_argument("session", nargs="?", default="", help="the newest by default")
+    add_arguments(parser, "summary")
+    parser.add_argument(
+        "--since", default="", metavar="TIME",
+        help="only a session that began then or later, ISO 8601 in UTC; if there is none, nothing "
+        "ran",
+    )  # fmt: skip
+    parser.add_argument("--ledger", default="", metavar="DIR", help="mlruns/ledger by default")
+    parser.add_argument("--markdown", action="store_true", help="for a job summary or a comment")
+    parser.add_argument(
+        "--all", action="store_true", help="every case, not what is to be looked at"
+    )
+    parser.set_defaults(run=_summary)
+
+
+def _summary(args: argparse.Namespace) -> int:
+    from bob.ledger import Ledger
+    from bob.report.summary_text import NOTHING, markdown_text, outcome, plain_text
+    from bob.tracking.destination import resolve_store
+
+    options = read_arguments(args)
+    shown = markdown_text if args.markdown else plain_text
+    root = resolve_store(Path.cwd(), options.tracking_uri).ledger
+    ledger = Ledger(Path(args.ledger) if args.ledger else root)
+    name = _session(args.session, ledger, since=_time(args.since))
+    if not name:
+        print(shown("-", NOTHING, every=args.all), end="" if args.markdown else "\n")
+        return int(outcome(NOTHING))
+    summary = ledger.summary(name)
+    if summary is None:
+        if ledger.damaged:
+            raise BobError(str(ledger.damaged[-1]))
+        summary = {**NOTHING, "status": "KILLED"}
+    print(shown(name, summary, every=args.all), end="" if args.markdown else "\n")
+    return int(outcome(summary))
+
+
+def _time(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).isoformat() if text else ""
+    except ValueError:
+        raise BobError(f"--since {text!r}: expected a time such as 2026-01-31T12:00:00.") from None
+
+
+def _session(text: str, ledger: Any, *, since: str) -> str:
+    """Name of the session that is meant; empty where none began since then."""
+    sessions: list[str] = ledger.sessions()
+    if since:
+        sessions = [name for name in sessions if ledger.facts(name)[1][:19] >= since[:19]]
+        if not sessions:
+            return ""
+    if not sessions:
+        raise BobError(f"There is no session in {ledger.root}. --ledger names another folder.")
+    if not text:
+        return sessions[-1]
+    found = [name for name in sessions if name.startswith(text)]
+    if len(found) > 1:
+        raise BobError(f"{text}: {len(found)} sessions begin so. Write more of the name.")
+    if not found:
+        raise unknown("session", text, sessions)
+    return found[0]

@@ -1,0 +1,39 @@
+"""``bob summary`` of real sessions, and of none."""
+
+from __future__ import annotations
+
+import pytest
+
+from bob.cli import main
+from bob.ledger import Ledger
+from bob.report.summary_text import MARKER, Outcome
+from tests.store_parts import ledger_of
+
+
+@pytest.mark.slow
+def test_sessions_end_with_their_status(
+    project: pytest.Pytester, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.path)
+    assert main(["summary"]) == 2
+    assert "There is no session in" in capsys.readouterr().err
+    project.runpytest("-k", "coarse", "--seeds", "1")
+    assert main(["summary"]) == Outcome.INCOMPLETE  # it has no reference
+    told = capsys.readouterr().out
+    assert "not all is decided; 1 no reference" in told
+    assert "no reference" in told.splitlines()[-1]
+    session = ledger_of(project).sessions()[0]
+    assert main(["summary", session[:6], "--markdown", "--all"]) == Outcome.INCOMPLETE
+    assert capsys.readouterr().out.startswith(MARKER)
+    assert main(["summary", "--since", "2999-01-01T00:00:00"]) == Outcome.NOTHING
+    assert "nothing ran" in capsys.readouterr().out
+    for words, problem in (
+        (["nonsense"], "Unknown session 'nonsense'"),
+        (["--since", "soon"], "--since 'soon': expected a time"),
+        (["--ledger", "nowhere"], "There is no session in nowhere"),
+    ):
+        assert main(["summary", *words]) == 2
+        assert problem in capsys.readouterr().err
+    Ledger(project.path / "mlruns" / "ledger").open_session("killed", {})
+    assert main(["summary", "killed"]) == Outcome.NOTHING
+    assert "(cut short)" in capsys.readouterr().out
