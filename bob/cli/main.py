@@ -12,6 +12,7 @@ from bob.cli import (
     check,
     compare,
     datasets,
+    demo,
     doctor,
     features,
     listing,
@@ -27,7 +28,7 @@ from bob.cli.streams import shown_streams
 from bob.errors import BobError
 
 _COMMANDS = (
-    listing, plan, check, profile, summary, report, compare, doctor, datasets, features, sync,
+    demo, listing, plan, check, profile, summary, report, compare, doctor, datasets, features, sync,
     outcomes, ui,
 )  # fmt: skip
 

@@ -1,0 +1,29 @@
+"""``bob demo`` from nothing, as somebody does it who has just installed bob."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bob.cli import main
+from bob.cli.demo import BACKBONES
+
+
+@pytest.mark.slow
+def test_the_demo_ends_in_a_board(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOB_SCALE", "nonsense")  # settings of others are not the demo's
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--nonsense")
+    folder = tmp_path / "try it"
+    assert main(["demo", str(folder)]) == 0
+    told = capfd.readouterr().out
+    assert "9 passed" in told
+    assert str(folder / "board.html") in told
+    page = (folder / "board.html").read_text("utf-8")
+    assert all(f'data-backbone="{key}"' in page for key in BACKBONES)
+    (tmp_path / "file").write_text("")
+    assert main(["demo", str(tmp_path / "file")]) == 2
+    assert "Name another folder" in capfd.readouterr().err
