@@ -23,17 +23,20 @@ class ImageList:
         digest: Hex SHA-256 of their classes in order. Lists with the same may be of the same
             images, and are taken to be.
         share: Part of the score that is of them, above 0 to 1.
+        step: How-manieth image of the list with the digest each is, counted from its first; 1 where
+            they are all of it.
     """
 
     count: int
     digest: str
     share: float = 1.0
+    step: int = 1
 
     @classmethod
-    def of(cls, targets: NDArray[np.int64], *, share: float = 1.0) -> Self:
-        """The list of images of these classes, ``(n,)``."""
+    def of(cls, targets: NDArray[np.int64], *, share: float = 1.0, step: int = 1) -> Self:
+        """The list of every ``step``-th of the images of these classes, ``(n,)``."""
         digest = hashlib.sha256(targets.astype("<i8").tobytes()).hexdigest()
-        return cls(count=len(targets), digest=digest, share=share)
+        return cls(count=len(targets[::step]), digest=digest, share=share, step=step)
 
     def joined(self, other: ImageList) -> Self:
         """The list with the share of another of the same images added."""

@@ -108,7 +108,7 @@ def shift_metrics(
     return values | {f"shift/{name}": value for name, value in means.items()}
 
 
-def shift_contributions(scores: Sequence[ShiftScore]) -> Contributions:
+def shift_contributions(scores: Sequence[ShiftScore], source: torch.Tensor) -> Contributions:
     """What each image contributes to ``shifted_top1``.
 
     Targets with the same classes in the same order, such as the corruptions of one test split, are
@@ -117,19 +117,27 @@ def shift_contributions(scores: Sequence[ShiftScore]) -> Contributions:
 
     Args:
         scores: One entry per target, at least one.
+        source: Classes of the source's test split, ``(m,)``, which targets may be images of.
     """
-    sums: dict[str, NDArray[np.float64]] = {}
-    lists: dict[str, ImageList] = {}
+    sums: dict[tuple[str, int], NDArray[np.float64]] = {}
+    lists: dict[tuple[str, int], ImageList] = {}
     groups = _grouped(scores).values()
     for group in groups:
         share = 1 / (len(groups) * len(group))
         for score in group:
-            images = ImageList.of(score.shift.split.targets.numpy(), share=share)
-            key = images.digest
+            images = _images(score.shift, source, share)
+            key = images.digest, images.step
             sums[key] = sums.get(key, 0.0) + share * score.correct / len(score.correct)
             lists[key] = images if key not in lists else lists[key].joined(images)
     values = np.concatenate([*sums.values()])
     return Contributions(values=len(values) * values, lists=tuple(lists.values()))
+
+
+def _images(shift: Shift, source: torch.Tensor, share: float) -> ImageList:
+    targets = shift.split.targets
+    if shift.step and torch.equal(source[:: shift.step], targets):
+        return ImageList.of(source.numpy(), share=share, step=shift.step)
+    return ImageList.of(targets.numpy(), share=share)
 
 
 def shift_chance_bound(shifts: Sequence[Shift], classes: int) -> float:

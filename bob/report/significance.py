@@ -65,7 +65,7 @@ class _Evidence:
             lists = lists_of(ahead, behind)
             places = np.cumsum([images.count for images in lists])[:-1]
             for images, part in zip(lists, np.split(parts, places), strict=True):
-                self.paired[images.digest] = part + self.paired.get(images.digest, 0.0)
+                self._place(images, part)
             for entry in (ahead, behind):
                 if entry.seeded:
                     self.unsteady += entry.unsteady / (len(parts) * entry.seeds * spread**2)
@@ -80,6 +80,14 @@ class _Evidence:
                 values = np.array(list(entry.by_seed.values())) / spread
                 self.seeds[luck] = self.seeds.get(luck, np.zeros(len(values))) + values
         return True
+
+    def _place(self, images: ImageList, part: Values) -> None:
+        """Add differences of some images, ``(images.count,)``, to those of the same in others."""
+        held = self.paired.get(images.digest, np.zeros(0))
+        whole = np.zeros(max(len(held), images.step * (images.count - 1) + 1))
+        whole[: len(held)] = held
+        whole[: images.step * images.count : images.step] += part
+        self.paired[images.digest] = whole
 
     def difference(self) -> Difference:
         """What they say together."""

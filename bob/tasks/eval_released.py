@@ -80,7 +80,7 @@ def run(job: Job[ReleasedRecipe, ClassificationData, ReleasedClassifier]) -> Tas
     return TaskOutput(
         metrics=metrics,
         outcomes=outcomes(logits, data.test.targets, data.class_names),
-        contributions=shift_contributions(scores) if scores else None,
+        contributions=shift_contributions(scores, data.test.targets) if scores else None,
         timings={"evaluate": time.perf_counter() - started},
         files=files,
         remarks=(

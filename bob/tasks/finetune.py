@@ -69,7 +69,7 @@ def run(job: FinetuneJob) -> TaskOutput:
             data.class_names,
             temperature=chosen_metrics(trials).get("grid_val_temperature"),
         ),
-        contributions=shift_contributions(shifts) if shifts else None,
+        contributions=shift_contributions(shifts, data.test.targets) if shifts else None,
         timings={
             **({"search": searched} if trials else {}),
             "train": loop.train_seconds,

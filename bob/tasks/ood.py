@@ -56,7 +56,7 @@ def run(job: Job[ProbeRecipe, ShiftData, Backbone]) -> TaskOutput:
         outcomes=outcomes(
             logits, data.test.targets, data.class_names, temperature=probe.temperature
         ),
-        contributions=shift_contributions(scores),
+        contributions=shift_contributions(scores, data.test.targets),
         files={**path_files(case, probe), **shift_files(case, scores)},
         remarks=probe.remarks,
     )
