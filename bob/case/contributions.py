@@ -56,7 +56,7 @@ class Contributions:
         lists: Which images those are.
 
     Raises:
-        BobError: There are not as many finite values as the lists have images.
+        BobError: A list holds no image, or there are not as many finite values as images.
     """
 
     values: NDArray[np.float64]
@@ -69,5 +69,7 @@ class Contributions:
                 f"contributions are {self.values.dtype} of shape {self.values.shape}, not a "
                 f"number for each of {count} images"
             )
-        if not count or not math.isfinite(float(self.values.sum())):
-            raise BobError("contributions are none, or not finite")
+        if not count or any(images.count < 1 or images.step < 1 for images in self.lists):
+            raise BobError("contributions are of no images")
+        if not math.isfinite(float(self.values.sum())):
+            raise BobError("contributions are not finite")
