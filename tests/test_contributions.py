@@ -211,6 +211,18 @@ def test_two_backbones_are_compared_by_signs_of_their_images(run: Run) -> None:
 
 
 @pytest.mark.slow
+def test_two_backbones_that_each_win_a_setting_dispute_nothing(run: Run) -> None:
+    names = ("convnext_micro_glyphs", "resnet_micro_glyphs")
+    results = [
+        run(case_of("ood", data, name)) for name in names for data in ("digits_c", "font_digits")
+    ]
+    ranking = ranked([evaluation_of(result) for result in results])
+    assert ranking is not None
+    assert [standing.wins for standing in ranking.standings] == [1, 1]
+    assert not any(standing.disputed for standing in ranking.standings)
+
+
+@pytest.mark.slow
 def test_an_interval_holds_each_list_to_its_own_mean(run: Run) -> None:
     found = cell_of(run(case_of("ood", "font_digits")))
     assert found.units is not None
