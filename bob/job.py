@@ -10,7 +10,16 @@ import torch
 from lightning_fabric import Fabric
 
 from bob.backbones import Backbone, ReleasedClassifier
-from bob.case import Case, Content, Context, Emit, Outcomes, QueryOutcomes, Trial
+from bob.case import (
+    Case,
+    Content,
+    Context,
+    Contributions,
+    Emit,
+    Outcomes,
+    QueryOutcomes,
+    Trial,
+)
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets import Data
 from bob.distributed.crew import Crew
@@ -83,6 +92,7 @@ class TaskOutput:
     history: tuple[Mapping[str, float], ...] = ()
     outcomes: Outcomes | None = None
     queries: QueryOutcomes | None = None
+    contributions: Contributions | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, Content] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()

@@ -161,7 +161,9 @@ def facts(result: Result) -> dict[str, Any]:
     """What of a result has to be the same to the last digit."""
     assert result.failure is None, result.failure
     outcomes = vars(result.outcomes) if result.outcomes is not None else {}
+    given = result.contributions
     return {
+        "contributions": (given.values.tolist(), given.lists) if given is not None else None,
         "metrics": {name: v for name, v in result.metrics.items() if name not in TIMED},
         "history": [dict(values) for values in result.history],
         "outcomes": {

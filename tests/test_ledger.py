@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -14,11 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from bob.artifacts.files import packed
 from bob.case import (
     Case,
     Comparison,
+    Contributions,
     Failure,
+    ImageList,
     Outcomes,
     PublishedComparison,
     QueryOutcomes,
@@ -50,6 +55,13 @@ def result_of(case: Case, **changes: object) -> Result:
         ),
         queries=QueryOutcomes(
             average_precisions=np.array([0.5, np.nan]), first_ranks=np.array([2, 0])
+        ),
+        contributions=Contributions(
+            values=np.array([0.75, 0.0, 1.5]),
+            lists=(
+                ImageList(count=2, digest="a", share=0.25, step=4),
+                ImageList(count=1, digest="b", share=0.75),
+            ),
         ),
         timings={"total": 3600.0},
         peak_memory_mb=12.5,
@@ -91,14 +103,18 @@ def assert_same(first: Result, second: Result) -> None:
     assert first.case.id == second.case.id
     for name in ("metrics", "trials"):  # NaN is not equal to itself
         assert str(getattr(first, name)) == str(getattr(second, name))
-    for part in ("outcomes", "queries"):
+    for part in ("outcomes", "queries", "contributions"):
         ours, theirs = getattr(first, part), getattr(second, part)
         assert (ours is None) == (theirs is None)
         for name, value in vars(ours).items() if ours else ():
             assert type(value) is type(getattr(theirs, name))
+            if name == "lists":
+                assert value == getattr(theirs, name)
+                continue
             np.testing.assert_array_equal(value, getattr(theirs, name))
             assert np.asarray(value).dtype == np.asarray(getattr(theirs, name)).dtype
     plain = {"metrics": {}, "trials": (), "outcomes": None, "queries": None}
+    plain["contributions"] = None
     assert replace(first, **plain) == replace(second, **plain)  # type: ignore[arg-type]
 
 
@@ -203,6 +219,41 @@ def test_a_protocol_that_is_gone_is_named(ledger: Ledger, tiny_case: Case) -> No
     text = path.read_text().replace('"task": "finetune"', '"task": "finetuna"')
     path.write_text(text.replace('"sha256"', '"formerly"'))
     assert "finetuna" in damaged(ledger)
+
+
+def test_a_result_of_before_contributions_is_read(ledger: Ledger, tiny_case: Case) -> None:
+    path = ledger.write(recorded_of(result_of(tiny_case, contributions=None))) / "result.json"
+    record = json.loads(path.read_text())
+    del record["result"]["contributions"], record["sha256"]
+    path.write_text(json.dumps(record))
+    (found,) = ledger.entries("s1")
+    assert found.result.contributions is None
+    assert found.result.outcomes is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (None, "arrays.npz lacks contributions"),
+        (np.ones(2), "contributions are float64 of shape (2,), not a number for each of 3 images"),
+        (np.array([1.0, np.inf, 0.0]), "contributions are not finite"),
+    ],
+)
+def test_damaged_contributions_are_named(
+    ledger: Ledger, tiny_case: Case, values: NDArray[np.float64] | None, told: str
+) -> None:
+    path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
+    arrays = dict(np.load(path.with_name("arrays.npz")))
+    del arrays["contributions"]
+    if values is not None:
+        arrays["contributions"] = values
+    content = packed(arrays)
+    path.with_name("arrays.npz").write_bytes(content)
+    record = json.loads(path.read_text())
+    record["files"]["arrays.npz"] = hashlib.sha256(content).hexdigest()
+    del record["sha256"]
+    path.write_text(json.dumps(record))
+    assert told in damaged(ledger)
 
 
 @pytest.mark.parametrize("key", ["metrics", "weights_digest", "run_key"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bob.artifacts.files import arrays_of, packed
-from bob.case import Case, Context, QueryOutcomes
+from bob.case import Case, Context, Contributions, ImageList, QueryOutcomes
 from bob.cli import main
 from bob.ledger import Ledger, Recorded
 from bob.ledger.records import entry_name, now
@@ -61,6 +61,11 @@ def test_queries_and_what_is_no_file_of_outcomes(
     assert main(["outcomes", str(tmp_path / "queries.npz")]) == 0
     table = rows(capsys.readouterr().out)
     assert [row["first_rank"] for row in table] == ["2", "0"]
+    given = Contributions(values=np.array([0.5, 1.0]), lists=(ImageList(count=2, digest="d"),))
+    (tmp_path / "contributions.npz").write_bytes(packed(arrays_of(given)))
+    assert main(["outcomes", str(tmp_path / "contributions.npz")]) == 0
+    table = rows(capsys.readouterr().out)
+    assert [row["contribution"] for row in table] == ["0.5", "1"]
     (tmp_path / "cut.npz").write_bytes((tmp_path / "queries.npz").read_bytes()[:80])
     assert main(["outcomes", str(tmp_path / "cut.npz")]) == 2
     assert "is not a file of outcomes" in capsys.readouterr().err

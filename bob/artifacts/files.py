@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from bob.artifacts.classes import worst_class
 from bob.artifacts.making import Made, make
-from bob.case import Content, Outcomes, QueryOutcomes, Result, Verdict
+from bob.case import Content, Contributions, Outcomes, QueryOutcomes, Result, Verdict
 from bob.tabular import csv_bytes
+
+CONTRIBUTIONS = "contributions"
+"""Name of the array of ``Contributions``."""
 
 
 def _plain(value: Any) -> Any:
@@ -123,8 +126,10 @@ def sample_table(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return csv_bytes(header, rows)
 
 
-def arrays_of(part: Outcomes | QueryOutcomes) -> dict[str, NDArray[Any]]:
-    """The arrays of per-sample or per-query outcomes, by name."""
+def arrays_of(part: Outcomes | QueryOutcomes | Contributions) -> dict[str, NDArray[Any]]:
+    """The arrays of per-sample or per-query outcomes, or of contributions, by name."""
+    if isinstance(part, Contributions):
+        return {CONTRIBUTIONS: part.values}
     values = {field.name: getattr(part, field.name) for field in fields(part)}
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
@@ -143,6 +148,7 @@ def result_files(result: Result) -> Made:
         "result.json": lambda: _json(result_record(result)),
         "outcomes.npz": lambda: _arrays(result.outcomes),
         "queries.npz": lambda: _arrays(result.queries),
+        "contributions.npz": lambda: _arrays(result.contributions),
         "confusion_matrix.png": lambda: _confusion_matrix(result),
         "learning_curve.png": lambda: _learning_curve(result),
         **result.files,
@@ -161,7 +167,7 @@ def _json(record: dict[str, Any]) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
 
 
-def _arrays(part: Outcomes | QueryOutcomes | None) -> bytes | None:
+def _arrays(part: Outcomes | QueryOutcomes | Contributions | None) -> bytes | None:
     return packed(arrays_of(part)) if part is not None else None
 
 

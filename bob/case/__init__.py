@@ -1,5 +1,6 @@
 """The records that cross every boundary: what is to run, what came out, what it means."""
 
+from bob.case.contributions import Contributions, ImageList
 from bob.case.planned import Case, run_key
 from bob.case.result import Content, Failure, Outcomes, QueryOutcomes, Result, Trial
 from bob.case.running import Context, Emit, Progress
@@ -10,8 +11,10 @@ __all__ = [
     "Comparison",
     "Content",
     "Context",
+    "Contributions",
     "Emit",
     "Failure",
+    "ImageList",
     "Outcomes",
     "Progress",
     "PublishedComparison",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bob.case.contributions import Contributions
 from bob.case.planned import Case
 from bob.redaction import redacted
 
@@ -139,6 +140,7 @@ class Result:
             factory. Two runs of one key are runs of the same thing. Empty where loading failed.
         outcomes: Per-sample outcomes, when the task has them.
         queries: Per-query outcomes of a retrieval.
+        contributions: Of each image to a score over shifts or draws.
         timings: Seconds by phase.
         peak_memory_mb: Peak memory on the accelerator, or of the process on CPU.
         environment: Versions, device and precision.
@@ -161,6 +163,7 @@ class Result:
     history: tuple[Mapping[str, float], ...] = ()
     outcomes: Outcomes | None = None
     queries: QueryOutcomes | None = None
+    contributions: Contributions | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""``bob outcomes``: per-sample and per-query outcomes of a result as CSV."""
+"""``bob outcomes``: per-sample and per-query outcomes of a result, or contributions, as CSV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_command(commands: Any) -> None:
         "outcomes",
         help="per-sample or per-query outcomes of a result, as CSV",
         description="Reads a folder of the ledger (mlruns/ledger/SESSION/ENTRY), or a file "
-        "outcomes.npz or queries.npz from MLflow.",
+        "outcomes.npz, queries.npz or contributions.npz from MLflow.",
     )
     parser.add_argument("path", type=Path, help="folder of an entry, or .npz file")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="where to; printed by default")
@@ -43,7 +43,7 @@ def outcome_table(path: Path) -> bytes:
 
     import numpy as np
 
-    from bob.artifacts.files import sample_table
+    from bob.artifacts.files import CONTRIBUTIONS, sample_table
     from bob.errors import BobError, unknown
     from bob.tabular import csv_bytes
 
@@ -69,4 +69,6 @@ def outcome_table(path: Path) -> bytes:
         )
         rows = [(query, *row) for query, row in enumerate(columns)]
         return csv_bytes(("query", "average_precision", "first_rank"), rows)
+    if CONTRIBUTIONS in arrays:
+        return csv_bytes(("image", "contribution"), enumerate(arrays[CONTRIBUTIONS].tolist()))
     raise BobError(f"{file} holds neither samples nor queries; it has {', '.join(arrays)}.")

@@ -103,6 +103,8 @@ class Shift:
         severity: Position within the group, 0 where there is none.
         classes: Source classes the shift holds, ascending; logits of the others are masked. Empty
             when it holds all of them.
+        step: Where the images are every so-manieth of the source's test split, changed, counted
+            from its first: how-manieth. 0 for other images.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Shift:
     group: str
     severity: int = 0
     classes: tuple[int, ...] = ()
+    step: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ def load(*, stride: int = 4) -> ShiftData:
                 split=Split(corrupt(clean.images, name, severity), clean.targets),
                 group=name,
                 severity=severity,
+                step=stride,
             )
             for name in CORRUPTIONS
             for severity in SEVERITIES

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bob.backbones import Backbone
-from bob.case import Content, Outcomes, Progress, QueryOutcomes
+from bob.case import Content, Contributions, Outcomes, Progress, QueryOutcomes
 from bob.datasets import AnySplit, Data, Split
 from bob.errors import BobError
 from bob.features.extract import View
@@ -132,6 +132,7 @@ class FeatureSource:
         history: tuple[Mapping[str, float], ...] = (),
         outcomes: Outcomes | None = None,
         queries: QueryOutcomes | None = None,
+        contributions: Contributions | None = None,
         files: Mapping[str, Content] | None = None,
         remarks: tuple[str, ...] = (),
     ) -> TaskOutput:
@@ -143,6 +144,7 @@ class FeatureSource:
             history=history,
             outcomes=outcomes,
             queries=queries,
+            contributions=contributions,
             timings={"features": self.seconds, "heads": heads},
             files=files or {},
             remarks=(*self.remarks, *self._health_remarks, *remarks),

@@ -9,11 +9,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bob.artifacts.files import arrays_of
+from bob.artifacts.files import CONTRIBUTIONS, arrays_of
 from bob.case import (
     Case,
     Comparison,
+    Contributions,
     Failure,
+    ImageList,
     Outcomes,
     PublishedComparison,
     QueryOutcomes,
@@ -102,6 +104,7 @@ def result_to_plain(result: Result) -> dict[str, Any]:
         "failure": asdict(result.failure) if result.failure else None,
         "class_names": list(result.outcomes.class_names) if result.outcomes else None,
         "temperature": result.outcomes.temperature if result.outcomes else None,
+        "contributions": _lists(result.contributions),
     }
 
 
@@ -116,6 +119,7 @@ def result_from_plain(
         history=tuple(_numbers(values) for values in plain["history"]),
         outcomes=_outcomes(plain["class_names"], plain.get("temperature"), arrays),
         queries=_queries(arrays),
+        contributions=_contributions(plain.get("contributions"), arrays),
         timings=_numbers(plain["timings"]),
         peak_memory_mb=float(plain["peak_memory_mb"]),
         environment=dict(plain["environment"]),
@@ -141,9 +145,9 @@ def result_from_plain(
 
 
 def result_arrays(result: Result) -> dict[str, NDArray[Any]]:
-    """The arrays of a result by name: outcomes per sample, and per query of a retrieval."""
+    """The arrays of a result by name: outcomes per sample and query, contributions per image."""
     arrays: dict[str, NDArray[Any]] = {}
-    for part in (result.outcomes, result.queries):
+    for part in (result.outcomes, result.queries, result.contributions):
         if part is not None:
             arrays |= arrays_of(part)
     return arrays
@@ -207,6 +211,20 @@ def _outcomes(
 
 def _queries(arrays: Arrays) -> QueryOutcomes | None:
     return QueryOutcomes(**_fields(QueryOutcomes, arrays)) if "first_ranks" in arrays else None
+
+
+def _lists(contributions: Contributions | None) -> list[dict[str, Any]] | None:
+    return [asdict(images) for images in contributions.lists] if contributions else None
+
+
+def _contributions(lists: list[dict[str, Any]] | None, arrays: Arrays) -> Contributions | None:
+    if lists is None:  # of results of earlier versions too
+        return None
+    if CONTRIBUTIONS not in arrays:
+        raise BobError(f"arrays.npz lacks {CONTRIBUTIONS}")
+    return Contributions(
+        values=arrays[CONTRIBUTIONS], lists=tuple(ImageList(**images) for images in lists)
+    )
 
 
 def _fields(kind: type, arrays: Arrays) -> dict[str, Any]:

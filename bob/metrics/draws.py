@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from bob.case import Contributions, ImageList
 from bob.metrics.calibration import calibration_metrics, class_accuracies
 from bob.metrics.classification import outcomes, top_k
 
@@ -20,11 +23,14 @@ class DrawScore:
         top1: Accuracy.
         calibration: Metrics of ``calibration_metrics``.
         classes: Accuracy by class, of the classes that have a test image.
+        correct: Whether each test image was classified correctly, ``(n,)``; none of a draw from a
+            checkpoint of an earlier version.
     """
 
     top1: float
     calibration: Mapping[str, float]
     classes: Mapping[int, float]
+    correct: NDArray[np.bool_] | None = None
 
 
 Scores = Mapping[str, Sequence[DrawScore]]
@@ -51,6 +57,7 @@ def score_draw(
         top_k(logits, targets),
         calibration_metrics(found),
         class_accuracies(found.targets, found.correct),
+        (logits.argmax(dim=1) == targets).numpy(),
     )
 
 
@@ -75,6 +82,25 @@ def draw_metrics(scores: Scores) -> dict[str, float]:
         **{name: _mean(scores, _calibration(name)) for name in calibration_names(scores)},
         "worst_class_top1": min(mean_class_accuracies(scores).values()),
     }
+
+
+def draw_contributions(scores: Scores, targets: torch.Tensor) -> Contributions | None:
+    """What each test image contributes to ``top1``: its mean over settings and draws.
+
+    Args:
+        scores: As of ``draw_metrics``.
+        targets: Classes of the test split, ``(n,)``.
+
+    Returns:
+        None where a draw does not say which images it got right.
+    """
+    means = []
+    for draws in scores.values():
+        right = [draw.correct for draw in draws if draw.correct is not None]
+        if len(right) < len(draws):
+            return None
+        means.append(np.mean(right, axis=0))
+    return Contributions(values=np.mean(means, axis=0), lists=(ImageList.of(targets.numpy()),))
 
 
 def mean_class_accuracies(scores: Scores) -> dict[int, float]:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
+from bob.case import Contributions, ImageList
 from bob.catalog.schema import RobustnessBaseline
 from bob.datasets import Shift
 from bob.metrics.classification import top_k
@@ -26,6 +29,7 @@ class ShiftScore:
         loss: Cross-entropy on the target.
         source_top1: Accuracy on the source's test images of the target's classes.
         source_top5: The same among the five likeliest.
+        correct: Whether each of the target's images was classified correctly, ``(n,)``.
     """
 
     shift: Shift
@@ -34,6 +38,7 @@ class ShiftScore:
     loss: float
     source_top1: float
     source_top5: float
+    correct: NDArray[np.bool_]
 
 
 def masked(logits: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
@@ -69,6 +74,7 @@ def score_shift(
         loss=float(functional.cross_entropy(shifted, shift.split.targets)),
         source_top1=first,
         source_top5=fifth,
+        correct=(shifted.argmax(dim=1) == shift.split.targets).numpy(),
     )
 
 
@@ -100,6 +106,38 @@ def shift_metrics(
         usual = expected_shifted(top1, test_size, baseline)
         values["effective_robustness"] = shifted - usual
     return values | {f"shift/{name}": value for name, value in means.items()}
+
+
+def shift_contributions(scores: Sequence[ShiftScore], source: torch.Tensor) -> Contributions:
+    """What each image contributes to ``shifted_top1``.
+
+    Targets with the same classes in the same order, such as the corruptions of one test split, are
+    one list of images, to which each adds: their outcomes go together. Where they are other images
+    nothing is lost, since sums of independent outcomes spread as such.
+
+    Args:
+        scores: One entry per target, at least one.
+        source: Classes of the source's test split, ``(m,)``, which targets may be images of.
+    """
+    sums: dict[tuple[str, int], NDArray[np.float64]] = {}
+    lists: dict[tuple[str, int], ImageList] = {}
+    groups = _grouped(scores).values()
+    for group in groups:
+        share = 1 / (len(groups) * len(group))
+        for score in group:
+            images = _images(score.shift, source, share)
+            key = images.digest, images.step
+            sums[key] = sums.get(key, 0.0) + share * score.correct / len(score.correct)
+            lists[key] = images if key not in lists else lists[key].joined(images)
+    values = np.concatenate([*sums.values()])
+    return Contributions(values=len(values) * values, lists=tuple(lists.values()))
+
+
+def _images(shift: Shift, source: torch.Tensor, share: float) -> ImageList:
+    targets = shift.split.targets
+    if shift.step and torch.equal(source[:: shift.step], targets):
+        return ImageList.of(source.numpy(), share=share, step=shift.step)
+    return ImageList.of(targets.numpy(), share=share)
 
 
 def shift_chance_bound(shifts: Sequence[Shift], classes: int) -> float:

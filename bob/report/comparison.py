@@ -15,7 +15,7 @@ import numpy as np
 
 from bob.report.cells import Cell
 from bob.report.p_values import holm, joint_bound, joint_p
-from bob.report.significance import Difference, difference, same_units
+from bob.report.significance import Difference, difference, lists_of, same_units
 
 ALPHA = 0.05
 _MOST_SEEDS = 50
@@ -236,8 +236,9 @@ def _least_variance(pairs: Sequence[Pair]) -> float:
     sizes: dict[str, float] = {}
     for pair in pairs:
         if pair.after.units is not None and same_units(pair.before, pair.after):
-            share = 1 / (len(pair.after.units) * len(pairs))
-            sizes[pair.after.units_of] = sizes.get(pair.after.units_of, 0.0) + share
+            for images in lists_of(pair.after, pair.before):
+                share = images.share / (images.count * len(pairs))
+                sizes[images.digest] = sizes.get(images.digest, 0.0) + share
     return sum(size**2 for size in sizes.values())
 
 

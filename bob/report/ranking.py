@@ -18,6 +18,9 @@ from bob.report.significance import Difference, difference
 ALPHA = 0.05
 """Neighbours whose difference has a higher p-value are tied."""
 
+_ROUNDED = 1e-4
+"""Difference of z-scores that may be rounding: scores have single precision, outcomes have not."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -167,7 +170,7 @@ def tie_groups(cells: Mapping[str, Mapping[str, Cell]], order: Sequence[str]) ->
 
 
 def _disputed(step: Difference) -> bool:
-    return step.p is not None and step.ahead < -1e-9
+    return step.p is not None and step.ahead < -_ROUNDED
 
 
 def _tied(step: Difference) -> bool:

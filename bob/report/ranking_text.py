@@ -100,8 +100,8 @@ def notes(ranking: Ranking) -> list[str]:
         found[0] += " [ ]: 95 % interval from the number of test images or queries."
     if any(bare) and not all(bare):
         found.append(
-            "Scores without [ ] are no means over test images or queries (a mean over groups, an "
-            "area) and say nothing in ties and p."
+            "Scores without [ ] are no means over test images or queries that are known one by one "
+            "(an area, a box AP) and say nothing in ties and p."
         )
     if any(standing.tied for standing in ranking.standings):
         found.append(

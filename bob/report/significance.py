@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bob.case import ImageList
 from bob.report.cells import Cell, Values
 from bob.report.p_values import joint_p, sign_flip
 
@@ -43,7 +44,8 @@ class _Evidence:
     """What the settings of two backbones say, each divided by the spread of its scores.
 
     Attributes:
-        paired: Difference by image or query, ``(n,)``, of the settings on the same ones together.
+        paired: Difference by image or query, ``(n,)``, of the settings on the same ones together,
+            by list.
         apart: Sum of the differences of scores without outcomes.
         errors: Their errors for the number of images by dataset, added up within one as if all
             had the same sign.
@@ -61,7 +63,10 @@ class _Evidence:
         """Take a setting in; false where its scores carry no error."""
         if same_units(ahead, behind) and ahead.units is not None and behind.units is not None:
             parts = ahead.better * (ahead.units - behind.units) / (len(ahead.units) * spread)
-            self.paired[ahead.units_of] = parts + self.paired.get(ahead.units_of, 0.0)
+            lists = lists_of(ahead, behind)
+            places = np.cumsum([images.count for images in lists])[:-1]
+            for images, part in zip(lists, np.split(parts, places), strict=True):
+                self._place(images, part)
             for entry in (ahead, behind):
                 if entry.seeded:
                     self.unsteady += entry.unsteady / (len(parts) * entry.seeds * spread**2)
@@ -77,6 +82,14 @@ class _Evidence:
                 values = np.array(list(entry.by_seed.values())) / spread
                 self.seeds[luck] = self.seeds.get(luck, np.zeros(len(values))) + values
         return True
+
+    def _place(self, images: ImageList, part: Values) -> None:
+        """Add differences of some images, ``(images.count,)``, to those of the same in others."""
+        held = self.paired.get(images.digest, np.zeros(0))
+        whole = np.zeros(max(len(held), images.step * (images.count - 1) + 1))
+        whole[: len(held)] = held
+        whole[: images.step * images.count : images.step] += part
+        self.paired[images.digest] = whole
 
     def difference(self) -> Difference:
         """What they say together."""
@@ -120,8 +133,10 @@ def difference(
 
     Where no seed matters, which backbone got an image right is a coin's throw if there is no
     difference: outcomes of the two change places image by image, in all tasks on that image
-    together. With one setting this is McNemar's exact test. Settings without outcomes enter with
-    the errors of both scores, as if all errors on one dataset had the same sign.
+    together. With one setting this is McNemar's exact test. An image that is scored under several
+    shifts or after several draws is thrown once, with all it contributes. Settings without outcomes
+    enter with the errors of both scores, as if all errors on one dataset
+    had the same sign.
 
     Where seeds matter, their variance is added; see ``joint_p``. Seeds of one number are taken
     together over settings, since they may share a backbone's random weights. Of one seed nobody
@@ -153,4 +168,12 @@ def same_units(ahead: Cell, behind: Cell) -> bool:
         and behind.units is not None
         and ahead.units_of == behind.units_of
         and len(ahead.units) == len(behind.units)
+        and (not ahead.lists or not behind.lists or ahead.lists == behind.lists)
     )
+
+
+def lists_of(ahead: Cell, behind: Cell) -> tuple[ImageList, ...]:
+    """The images or queries of two scores with ``same_units``, in lists that settings share."""
+    assert ahead.units is not None
+    whole = ImageList(count=len(ahead.units), digest=ahead.units_of)
+    return ahead.lists or behind.lists or (whole,)

@@ -110,6 +110,7 @@ def result_of(
         history=output.history,
         outcomes=output.outcomes,
         queries=output.queries,
+        contributions=output.contributions,
         timings={
             "load": loaded - start,
             **output.timings,

@@ -22,7 +22,7 @@ from bob.distributed.group import batches_of
 from bob.errors import BobError
 from bob.job import Job, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
-from bob.metrics.shift import group_metrics, score_shift, shift_metrics
+from bob.metrics.shift import group_metrics, score_shift, shift_contributions, shift_metrics
 from bob.protocols.eval_released import ReleasedRecipe
 from bob.training.image_loader import transformed, without_position
 from bob.training.memory import Parts
@@ -80,6 +80,7 @@ def run(job: Job[ReleasedRecipe, ClassificationData, ReleasedClassifier]) -> Tas
     return TaskOutput(
         metrics=metrics,
         outcomes=outcomes(logits, data.test.targets, data.class_names),
+        contributions=shift_contributions(scores, data.test.targets) if scores else None,
         timings={"evaluate": time.perf_counter() - started},
         files=files,
         remarks=(

@@ -18,7 +18,7 @@ from bob.case import Content
 from bob.datasets import ShiftData
 from bob.job import TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
-from bob.metrics.shift import ShiftScore, score_shift, shift_metrics
+from bob.metrics.shift import ShiftScore, score_shift, shift_contributions, shift_metrics
 from bob.tasks._classifying import FinetuneJob, make_loop, search
 from bob.training.data import ScoringBatches
 from bob.training.epochs import train_and_score, training_metrics
@@ -69,6 +69,7 @@ def run(job: FinetuneJob) -> TaskOutput:
             data.class_names,
             temperature=chosen_metrics(trials).get("grid_val_temperature"),
         ),
+        contributions=shift_contributions(shifts, data.test.targets) if shifts else None,
         timings={
             **({"search": searched} if trials else {}),
             "train": loop.train_seconds,

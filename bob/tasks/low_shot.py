@@ -17,7 +17,7 @@ from bob.features import FeatureSource
 from bob.heads.few_shot import fit_few
 from bob.job import Job, TaskOutput
 from bob.metrics.calibration import fit_temperature
-from bob.metrics.draws import DrawScore, draw_metrics, score_draw
+from bob.metrics.draws import DrawScore, draw_contributions, draw_metrics, score_draw
 from bob.protocols.low_shot import LowShotRecipe
 from bob.tasks._spare import spare_rows
 
@@ -55,4 +55,8 @@ def run(job: Job[LowShotRecipe, ClassificationData, Backbone]) -> TaskOutput:
                 score_draw(logits, data.test.targets, data.class_names, temperature=temperature)
             )
             job.emit(Progress(phase="fit", step=sum(map(len, scores.values())), steps=total))
-    return source.output(metrics=draw_metrics(scores), files=draw_files(scores, draws, data))
+    return source.output(
+        metrics=draw_metrics(scores),
+        contributions=draw_contributions(scores, data.test.targets),
+        files=draw_files(scores, draws, data),
+    )

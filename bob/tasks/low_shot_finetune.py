@@ -22,7 +22,7 @@ from bob.checkpoints.randomness import Randomness
 from bob.datasets import ClassificationData
 from bob.datasets.subsets import Indices, low_shot_draws
 from bob.job import Job, TaskOutput
-from bob.metrics.draws import DrawScore, draw_metrics, score_draw
+from bob.metrics.draws import DrawScore, draw_contributions, draw_metrics, score_draw
 from bob.protocols.low_shot_finetune import LowShotFinetuneRecipe
 from bob.tasks._classifying import FinetuneJob, make_loop, search
 from bob.training.data import ScoringBatches
@@ -68,6 +68,7 @@ def run(job: LowShotJob) -> TaskOutput:
     trials = tuple(done.trials)
     return TaskOutput(
         metrics={**draw_metrics(done.scores), **done.split},
+        contributions=draw_contributions(done.scores, data.test.targets),
         timings={"train": seconds - done.evaluate_seconds, "evaluate": done.evaluate_seconds},
         files={**draw_files(done.scores, draws, data), **grid_files(trials)},
         remarks=(
@@ -121,6 +122,7 @@ def _plain_score(score: DrawScore) -> State:
         "top1": score.top1,
         "calibration": dict(score.calibration),
         "classes": dict(score.classes),
+        "correct": score.correct,
     }
 
 

@@ -15,7 +15,12 @@ from bob.datasets import ShiftData
 from bob.features import FeatureSource
 from bob.job import Job, TaskOutput
 from bob.metrics.classification import classification_metrics, outcomes
-from bob.metrics.shift import score_shift, shift_chance_bound, shift_metrics
+from bob.metrics.shift import (
+    score_shift,
+    shift_chance_bound,
+    shift_contributions,
+    shift_metrics,
+)
 from bob.protocols.chance import CHANCE_BOUND
 from bob.protocols.linear_probe import ProbeRecipe
 from bob.tasks._probing import train_probe
@@ -51,6 +56,7 @@ def run(job: Job[ProbeRecipe, ShiftData, Backbone]) -> TaskOutput:
         outcomes=outcomes(
             logits, data.test.targets, data.class_names, temperature=probe.temperature
         ),
+        contributions=shift_contributions(scores, data.test.targets),
         files={**path_files(case, probe), **shift_files(case, scores)},
         remarks=probe.remarks,
     )
