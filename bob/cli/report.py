@@ -9,13 +9,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bob.cli.gathering import Gathered, add_sources, chosen, gather
+from bob.cli.gathering import Gathered, add_sources, chosen, gather, margins
 from bob.errors import BobError, unknown
 from bob.options.arguments import add_arguments, read_arguments
 
 if TYPE_CHECKING:
     from bob.ledger import Score
     from bob.report.board import Board
+    from bob.report.history import History
     from bob.report.page import PretrainingPair
 
 FORMS = (".html", ".md", ".csv", ".parquet")
@@ -124,6 +125,7 @@ def _write(
             subtitle=f"{len(scores)} scores from {sources}",
             command=shlex.join(["bob", *sys.argv[1:]]) if sys.argv[1:] else "",
             pretraining=_pretraining(board, scores, gathered),
+            history=_history(args, gathered, board),
         ).encode()
     elif path.suffix == ".md":
         content = board_files.markdown_text(board, title=title).encode()
@@ -133,6 +135,19 @@ def _write(
         path.write_bytes(content)
     except OSError as error:
         raise BobError(f"Cannot write {path} ({error.strerror or error}).") from None
+
+
+def _history(args: argparse.Namespace, gathered: Gathered, board: Board) -> list[History]:
+    """Scores over sessions of the backbones that the board has."""
+    from bob.report.history import histories
+
+    least = margins(read_arguments(args))
+    rows = chosen(gathered.scores, args.words)
+    return histories(
+        [row for row in rows if row.backbone in board.facts and row.role == "check"],
+        commits=gathered.commits,
+        margin=lambda score: least.get(score.task, 0.0),
+    )
 
 
 def _pretraining(board: Board, scores: list[Score], gathered: Gathered) -> list[PretrainingPair]:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from bob.hashing import digest_of
 from bob.report.board import Board, Correlation, Row, pareto, spearman
+from bob.report.history import History
 
 _WIDTH, _HEIGHT = 560, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44
@@ -212,8 +214,38 @@ def _heatmap(tasks: Sequence[str], correlations: Sequence[Correlation]) -> Chart
     return Chart(title=title, svg=_svg(title, caption, width, height, parts), caption=caption)
 
 
+def sparkline(history: History) -> str:
+    """A history as a small picture: a dot for each session, a mark at each step."""
+    width, height, pad = 240, 64, 8
+    values = [point.value for point in history.points]
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+
+    def place(index: int) -> tuple[float, float]:
+        x = pad + index * (width - 2 * pad) / max(1, len(values) - 1)
+        return x, height - pad - (values[index] - low) / span * (height - 2 * pad)
+
+    at = [place(index) for index in range(len(values))]
+    parts = [f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in at)}"/>']
+    sessions = [point.session for point in history.points]
+    for step in history.steps:
+        index = sessions.index(step.after.session)
+        x = (at[index - 1][0] + at[index][0]) / 2
+        kind = "worse" if step.worse else "gain"
+        parts.append(f'<line class="{kind}" x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="{height - 2}"/>')
+    for (x, y), point in zip(at, history.points, strict=True):
+        label = f"{point.time[:10]} {point.commit[:9]} {point.value:.4f}"
+        parts.append(
+            f'<g><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
+            f"<title>{escape(label)}</title></g>"
+        )
+    last = f"{len(values)} sessions from {values[0]:.4f} to {values[-1]:.4f}"
+    title = f"{history.backbone} {history.setting}"
+    return _svg(title, last, width, height, parts)
+
+
 def _svg(title: str, caption: str, width: float, height: float, parts: Sequence[str]) -> str:
-    name = "c" + "".join(character for character in title if character.isalnum())
+    name = f"c{digest_of(title, length=10)}"
     return (
         f'<svg role="img" aria-labelledby="{name}t {name}d" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}">'

@@ -19,9 +19,13 @@ from bob.errors import some
 from bob.ledger.score import Score
 from bob.report.board import Board, Incomplete, between
 from bob.report.cells import Cell
-from bob.report.charts import charts
+from bob.report.charts import charts, sparkline
 from bob.report.comparison import Contrast
 from bob.report.facts import Facts
+from bob.report.history import History
+
+_MOST_DRAWN = 60
+"""Histories without a change that are drawn at most."""
 
 _MARKS = {Status.PASS: "✓", Status.FAIL: "✗", Status.INCONCLUSIVE: "?"}
 
@@ -49,6 +53,7 @@ def page(
     subtitle: str,
     command: str = "",
     pretraining: Sequence[PretrainingPair] = (),
+    history: Sequence[History] = (),
 ) -> str:
     """The HTML of a board.
 
@@ -58,7 +63,9 @@ def page(
         subtitle: Where the scores come from.
         command: What wrote the page.
         pretraining: Weights of the same architecture, compared.
+        history: Scores over sessions, the most urgent first.
     """
+    drawn = [entry for place, entry in enumerate(history) if entry.steps or place < _MOST_DRAWN]
     details: list[dict[str, Any]] = []
     tasks = [_task(board, task, details) for task in board.tasks]
     # whatever a name holds, it ends no script
@@ -74,6 +81,9 @@ def page(
             tasks=tasks,
             charts=charts(board),
             pretraining=pretraining,
+            history=[(entry, sparkline(entry)) for entry in drawn],
+            steps=[(entry, step) for entry in drawn for step in reversed(entry.steps)],
+            unshown=len(history) - len(drawn),
             groups=Counter(row.group for row in board.rows),
             choices=_choices(board),
             single=_any(board, lambda cell: cell.seeded and cell.seeds == 1),
