@@ -18,6 +18,7 @@ from bob.case import Status, Verdict
 from bob.catalog import Catalog
 from bob.cli import main
 from bob.ledger import Ledger
+from bob.references.files import BUILTIN
 from bob.report.board import Board, make_board
 from bob.report.charts import charts
 from bob.report.page import page
@@ -171,6 +172,26 @@ def test_the_command_writes_what_the_ending_says(
     ):
         assert main(["report", *words]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_drift_of_references_is_shown(
+    ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = json.loads((BUILTIN / "smoke" / "resnet_micro_glyphs.json").read_text())
+    reference = shipped["settings"]["knn/digits"]
+    for values in reference["anchor"]["values"].values():
+        values["top1"] += 0.02
+    reference["anchor"]["recorded"] = "2020-02-02"
+    folder = tmp_path / "own" / "smoke"
+    folder.mkdir(parents=True)
+    (folder / "resnet_micro_glyphs.json").write_text(json.dumps(shipped))
+    words = ["report", "--from", "references", "-o", "x.html", "--references"]
+    assert main([*words, str(tmp_path / "own")]) == 0
+    text = (tmp_path / "x.html").read_text("utf-8")
+    first = text.partition('id="drift"')[2].partition("<tbody>")[2].partition("</tr>")[0]
+    assert "resnet_micro_glyphs" in first
+    assert "-0.0200 worse" in first
+    assert "2020-02-02 to" in first
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bob.report.board import Board
     from bob.report.history import History
     from bob.report.page import PretrainingPair
+    from bob.report.sources import Drift
 
 FORMS = (".html", ".md", ".csv", ".parquet")
 _MOST_PAIRS = 60
@@ -126,6 +127,7 @@ def _write(
             command=shlex.join(["bob", *sys.argv[1:]]) if sys.argv[1:] else "",
             pretraining=_pretraining(board, scores, gathered),
             history=_history(args, gathered, board),
+            drifts=_drifts(args, board),
         ).encode()
     elif path.suffix == ".md":
         content = board_files.markdown_text(board, title=title).encode()
@@ -148,6 +150,22 @@ def _history(args: argparse.Namespace, gathered: Gathered, board: Board) -> list
         commits=gathered.commits,
         margin=lambda score: least.get(score.task, 0.0),
     )
+
+
+def _drifts(args: argparse.Namespace, board: Board) -> list[Drift]:
+    """Of the references that the board shows, the largest losses first."""
+    from bob.references.files import ReferenceStore
+    from bob.report.sources import drifts
+
+    if "references" not in args.sources:
+        return []
+    options = read_arguments(args)
+    found = [
+        drift
+        for drift in drifts(ReferenceStore(options.references), options.scale)
+        if drift.backbone in board.cells.get(drift.setting, {})
+    ]
+    return sorted(found, key=lambda drift: (not drift.worse, -abs(drift.now - drift.then)))
 
 
 def _pretraining(board: Board, scores: list[Score], gathered: Gathered) -> list[PretrainingPair]:

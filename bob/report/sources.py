@@ -6,6 +6,8 @@ An MLflow store's are read by ``bob.tracking.read.scores_of_store``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from statistics import fmean
 
 from bob.evaluation import Evaluation
 from bob.ledger.ledger import Ledger
@@ -14,6 +16,29 @@ from bob.ledger.score import RunId, Score, score_rows, unit_of
 from bob.ledger.units import Units
 from bob.protocols import PROTOCOLS
 from bob.references.files import ReferenceStore
+
+_SHOWN = 5e-5
+"""Change of a score that four digits show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """A reference that was updated, beside the first values that were accepted.
+
+    Attributes:
+        then: Mean score of the anchor.
+        now: Mean score in force.
+        since: Day of the anchor.
+        recorded: Day of the reference.
+    """
+
+    backbone: str
+    setting: str
+    then: float
+    now: float
+    since: str
+    recorded: str
+    worse: bool
 
 
 def scores_of_session(
@@ -105,6 +130,25 @@ def units_of_references(store: ReferenceStore, scale: str) -> dict[RunId, Units]
                 units = Units(values=right.astype(float), of=f"image {reference.data}")
                 found[file.backbone, f"{setting} {seed}", "reference"] = units
     return found
+
+
+def drifts(store: ReferenceStore, scale: str) -> Iterator[Drift]:
+    """How far the scores of references have moved since their anchors, where they have at all."""
+    for file, setting, reference in store.all(scale):
+        spec = PROTOCOLS.get(setting.split("/")[0])
+        if spec is None:
+            continue
+        now, then = reference.metric(spec.metric), reference.anchored(spec.metric)
+        if now and then and abs(fmean(now) - fmean(then)) >= _SHOWN:
+            yield Drift(
+                backbone=file.backbone,
+                setting=f"{setting} {spec.metric}",
+                then=fmean(then),
+                now=fmean(now),
+                since=reference.anchor.recorded,
+                recorded=reference.recorded,
+                worse=spec.judged[0].sign * (fmean(now) - fmean(then)) < 0,
+            )
 
 
 def newest(scores: Iterable[Score]) -> list[Score]:

@@ -23,6 +23,7 @@ from bob.report.charts import charts, sparkline
 from bob.report.comparison import Contrast
 from bob.report.facts import Facts
 from bob.report.history import History
+from bob.report.sources import Drift
 
 _MOST_DRAWN = 60
 """Histories without a change that are drawn at most."""
@@ -54,6 +55,7 @@ def page(
     command: str = "",
     pretraining: Sequence[PretrainingPair] = (),
     history: Sequence[History] = (),
+    drifts: Sequence[Drift] = (),
 ) -> str:
     """The HTML of a board.
 
@@ -64,6 +66,7 @@ def page(
         command: What wrote the page.
         pretraining: Weights of the same architecture, compared.
         history: Scores over sessions, the most urgent first.
+        drifts: References that have moved since their anchors.
     """
     drawn = [entry for place, entry in enumerate(history) if entry.steps or place < _MOST_DRAWN]
     details: list[dict[str, Any]] = []
@@ -83,6 +86,7 @@ def page(
             pretraining=pretraining,
             history=[(entry, sparkline(entry)) for entry in drawn],
             steps=[(entry, step) for entry in drawn for step in reversed(entry.steps)],
+            drifts=drifts,
             unshown=len(history) - len(drawn),
             groups=Counter(row.group for row in board.rows),
             choices=_choices(board),
