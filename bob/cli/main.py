@@ -20,6 +20,7 @@ from bob.cli import (
     plan,
     profile,
     report,
+    show,
     summary,
     sync,
     ui,
@@ -28,8 +29,8 @@ from bob.cli.streams import shown_streams
 from bob.errors import BobError
 
 _COMMANDS = (
-    demo, listing, plan, check, profile, summary, report, compare, doctor, datasets, features, sync,
-    outcomes, ui,
+    demo, listing, plan, show, check, profile, summary, report, compare, doctor, datasets, features,
+    sync, outcomes, ui,
 )  # fmt: skip
 
 

@@ -114,6 +114,18 @@ def extract(
             yield features.numpy()
 
 
+def fed(backbone: Backbone, split: AnySplit) -> torch.Tensor:
+    """The images of a small split as the backbone gets them, less its normalisation.
+
+    Returns:
+        uint8 ``(n, 3, height, width)``.
+    """
+    batches = batches_of(split, BATCH)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+    parts = [images * std + mean for images in _pixels(backbone, split, None, batches, 0)]
+    return (torch.cat(parts) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def _pixels(
     backbone: Backbone,
     split: AnySplit,

@@ -10,9 +10,11 @@ from bob.protocols.detection import ENGINES
 
 _TOLD = frozenset({"profile", "compare", "report"})
 """Commands that tell what was run."""
-_CATALOG = _TOLD | {"list", "plan", "check", "doctor", "datasets"}
-_RECORD = _TOLD | {"doctor", "sync", "ui", "check", "summary"}
+_CATALOG = _TOLD | {"list", "plan", "check", "show", "doctor", "datasets"}
+_RECORD = _TOLD | {"doctor", "sync", "ui", "check", "summary", "show"}
 _PLAN = frozenset({"plan", "check"})
+_CASES = _PLAN | {"show"}
+"""Commands that take what makes up a case."""
 _CHECK = frozenset({"check"})
 
 OPTIONS = (
@@ -20,7 +22,7 @@ OPTIONS = (
         "--backbone", "bob_backbones", parse=parse.words, kind="linelist", metavar="SPEC",
         help="run this backbone instead of the scale's own: a catalog key, timm:NAME, "
         "package.module:factory or FILE,model=NAME, with optional ,key=value; repeatable",
-        table="run this one instead of the scale's own; repeatable", commands=_PLAN,
+        table="run this one instead of the scale's own; repeatable", commands=_CASES,
     ),
     Option(
         "--checkpoint", "bob_checkpoint", "load this file into the one backbone that --backbone "
@@ -30,7 +32,7 @@ OPTIONS = (
     Option(
         "--scale", "bob_scale", "scale of the cases, or a catalog file that holds one", parse.word,
         "smoke", metavar="NAME",
-        commands=_TOLD | {"list", "plan", "check", "datasets"},
+        commands=_TOLD | {"list", "plan", "check", "show", "datasets"},
         table="which tasks, datasets and recipes (`smoke`); or a catalog file that holds one scale",
     ),
     Option(
@@ -83,26 +85,26 @@ OPTIONS = (
         "--dataset", "bob_datasets", parse=parse.words, kind="linelist", metavar="SPEC",
         help="run on this dataset instead of the scale's own: a catalog key, "
         "folder:FOLDER (images in class folders), coco:FOLDER or hf:NAME, with optional "
-        ",key=value; repeatable", commands=_PLAN,
+        ",key=value; repeatable", commands=_CASES,
         table="run on this one instead: a catalog key, `folder:FOLDER`, `coco:FOLDER` or "
         "`hf:NAME`; repeatable",
     ),
     Option(
         "--engine", "bob_engine", f"engine of detection tasks: {' or '.join(ENGINES)} (the "
-        "scale's own)", parse.word, choices=ENGINES, commands=_PLAN, shown="--engine=NAME",
+        "scale's own)", parse.word, choices=ENGINES, commands=_CASES, shown="--engine=NAME",
         table=f"engine of detection: {' or '.join(f'`{name}`' for name in ENGINES)} (the scale's "
         "own)",
     ),
     Option(
         "--image-size", "bob_image_size", "height and width that images are fed at, in place of "
         "the scale's; own for each backbone's own", parse.image_size, metavar="PIXELS",
-        commands=_PLAN, table="height and width that images are "
+        commands=_CASES, table="height and width that images are "
         "[fed at](docs/own-data.md#image-size); `own` for each backbone's own",
     ),
     Option(
         "--grid", "bob_grid", "choose learning rate and weight decay from the scale's grid, on "
-        "held-out train images, for tasks that have one", parse.switch, kind="bool", commands=_PLAN,
-        table="choose learning rate and weight decay from the scale's "
+        "held-out train images, for tasks that have one", parse.switch, kind="bool",
+        commands=_CASES, table="choose learning rate and weight decay from the scale's "
         "[grid](docs/protocols.md#a-grid-of-learning-rates-and-weight-decays), on held-out train "
         "images",
     ),
