@@ -88,6 +88,8 @@ def test_equal_backbones_share_a_group() -> None:
     assert by_name["a_twin"].group == by_name["backbone_001"].group
     groups = [row.group for row in board.rows]
     assert groups == sorted(groups)
+    for place, row in enumerate(board.rows, start=1):
+        assert row.low <= row.rank <= place <= row.high
 
 
 def cells_of(levels: list[float], seeds: int, rng: np.random.Generator) -> dict[str, Cell]:

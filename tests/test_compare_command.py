@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bob.case import Status, Verdict
 from bob.catalog import Catalog
 from bob.cli import main
 from bob.cli.gathering import COMMIT
-from bob.ledger import Ledger
+from bob.ledger import Judgement, Ledger
 from bob.report.sources import recorded_of_session
 from tests.ranking_parts import evaluation_of
 
@@ -112,7 +113,7 @@ def test_other_data_and_protocols_are_set_apart(
     result = replace(recorded.result, data_digest="other data")
     ledger.write(replace(recorded, session="moved", result=result))
     assert main(["compare", "first", "moved"]) == 2
-    assert "a knn/digits top1 was measured on different data" in capsys.readouterr().err
+    assert "a knn/digits top1: they were measured on different data" in capsys.readouterr().err
 
 
 def test_what_cannot_be_found_is_told(
@@ -160,3 +161,73 @@ def test_seeds_of_other_weights_are_not_mixed(
     assert "trained on one seed" in capsys.readouterr().out
     assert main(["compare", "a@old", "b"]) == 0
     assert "1 better" in capsys.readouterr().out
+
+
+def test_outcomes_belong_to_the_session_that_ran_them(
+    ledger: Ledger, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One run key, run again at another commit, may come to something else."""
+    good = right(597, 0.9)
+    bad = [right and place >= 40 for place, right in enumerate(good)]
+    other = good[::-1]
+    for day, (session, outcomes) in enumerate(
+        {"one": good, "two": bad, "three": other}.items(), start=1
+    ):
+        ran(ledger, catalog, session, day, a=("knn", [outcomes]))
+    keys = {entry.result.run_key for entry in ledger.entries()}
+    assert len(keys) == 1
+    assert main(["compare", "one", "two"]) == 1
+    assert "1 worse" in capsys.readouterr().out
+    assert main(["compare", "one", "three"]) == 0  # the same score on other images
+    assert "1 undecided" in capsys.readouterr().out
+
+
+def test_a_score_that_is_no_number_is_worse_than_one(
+    ledger: Ledger, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = right(597, 0.9)
+    ran(ledger, catalog, "first", 1, a=("knn", [good]), b=("knn", [good]))
+    (recorded,) = [row for row in ledger.entries() if row.result.case.backbone.key == "a"]
+    ledger.open_session("second", {}, time="2026-01-02T00:00:00+00:00")
+    metrics = {**recorded.result.metrics, "top1": float("nan")}
+    later = replace(recorded, session="second", time="2026-01-02T00:00:00+00:00")
+    ledger.write(replace(later, result=replace(recorded.result, metrics=metrics)))
+    assert main(["compare", "first", "second"]) == 1
+    told = capsys.readouterr().out
+    assert "B is broken: it has a score that is no number in a knn/digits top1." in told
+    assert main(["compare", "first", "ledger"]) == 1  # an earlier score stands in for none
+    assert main(["compare", "second", "first"]) == 2
+    assert "a score of A is NaN or infinite" in capsys.readouterr().err
+    assert main(["report", "-o", "-"]) == 0
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_a_whole_name_is_a_session_though_another_begins_so(
+    ledger: Ledger, catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for day, (session, commit) in enumerate((("12", "c" * 7 + "1"), ("12ab", "c" * 7 + "2")), 1):
+        ran(ledger, catalog, session, day, commit, a=("knn", [right(50, 0.9)]))
+    assert main(["compare", "12", "12ab"]) == 0
+    assert main(["compare", "c" * 7, "12ab"]) == 2
+    assert "2 commits begin so" in capsys.readouterr().err
+    assert main(["compare", "", "12ab"]) == 2
+    assert main(["report", "--from", "mlruns", "-o", "-", "-k", "knn"]) == 0
+
+
+def test_the_verdict_is_the_newest_whatever_the_order_of_sources(
+    ledger: Ledger, catalog: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for day, (session, status) in enumerate((("old", Status.FAIL), ("new", Status.PASS)), start=1):
+        other = Ledger(tmp_path / session)
+        ran(other, catalog, session, day, a=("knn", [right(50, 0.9)]), b=("knn", [right(50, 0.8)]))
+        for entry in list(other.entries()):
+            verdict = Verdict(status=status, reason=session)
+            name = entry.result.case.backbone.key
+            other.write_verdict(
+                Judgement(name=name, session=session, entries=(entry.entry,), verdict=verdict)
+            )
+    for order in (["old", "new"], ["new", "old"]):
+        sources = [word for name in order for word in ("--from", name)]
+        assert main(["report", *sources, "-o", "x.csv"]) == 0
+        assert "pass" in (tmp_path / "x.csv").read_text()
+        assert "fail" not in (tmp_path / "x.csv").read_text()

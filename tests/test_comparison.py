@@ -159,14 +159,34 @@ def test_seeds_that_both_ran_may_be_identical() -> None:
     one = replace(
         three, value=three.by_seed[1], seeds=1, by_seed={1: three.by_seed[1] + 4e-7}, units=None
     )
-    same = only(three, one)
+    (same,) = compare([replace(pair(three, one), subject="a")]).contrasts
     assert (same.answer, same.effect, same.before) == (Answer.IDENTICAL, 0.0, same.after)
+    assert only(three, one).answer is Answer.UNDECIDED  # of two backbones luck may be alike
     moved = replace(one, by_seed={1: three.by_seed[1] + 2e-3})
     assert only(three, moved).answer is Answer.UNDECIDED
     units = three.units
     assert units is not None
     exchanged = replace(three, units=units[::-1].copy())
     assert only(three, exchanged).answer is not Answer.IDENTICAL
+
+
+def test_what_is_identical_has_no_part_in_the_error_of_the_whole() -> None:
+    """Whatever else one of its sides ran: the overall effect is that of the rows."""
+    rng = np.random.default_rng(3)
+    two = seeded(2, 0.9, 0.01, rng)
+    collapsed = {2: 0.6, 3: 0.61, 4: 0.6}
+    more = replace(two, by_seed={**two.by_seed, **collapsed}, seeds=5, value=0.72, units=None)
+    first = outcomes(597, 0.8, 5)
+    moved = replace(pair(fixed(first), fixed(flipped(first, 40, 10))), subject="a")
+    compared = compare([replace(pair(two, more, setting="finetune/x top1"), subject="a"), moved])
+    same, worse = compared.contrasts
+    assert same.answer is Answer.IDENTICAL
+    assert worse.answer is Answer.WORSE
+    whole = compared.overall
+    assert whole is not None
+    assert whole.effect == pytest.approx(worse.effect / 2)
+    assert whole.after - whole.before == pytest.approx(whole.effect)
+    assert whole.answer is Answer.WORSE
 
 
 def test_settings_on_the_same_images_are_one_piece_of_evidence() -> None:

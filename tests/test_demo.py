@@ -17,6 +17,7 @@ def test_the_demo_ends_in_a_board(
     monkeypatch.setenv("BOB_SCALE", "nonsense")  # settings of others are not the demo's
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("PYTEST_ADDOPTS", "--nonsense")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -k zzz_nothing\n")
     folder = tmp_path / "try it"
     assert main(["demo", str(folder)]) == 0
     told = capfd.readouterr().out

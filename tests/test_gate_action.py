@@ -189,6 +189,11 @@ def test_a_pull_request_is_judged_by_the_references_of_its_base(clone: Path, sit
         assert len(kept) == 2
         assert "nothing ran" in kept[1]["body"]
 
+        status, output, _ = Runner(clone, site, api, select='-k "swin and knn').run()
+        assert status == 2, output
+        assert "is no list of words" in output
+        assert "test session starts" not in output  # or everything would run
+
 
 @pytest.mark.slow
 def test_what_is_undecided_fails_where_that_was_asked(clone: Path, site: Path) -> None:
@@ -200,6 +205,25 @@ def test_what_is_undecided_fails_where_that_was_asked(clone: Path, site: Path) -
         assert "not all is decided; 1 no reference" in told
         status, output, _ = Runner(clone, site, api, strict="true", **words).run()
         assert status == Outcome.INCOMPLETE, output
+
+
+def test_a_long_comment_is_cut_before_what_is_folded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[dict[str, Any]] = [{"id": 0, "body": None}]
+    text = tmp_path / "x.md"
+    text.write_text(f"{MARKER}\nshort\n<details>{'long ' * 20_000}</details>\n")
+    with host(kept) as api:
+        monkeypatch.setenv("GITHUB_API_URL", api)
+        facts = {"TOKEN": "secret-token", "REPOSITORY": "me/net"}
+        for name, value in facts.items():
+            monkeypatch.setenv(f"GITHUB_{name}", value)
+        monkeypatch.setenv("NUMBER", "7")
+        words = [sys.executable, str(ACTION / "comment.py"), str(text)]
+        subprocess.run(words, check=True)
+        assert kept[1]["body"].endswith("short\n\nThe rest is in the summary of the job.\n")
+        text.write_text("")
+        assert subprocess.run(words, check=False, capture_output=True).returncode == 1
 
 
 def row(status: str, **changes: Any) -> dict[str, Any]:
@@ -238,6 +262,9 @@ def test_each_end_has_a_status(expected: Outcome, found: dict[str, Any]) -> None
     assert text.startswith(MARKER)
     if found["rows"]:
         assert "a\\|b" in text
+    band = {"low": 0.1, "high": "inf", "value": "nan", "reference": 0.2}
+    strange = {**found, "rows": [row("fail", score="nan", bands={"top1": band})]}
+    assert "| top1 nan | [0.1000, inf] | nan |" in markdown_text("s", strange)
 
 
 def test_the_action_and_the_workflow_say_what_they_take() -> None:

@@ -34,6 +34,9 @@ def test_sessions_end_with_their_status(
     ):
         assert main(["summary", *words]) == 2
         assert problem in capsys.readouterr().err
+    (project.path / "mlruns" / "ledger" / session / "summary.json").unlink()  # as if killed
+    assert main(["summary", session]) == Outcome.INCOMPLETE
+    assert "(cut short): not all is decided; 1 no reference" in capsys.readouterr().out
     Ledger(project.path / "mlruns" / "ledger").open_session("killed", {})
     assert main(["summary", "killed"]) == Outcome.NOTHING
     assert "(cut short)" in capsys.readouterr().out

@@ -61,30 +61,33 @@ def _compare(args: argparse.Namespace) -> int:
     from bob.report.comparison import Answer, compare
     from bob.report.comparison_text import json_text, markdown_text, plain_text
     from bob.report.sides import sides
+    from bob.report.sources import current, not_finite
 
     options = read_arguments(args)
     gathered = gather(args.sources, options)
     before, one = _side(args.before, gathered, options)
     after, other = _side(args.after, gathered, options)
+    rows, others = (chosen(side, args.words) for side in (before, after))
     least = margins(options)
 
     def delta(score: Score) -> float:
         return least.get(score.task, 0.0) if args.delta is None else float(args.delta)
 
     found = sides(
-        chosen(before, args.words),
-        chosen(after, args.words),
+        current(rows),
+        current(others),
         units=gathered.units,
         same_backbones=not (one and other and one != other),
         delta=delta,
+        lost=(not_finite(rows), not_finite(others)),
     )
-    if not found.pairs:
+    if not found.pairs and not found.broken:
         raise BobError(_nothing(args, found.apart))
     compared = compare(found.pairs, alpha=args.alpha)
     shown = json_text if args.json else markdown_text if args.markdown else plain_text
     print(shown(args.before, args.after, compared, found))
     told = [*compared.contrasts, *([compared.overall] if compared.overall else [])]
-    if any(contrast.answer is Answer.WORSE for contrast in told):
+    if found.broken or any(contrast.answer is Answer.WORSE for contrast in told):
         return 1
     open_ = compared.count(Answer.UNDECIDED) or found.apart or found.only_before
     return UNDECIDED if args.strict and (open_ or found.only_after) else 0
@@ -93,7 +96,7 @@ def _compare(args: argparse.Namespace) -> int:
 def _nothing(args: argparse.Namespace, apart: Any) -> str:
     if apart:
         name, why = next(iter(apart.items()))
-        return f"Nothing of {args.before} and {args.after} can be compared: {name} was {why}."
+        return f"Nothing of {args.before} and {args.after} can be compared: {name}: {why}."
     words = f" and has {args.words!r} in its name" if args.words else ""
     return (
         f"No setting was measured for both {args.before} and {args.after}{words}. `bob profile "
@@ -103,8 +106,9 @@ def _nothing(args: argparse.Namespace, apart: Any) -> str:
 
 def _side(text: str, gathered: Gathered, options: Options) -> tuple[list[Score], str]:
     """Rows of one side, and the backbone if it is one."""
-    from bob.report.sources import current
-
+    own = [row for row in gathered.scores if row.backbone == text]
+    if own:
+        return own, text
     backbone, at, where = text.rpartition("@")
     if at:
         rows = _where(where, gathered, options)
@@ -112,34 +116,44 @@ def _side(text: str, gathered: Gathered, options: Options) -> tuple[list[Score],
         if not own:
             near = did_you_mean(backbone, {row.backbone for row in rows})
             raise BobError(f"{text}: {where} has no score of {backbone!r}. {near}".strip())
-        return current(own), backbone
-    own = [row for row in gathered.scores if row.backbone == text]
-    if own:
-        return current(own), text
-    return current(_where(text, gathered, options)), ""
+        return own, backbone
+    return _where(text, gathered, options), ""
 
 
 def _where(text: str, gathered: Gathered, options: Options) -> list[Score]:
     """Rows of a session, a commit, the references or another source."""
-    if text in WORDS or "://" in text or Path(text).is_dir():
-        other = of_source(text, options)
-        gathered.units |= other.units
-        return other.scores
-    sessions = {row.session for row in gathered.scores if row.session.startswith(text)}
-    if len(sessions) == 1:
-        return [row for row in gathered.scores if row.session in sessions]
-    if len(sessions) > 1:
-        raise BobError(f"{text}: {len(sessions)} sessions begin so. Write more of the name.")
-    if re.fullmatch(r"[0-9a-f]{7,40}", text):
-        at = {name for name, commit in gathered.commits.items() if commit.startswith(text)}
-        if at:
-            return [row for row in gathered.scores if row.session in at]
+    if text in WORDS or "://" in text:
+        return _of_source(text, gathered, options)
+    if text:
+        names = {row.session for row in gathered.scores} | set(gathered.reused)
+        sessions = {name for name in names - {""} if name.startswith(text)}
+        sessions = sessions & {text} or sessions  # a whole name, though another begins so
+        if len(sessions) > 1:
+            raise BobError(f"{text}: {len(sessions)} sessions begin so. Write more of the name.")
+        for session in sessions:
+            reused = gathered.reused.get(session, [])
+            return [row for row in gathered.scores if row.session == session] + reused
+        if re.fullmatch(r"[0-9a-f]{7,40}", text):
+            commits = {found for found in gathered.commits.values() if found.startswith(text)}
+            if len(commits) > 1:
+                raise BobError(f"{text}: {len(commits)} commits begin so. Write more of it.")
+            at = {name for name, commit in gathered.commits.items() if commit in commits}
+            if at:
+                return [row for row in gathered.scores if row.session in at]
+        if Path(text).is_dir():
+            return _of_source(text, gathered, options)
     names = {row.backbone for row in gathered.scores} | {row.session for row in gathered.scores}
     raise BobError(
         f"{text!r} is no backbone, session, commit or source that has scores of scale "
         f"{options.scale!r}. {did_you_mean(text, names)} `bob profile --from ledger` shows what "
         "was measured; --from reads elsewhere.".replace("  ", " ")
     )
+
+
+def _of_source(text: str, gathered: Gathered, options: Options) -> list[Score]:
+    other = of_source(text, options)
+    gathered.units |= other.units
+    return other.scores
 
 
 def _share(text: str) -> float:

@@ -15,6 +15,7 @@ from bob.errors import BobError
 BACKBONES = ("convnext_micro_glyphs", "resnet_micro_glyphs", "swin_micro_glyphs")
 PROTOCOLS = ("knn", "linear_probe", "retrieval")
 PAGE = "board.html"
+SETTINGS = "pytest.ini"
 
 
 def add_command(commands: Any) -> None:
@@ -33,12 +34,14 @@ def _demo(args: argparse.Namespace) -> int:
     folder: Path = args.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # settings of a project around it are not the demo's
+        (folder / SETTINGS).write_text("[pytest]\n", encoding="utf-8")
     except OSError as error:
         raise BobError(f"Cannot make {folder} ({error.strerror}). Name another folder.") from None
-    words = ["--pyargs", "suites", "--rootdir=.", "-p", "no:cacheprovider", "-q"]
+    words = ["--pyargs", "suites", "-c", SETTINGS, "-p", "no:cacheprovider", "-q"]
     words += [f"--backbone={key}" for key in BACKBONES]
     words += ["-m", " or ".join(PROTOCOLS)]
-    print(f"cd {folder} && {shlex.join(['pytest', *words])}", flush=True)
+    print(f"cd {shlex.quote(str(folder))} && {shlex.join(['pytest', *words])}", flush=True)
     status = _run(folder, "-m", "pytest", *words)
     if status == 0:
         status = _run(folder, "-m", "bob.cli", "report", "-o", PAGE)

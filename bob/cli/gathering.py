@@ -14,7 +14,7 @@ from bob.errors import BobError, did_you_mean
 
 if TYPE_CHECKING:
     from bob.case import Verdict
-    from bob.ledger import Score
+    from bob.ledger import Recorded, Score
     from bob.ledger.score import RunId
     from bob.ledger.units import Units
     from bob.options import Options
@@ -30,16 +30,28 @@ class Gathered:
     Attributes:
         scores: A row a seed, of all sessions.
         others: Rows of the other judged metrics, where they were asked for.
-        verdicts: The newest verdict of each backbone and setting; the ledger alone has them.
+        judged: When each backbone and setting was judged last, and how; the ledger alone knows.
+        reused: By session, rows of earlier sessions that it took over with ``--resume``.
         units: Outcomes per image or query, by ``Score.run``; none come from an MLflow store.
         commits: By session, the commit it ran at, where it is known.
     """
 
     scores: list[Score] = field(default_factory=list)
     others: list[Score] = field(default_factory=list)
-    verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    judged: dict[tuple[str, str], tuple[str, Verdict]] = field(default_factory=dict)
+    reused: dict[str, list[Score]] = field(default_factory=dict)
     units: dict[RunId, Units] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def verdicts(self) -> dict[tuple[str, str], Verdict]:
+        """The newest verdict of each backbone and setting."""
+        return {key: verdict for key, (_, verdict) in self.judged.items()}
+
+    def judge(self, key: tuple[str, str], time: str, verdict: Verdict) -> None:
+        """Take a verdict in; of several on one case the newest holds."""
+        if key not in self.judged or self.judged[key][0] <= time:
+            self.judged[key] = time, verdict
 
     def take(self, rows: Iterable[Score]) -> None:
         """Take rows of every metric in; those that no protocol judges are left out."""
@@ -53,7 +65,9 @@ class Gathered:
         """Take another source in."""
         self.scores += other.scores
         self.others += other.others
-        self.verdicts |= other.verdicts
+        self.reused |= other.reused
+        for key, (time, verdict) in other.judged.items():
+            self.judge(key, time, verdict)
         self.units |= other.units
         self.commits |= other.commits
 
@@ -98,7 +112,7 @@ def of_source(source: str, options: Options) -> Gathered:
 
         return _of_ledger(resolve_store(Path.cwd(), options.tracking_uri).ledger, options)
     path = Path(source)
-    if not path.is_dir():
+    if not source or not path.is_dir():
         near = did_you_mean(source, WORDS)
         raise BobError(
             f"--from {source}: there is no such folder. Name ledger, references, mlflow, the "
@@ -114,11 +128,15 @@ def _of_ledger(root: Path, options: Options) -> Gathered:
 
     if (root / "session.json").is_file():
         return _of_session(root, options)
+    if (root / "ledger").is_dir():  # the folder mlruns
+        root = root / "ledger"
     ledger = Ledger(root)
     found = Gathered()
+    runs: dict[str, Recorded] = {}
     for session in ledger.sessions():
         entries = list(ledger.entries(session))
-        gone = superseded(entries, ledger.verdicts(session))
+        judgements = list(ledger.verdicts(session))
+        gone = superseded(entries, judgements)
         kept = [
             entry
             for entry in entries
@@ -126,12 +144,17 @@ def _of_ledger(root: Path, options: Options) -> Gathered:
         ]
         found.take(row for entry in kept for row in score_rows(entry))
         found.units |= units_of(kept)
-        of_entry = {entry.entry: entry.result.case for entry in kept}
-        for judgement in ledger.verdicts(session):
-            case = next((of_entry[name] for name in judgement.entries if name in of_entry), None)
-            if case is not None and judgement.role == "check":
-                found.verdicts[case.backbone.key, case.setting] = judgement.verdict
+        runs |= {f"{session}/{entry.entry}": entry for entry in kept}
         found.commits[session] = ledger.facts(session)[0].get(COMMIT, "")
+        for judgement in judgements:
+            names = ["/".join(judgement.session_and_entry(name)) for name in judgement.entries]
+            own = [runs[name] for name in names if name in runs]
+            if own and judgement.role == "check":
+                case, time = own[0].result.case, max(entry.time for entry in own)
+                found.judge((case.backbone.key, case.setting), time, judgement.verdict)
+            taken = [entry for entry in own if entry.session != session]
+            rows = [row for entry in taken for row in score_rows(entry) if row.is_score]
+            found.reused.setdefault(session, []).extend(rows)
     for damage in ledger.damaged:
         print(f"bob: left out: {damage}", file=sys.stderr)
     return found

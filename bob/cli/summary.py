@@ -52,9 +52,27 @@ def _summary(args: argparse.Namespace) -> int:
     if summary is None:
         if ledger.damaged:
             raise BobError(str(ledger.damaged[-1]))
-        summary = {**NOTHING, "status": "KILLED"}
+        summary = _of_verdicts(ledger, name)
     print(shown(name, summary, every=args.all), end="" if args.markdown else "\n")
     return int(outcome(summary))
+
+
+def _of_verdicts(ledger: Any, session: str) -> dict[str, Any]:
+    """What a session that was killed had judged."""
+    from bob.ledger.plain import jsonable
+    from bob.report.text import summary_row
+
+    entries = {entry.entry: entry.result for entry in ledger.entries(session)}
+    rows = []
+    for judgement in ledger.verdicts(session):
+        results = [entries[name] for name in judgement.entries if name in entries]
+        if results and judgement.role == "check":
+            failure = next((result.failure for result in results if result.failure), None)
+            rows.append(summary_row(results[0].case, judgement.verdict, failure))
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["status"]] = counts.get(row["status"], 0) + 1
+    return {"status": "KILLED", "rows": jsonable(rows), "counts": counts}
 
 
 def _time(text: str) -> str:
@@ -75,7 +93,8 @@ def _session(text: str, ledger: Any, *, since: str) -> str:
         raise BobError(f"There is no session in {ledger.root}. --ledger names another folder.")
     if not text:
         return sessions[-1]
-    found = [name for name in sessions if name.startswith(text)]
+    found = [name for name in sessions if name == text]
+    found = found or [name for name in sessions if name.startswith(text)]
     if len(found) > 1:
         raise BobError(f"{text}: {len(found)} sessions begin so. Write more of the name.")
     if not found:

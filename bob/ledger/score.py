@@ -10,10 +10,11 @@ from bob.ledger.records import Recorded
 from bob.ledger.units import Units, units_of_result
 from bob.protocols import PROTOCOLS, Judged
 
-RunId = tuple[str, str, str]
-"""Backbone, run key (of references setting and seed) and role: tells the runs of one session apart.
-A backbone that stands under two names has one run key, and so have a check and the reference that
-is measured after it."""
+RunId = tuple[str, str, str, str]
+"""Session, backbone, run key (of references setting and seed) and role. One run key is run again by
+other sessions, with other libraries or another commit, and need not come to the same. A backbone
+that stands under two names has one run key too, and so have a check and the reference that is
+measured after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,8 @@ class Score:
     @property
     def run(self) -> RunId:
         """Whose outcomes per image or query belong to it; see ``units_of``."""
-        return self.backbone, self.run_key or f"{self.setting} {self.seed}", self.role
+        key = self.run_key or f"{self.setting} {self.seed}"
+        return self.session, self.backbone, key, self.role
 
 
 def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
@@ -141,7 +143,7 @@ def units_of(recorded: Iterable[Recorded]) -> dict[RunId, Units]:
         result = entry.result
         units = units_of_result(result) if result.run_key else None
         if units is not None:
-            found[result.case.backbone.key, result.run_key, entry.role] = units
+            found[entry.session, result.case.backbone.key, result.run_key, entry.role] = units
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -35,8 +36,8 @@ class Row:
     Attributes:
         rank: From 1; a tie group shares the best of its ranks.
         group: Number of its tie group, from 1; see ``ranking.tie_groups``.
-        low: Best rank of 95 % of the draws; see ``bootstrap``.
-        high: Worst.
+        low: Best rank of 95 % of the draws (see ``bootstrap``), or of its tie group.
+        high: Worst of either.
         mean_z: Mean of its z-scores over all settings.
         by_task: Mean of its z-scores by task.
         seconds: What its runs took, added up.
@@ -140,7 +141,7 @@ def make_board(
         others: Further judged metrics of the same runs.
     """
     groups: dict[str, dict[str, list[Score]]] = {}
-    scores = list(scores)
+    scores = [score for score in scores if math.isfinite(score.value)]
     for score in scores:
         name = f"{score.setting} {score.metric}"
         groups.setdefault(name, {}).setdefault(score.backbone, []).append(score)
@@ -165,7 +166,7 @@ def make_board(
         incomplete=tuple(
             _incomplete(facts[key], cells, shared)
             for key in backbones
-            if key not in {row.facts.backbone for row in rows}
+            if shared and key not in {row.facts.backbone for row in rows}
         ),
         cells=cells,
         facts=facts,
@@ -207,8 +208,8 @@ def _rows(
                 facts=facts[standing.backbone],
                 rank=groups.index(group) + 1,
                 group=group,
-                low=intervals[standing.backbone][0],
-                high=intervals[standing.backbone][1],
+                low=min(intervals[standing.backbone][0], groups.index(group) + 1),
+                high=max(intervals[standing.backbone][1], len(groups) - groups[::-1].index(group)),
                 mean_z=standing.mean_z,
                 by_task={task: fmean(values) for task, values in by_task.items()},
                 seconds=sum(score.seconds for score in own.values()),

@@ -145,7 +145,7 @@ def _contrast(pair: Pair, alpha: float) -> Contrast:
         effect=after.better * (after.value - before.value),
         delta=pair.delta,
     )
-    shared = _identical_seeds(before, after)
+    shared = _identical(pair)
     if shared is not None:
         return replace(
             contrast, before=shared, after=shared, effect=0.0, low=0.0, high=0.0, p=1.0,
@@ -210,23 +210,29 @@ def _step(before: Cell, after: Cell) -> Difference:
     return Difference(p=joint_p(ahead, 0.0, lucks), ahead=ahead, lucks=lucks)
 
 
-def _identical_seeds(before: Cell, after: Cell) -> float | None:
-    """The score of the seeds that both ran, if each gave the same on both sides; else none.
+def _identical(pair: Pair) -> float | None:
+    """The score, if both sides came to the same; else none.
 
-    One side may have run more seeds. Where nothing is random the number of the seed says nothing.
+    Each seed has to have the same score, and where they are known each image or query the same
+    outcome. Of one backbone that is held against itself, one side may have run more seeds: then
+    those count that both ran, by their scores alone. Where nothing is random the number of the
+    seed says nothing.
     """
+    before, after = pair.before, pair.after
     if before.seeded or after.seeded:
         shared = before.by_seed.keys() & after.by_seed.keys()
-        if len(shared) < min(len(before.by_seed), len(after.by_seed)):
+        same_seeds = before.by_seed.keys() == after.by_seed.keys()
+        fewer = min(len(before.by_seed), len(after.by_seed))
+        if not same_seeds and (not pair.subject or len(shared) < fewer):
             return None
         values = [(before.by_seed[seed], after.by_seed[seed]) for seed in sorted(shared)]
     else:
+        same_seeds = True
         values = [(before.value, after.value)]
-    if not values or any(abs(first - second) > _ROUNDED for first, second in values):
+    if not values or not all(abs(first - second) <= _ROUNDED for first, second in values):
         return None
-    same = before.by_seed.keys() == after.by_seed.keys() or not (before.seeded or after.seeded)
     known = before.units is not None and after.units is not None and same_units(before, after)
-    if same and known and not np.array_equal(before.units, after.units):  # type: ignore[arg-type]
+    if same_seeds and known and not np.array_equal(before.units, after.units):  # type: ignore[arg-type]
         return None
     return fmean(second for _, second in values)
 
@@ -299,28 +305,41 @@ def _what_would_decide(contrast: Contrast) -> str:
 
 
 def _overall(pairs: Sequence[Pair], contrasts: Sequence[Contrast], alpha: float) -> Contrast | None:
-    """The mean of the effects, with the evidence of all settings on the same images together."""
+    """The mean of the effects, with the evidence of all settings on the same images together.
+
+    Args:
+        pairs: Settings whose error is known.
+        contrasts: Of all settings.
+        alpha: The level.
+    """
     if not pairs:
         return None
     tested = [contrast for contrast in contrasts if contrast.p is not None]
-    cells: Mapping[str, Mapping[str, Cell]] = {
-        str(number): {"after": pair.after, "before": pair.before}
-        for number, pair in enumerate(pairs)
-    }
     contrast = Contrast(
         subject="",
         setting=f"mean of {len(pairs)} settings",
-        before=fmean(pair.before.value for pair in pairs),
-        after=fmean(pair.after.value for pair in pairs),
-        effect=fmean(contrast.effect for contrast in tested),
+        before=fmean(entry.before for entry in tested),
+        after=fmean(entry.after for entry in tested),
+        effect=fmean(entry.effect for entry in tested),
         delta=fmean(pair.delta for pair in pairs) if all(pair.delta for pair in pairs) else 0.0,
     )
-    if all(entry.answer is Answer.IDENTICAL for entry in tested):
+    # what is identical has no error, whatever else its sides ran
+    moved = [
+        pair
+        for pair, entry in zip(pairs, tested, strict=True)
+        if entry.answer is not Answer.IDENTICAL
+    ]
+    if not moved:
         return replace(contrast, low=0.0, high=0.0, p=1.0, answer=Answer.IDENTICAL)
+    cells: Mapping[str, Mapping[str, Cell]] = {
+        str(number): {"after": pair.after, "before": pair.before}
+        for number, pair in enumerate(moved)
+    }
     step = _joined(cells, len(pairs))
     if step.p is None:
         return replace(contrast, why="trained on one seed: run both with --seeds 3 or more")
-    whole = _tested(contrast, step, _least_variance(pairs), alpha)
+    least = _least_variance(moved) * (len(moved) / len(pairs)) ** 2
+    whole = _tested(contrast, step, least, alpha)
     return _with_answer(
         replace(whole, adjusted=whole.p, adjusted_equivalent=whole.p_equivalent), alpha
     )

@@ -10,7 +10,7 @@ from bob.report.comparison import Answer, ComparedSides, Contrast
 from bob.report.sides import Sides
 from bob.tabular import aligned, markdown
 
-_HEADER = ("setting", "A", "B", "B - A", "interval", "p", "matters from", "B is")
+_HEADER = ("setting", "A", "B", "B better by", "interval", "p", "matters from", "B is")
 _WORDS = {
     Answer.WORSE: "WORSE",
     Answer.BETTER: "better",
@@ -45,6 +45,7 @@ def json_text(before: str, after: str, compared: ComparedSides, sides: Sides) ->
             "settings": [asdict(contrast) for contrast in compared.contrasts],
             "not_comparable": dict(sides.apart),
             "own_recipes": list(sides.own_recipes),
+            "broken": list(sides.broken),
             "only_before": list(sides.only_before),
             "only_after": list(sides.only_after),
         },
@@ -102,6 +103,8 @@ def _notes(compared: ComparedSides, sides: Sides) -> list[str]:
         "them. Equivalent: the difference is surely smaller than what matters."
     )
     found += [f"{name} is left out: {why}." for name, why in sides.apart.items()]
+    if sides.broken:
+        found.append(f"B is broken: it has a score that is no number in {some(sides.broken)}.")
     if sides.own_recipes:
         found.append(f"Each side has a recipe of its own in {some(sides.own_recipes)}.")
     if sides.only_before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from bob.catalog import Catalog
@@ -51,13 +52,17 @@ def _board_files(
     from bob.report.facts import facts_of
     from bob.report.page import page
 
-    every = newest(scores_of_session(evaluations, session=session))
+    every = [
+        row
+        for row in newest(scores_of_session(evaluations, session=session))
+        if math.isfinite(row.value)
+    ]
     rows = best_scores(every)
     scale = evaluations[0].case.scale
     board = make_board(
         rows,
         scale=scale,
-        units=units_of(recorded_of_session(evaluations)),
+        units=units_of(recorded_of_session(evaluations, session=session)),
         facts=facts_of(catalog, rows),
         verdicts={
             (evaluation.case.backbone.key, evaluation.case.setting): evaluation.verdict

@@ -21,6 +21,8 @@ class Sides:
     Attributes:
         pairs: Settings of both.
         apart: In words, by name, why a setting of both cannot be compared.
+        broken: Settings in which a score of the second side is NaN or infinite, and the first has
+            one that is not.
         own_recipes: Settings in which two backbones have each a recipe of their own, by name.
         only_before: Settings that the first side alone has, by name.
         only_after: Settings that the second side alone has.
@@ -29,6 +31,7 @@ class Sides:
     pairs: tuple[Pair, ...]
     apart: Mapping[str, str] = field(default_factory=dict)
     own_recipes: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
     only_before: tuple[str, ...] = ()
     only_after: tuple[str, ...] = ()
 
@@ -40,6 +43,7 @@ def sides(
     units: Mapping[RunId, Units],
     same_backbones: bool,
     delta: Callable[[Score], float],
+    lost: tuple[Iterable[Score], Iterable[Score]] = ((), ()),
 ) -> Sides:
     """Bring two sides together.
 
@@ -50,18 +54,24 @@ def sides(
         same_backbones: Whether a backbone is held against itself; otherwise each side is one
             backbone and they are held against each other.
         delta: The least difference of a score that matters.
+        lost: Rows of either side that are NaN or infinite.
     """
+    lost_before, lost_after = (set(_grouped(rows, same_backbones)) for rows in lost)
     first, second = _grouped(before, same_backbones), _grouped(after, same_backbones)
     pairs, apart, own_recipes = [], {}, []
-    for key in sorted(first.keys() & second.keys()):
+    for key in sorted((first.keys() | lost_before) & (second.keys() | lost_after)):
+        if key in lost_before or key in lost_after:
+            side = "A" if key in lost_before else "B"
+            apart[_name(key)] = f"a score of {side} is NaN or infinite"
+            continue
         rows, others = first[key], second[key]
         both = [*rows.values(), *others.values()]
         if len({score.data for score in both} - {""}) > 1:
-            apart[_name(key)] = "measured on different data"
+            apart[_name(key)] = "they were measured on different data"
             continue
         if len({score.protocol for score in both}) > 1:
             if same_backbones:
-                apart[_name(key)] = "measured under different protocols or recipes"
+                apart[_name(key)] = "they were measured under different protocols or recipes"
                 continue
             own_recipes.append(_name(key))
         some = next(iter(others.values()))
@@ -78,8 +88,9 @@ def sides(
         pairs=tuple(pairs),
         apart=apart,
         own_recipes=tuple(own_recipes),
-        only_before=tuple(_name(key) for key in sorted(first.keys() - second.keys())),
-        only_after=tuple(_name(key) for key in sorted(second.keys() - first.keys())),
+        broken=tuple(_name(key) for key in sorted(lost_after & first.keys() - lost_before)),
+        only_before=tuple(_name(key) for key in sorted(first.keys() - second.keys() - lost_after)),
+        only_after=tuple(_name(key) for key in sorted(second.keys() - first.keys() - lost_before)),
     )
 
 

@@ -5,6 +5,7 @@ An MLflow store's are read by ``bob.tracking.read.scores_of_store``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
@@ -128,7 +129,7 @@ def units_of_references(store: ReferenceStore, scale: str) -> dict[RunId, Units]
             right = samples.correct()
             if right is not None and reference.data:
                 units = Units(values=right.astype(float), of=f"image {reference.data}")
-                found[file.backbone, f"{setting} {seed}", "reference"] = units
+                found["", file.backbone, f"{setting} {seed}", "reference"] = units
     return found
 
 
@@ -167,9 +168,12 @@ def current(scores: Iterable[Score]) -> list[Score]:
 
     Rows of another protocol, of other data or of other weights are earlier states of the same name.
     Of a backbone that is initialised anew for each seed the weights tell nothing.
+    A score that is not finite is none, and no earlier one stands in for it; see ``not_finite``.
     """
     groups: dict[tuple[str, ...], list[Score]] = {}
     for score in newest(scores):
+        if not math.isfinite(score.value):
+            continue
         key = score.backbone, score.setting, score.scale, score.metric
         groups.setdefault(key, []).append(score)
     kept: list[Score] = []
@@ -181,6 +185,11 @@ def current(scores: Iterable[Score]) -> list[Score]:
                 by_seed[row.seed] = row
         kept.extend(by_seed[seed] for seed in sorted(by_seed))
     return kept
+
+
+def not_finite(scores: Iterable[Score]) -> list[Score]:
+    """The newest rows that are NaN or infinite."""
+    return [score for score in newest(scores) if not math.isfinite(score.value)]
 
 
 def _belongs(row: Score, last: Score) -> bool:

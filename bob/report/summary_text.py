@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -103,7 +104,8 @@ def _table(summary: Mapping[str, Any], every: bool) -> list[tuple[str, ...]]:
 
 def _cells(row: _Row) -> tuple[str, ...]:
     band = row["bands"].get(row["metric"])
-    score = "-" if row["score"] is None else f"{row['metric']} {row['score']:.4f}"
+    # numbers that JSON has no word for are text in a ledger
+    score = "-" if row["score"] is None else f"{row['metric']} {float(row['score']):.4f}"
     word = "error" if row["failure"] is not None and row["status"] == "fail" else row["status"]
     if row["unchanged"]:
         word = "pass (unchanged)"
@@ -112,10 +114,15 @@ def _cells(row: _Row) -> tuple[str, ...]:
         row["task"],
         row["dataset"],
         score,
-        f"[{band['low']:.4f}, {band['high']:.4f}]" if band else "-",
-        f"{round(band['value'] - band['reference'], 4) + 0.0:+.4f}" if band else "-",
+        f"[{float(band['low']):.4f}, {float(band['high']):.4f}]" if band else "-",
+        _apart(band) if band else "-",
         word,
     )
+
+
+def _apart(band: Mapping[str, Any]) -> str:
+    apart = float(band["value"]) - float(band["reference"])
+    return f"{round(apart, 4) + 0.0:+.4f}" if math.isfinite(apart) else str(apart)
 
 
 def _name(row: _Row) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bob.artifacts.files import verdict_record
-from bob.case import Comparison, PublishedComparison, Status
+from bob.case import Case, Comparison, Failure, PublishedComparison, Status, Verdict
 from bob.evaluation import Evaluation, Update
 from bob.intervals import mean, square_spread
 
@@ -109,22 +109,33 @@ def licence_lines(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def summary_rows(evaluations: Iterable[Evaluation]) -> list[dict[str, Any]]:
     """One record per evaluation for tables and JSON."""
-    rows = []
-    for evaluation in evaluations:
-        case, verdict = evaluation.case, evaluation.verdict
-        rows.append(
-            {
-                "backbone": case.backbone.key,
-                "task": case.task,
-                "dataset": case.dataset.key,
-                "metric": case.metric,
-                "score": verdict.mean,
-                "failure": evaluation.failure.kind if evaluation.failure else None,
-                "runs": list(evaluation.run_ids),
-                **verdict_record(verdict),
-            }
-        )
-    return rows
+    return [
+        summary_row(evaluation.case, evaluation.verdict, evaluation.failure, evaluation.run_ids)
+        for evaluation in evaluations
+    ]
+
+
+def summary_row(
+    case: Case, verdict: Verdict, failure: Failure | None, runs: Iterable[str] = ()
+) -> dict[str, Any]:
+    """One record for tables and JSON.
+
+    Args:
+        case: What was judged.
+        verdict: What was found.
+        failure: Why there is no score, if there is none.
+        runs: Ids of its MLflow runs.
+    """
+    return {
+        "backbone": case.backbone.key,
+        "task": case.task,
+        "dataset": case.dataset.key,
+        "metric": case.metric,
+        "score": verdict.mean,
+        "failure": failure.kind if failure else None,
+        "runs": list(runs),
+        **verdict_record(verdict),
+    }
 
 
 def table(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:

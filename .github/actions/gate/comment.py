@@ -42,7 +42,7 @@ def own_comment(number: str, marker: str) -> int | None:
     for page in range(1, 11):
         found = ask("GET", f"/issues/{number}/comments?per_page=100&page={page}")
         for comment in found:
-            if comment["body"].startswith(marker):
+            if (comment["body"] or "").startswith(marker):
                 return int(comment["id"])
         if len(found) < 100:
             break
@@ -52,8 +52,12 @@ def own_comment(number: str, marker: str) -> int | None:
 def main() -> int:
     """Command line."""
     text = Path(sys.argv[1]).read_text(encoding="utf-8")
+    if not text.strip():
+        print("There is nothing to say.", file=sys.stderr)
+        return 1
     if len(text) > _MOST:
-        text = text[:_MOST].rsplit("\n", 1)[0] + "\n\nThe rest is in the summary of the job.\n"
+        text = text.partition("<details>")[0][:_MOST].rsplit("\n", 1)[0]
+        text += "\n\nThe rest is in the summary of the job.\n"
     number = os.environ["NUMBER"]
     known = own_comment(number, text.splitlines()[0])
     if known is None:
