@@ -1,11 +1,11 @@
-"""Scores from wherever they are: the ledger, references, an MLflow store."""
+"""Scores from wherever they are: the ledger, references, an MLflow store, an export."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bob.options import Options
 
 WORDS = ("ledger", "references", "mlflow")
+IMPORTED = "imported:"
+"""What the name of an import stands behind."""
 COMMIT = "mlflow.source.git.commit"
 
 
@@ -30,6 +32,7 @@ class Gathered:
     Attributes:
         scores: A row a seed, of all sessions.
         others: Rows of the other judged metrics, where they were asked for.
+        rest: Rows of the metrics that no protocol judges, where they were asked for.
         verdicts: The newest verdict of each backbone and setting; the ledger alone has them.
         units: Outcomes per image or query, by ``Score.run``; none come from an MLflow store.
         commits: By session, the commit it ran at, where it is known.
@@ -37,22 +40,26 @@ class Gathered:
 
     scores: list[Score] = field(default_factory=list)
     others: list[Score] = field(default_factory=list)
+    rest: list[Score] = field(default_factory=list)
     verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
     units: dict[RunId, Units] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
 
     def take(self, rows: Iterable[Score]) -> None:
-        """Take rows of every metric in; those that no protocol judges are left out."""
+        """Take rows of every metric in."""
         for row in rows:
             if row.is_score:
                 self.scores.append(row)
             elif row.unit:
                 self.others.append(row)
+            else:
+                self.rest.append(row)
 
     def add(self, other: Gathered) -> None:
         """Take another source in."""
         self.scores += other.scores
         self.others += other.others
+        self.rest += other.rest
         self.verdicts |= other.verdicts
         self.units |= other.units
         self.commits |= other.commits
@@ -63,8 +70,8 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="sources", action="append", default=[], metavar="SOURCE",
         help="where scores are read: ledger (of mlruns, the default), references, mlflow (the "
-        "store of --tracking-uri), the address of another store, or the folder of another ledger; "
-        "repeatable",
+        "store of --tracking-uri), the address of another store, the folder of another ledger or "
+        "of an export, or imported:NAME; repeatable",
     )  # fmt: skip
 
 
@@ -74,7 +81,7 @@ def gather(sources: Sequence[str], options: Options, *, every_metric: bool = Fal
     Args:
         sources: As of ``--from``; the ledger where there is none.
         options: Of the command.
-        every_metric: Whether the other judged metrics are wanted too.
+        every_metric: Whether the other metrics are wanted too.
 
     Raises:
         BobError: A source is not known, is not there, or cannot be read.
@@ -84,6 +91,7 @@ def gather(sources: Sequence[str], options: Options, *, every_metric: bool = Fal
         found.add(of_source(source, options))
     if not every_metric:
         found.others.clear()
+        found.rest.clear()
     return found
 
 
@@ -97,14 +105,45 @@ def of_source(source: str, options: Options) -> Gathered:
         from bob.tracking.destination import resolve_store
 
         return _of_ledger(resolve_store(Path.cwd(), options.tracking_uri).ledger, options)
+    if source.startswith(IMPORTED):
+        from bob.exchange.imports import folder_of
+
+        return _of_export(folder_of(source, Path.cwd()), options)
     path = Path(source)
     if not path.is_dir():
-        near = did_you_mean(source, WORDS)
+        near = did_you_mean(source, (*WORDS, IMPORTED))
         raise BobError(
             f"--from {source}: there is no such folder. Name ledger, references, mlflow, the "
-            f"address of a store or the folder of a ledger. {near}".strip()
+            f"address of a store, the folder of a ledger or an export, or imported:NAME. "
+            f"{near}".strip()
         )
-    return _of_ledger(path, options)
+    return _of_export(path, options) if _is_export(path) else _of_ledger(path, options)
+
+
+def is_source(text: str) -> bool:
+    """Whether a word names a source rather than a backbone, session or commit."""
+    return text in WORDS or "://" in text or text.startswith(IMPORTED) or Path(text).is_dir()
+
+
+def _is_export(folder: Path) -> bool:
+    return (folder / "scores.parquet").is_file()
+
+
+def _of_export(folder: Path, options: Options) -> Gathered:
+    """The rows of an export that are of the scale, and published scores, which are of none."""
+    from bob.exchange.bundle import read_bundle
+    from bob.ledger.score import PUBLISHED
+
+    bundle = read_bundle(folder)
+    rows = [
+        replace(row, scale=options.scale) if row.role == PUBLISHED else row
+        for row in bundle.scores
+        if row.scale == options.scale or row.role == PUBLISHED
+    ]
+    runs = {row.run for row in rows}
+    found = Gathered(units={run: units for run, units in bundle.units.items() if run in runs})
+    found.take(rows)
+    return found
 
 
 def _of_ledger(root: Path, options: Options) -> Gathered:

@@ -5,12 +5,13 @@ An MLflow store's are read by ``bob.tracking.read.scores_of_store``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from bob.evaluation import Evaluation
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Recorded, superseded
-from bob.ledger.score import RunId, Score, score_rows, unit_of
+from bob.ledger.score import PUBLISHED, RunId, Score, score_rows, unit_of
 from bob.ledger.units import Units
 from bob.protocols import PROTOCOLS
 from bob.references.files import ReferenceStore
@@ -118,14 +119,43 @@ def newest(scores: Iterable[Score]) -> list[Score]:
     return list(kept.values())
 
 
+def measured_first(scores: Iterable[Score]) -> list[Score]:
+    """Scores without the published ones that something better stands for.
+
+    A published score counts where nothing was measured. Of several of one thing, as a table has
+    them at several image sizes, the one at the largest counts, and of those the first by source.
+    """
+    kept: list[Score] = []
+    published: dict[tuple[str, ...], list[Score]] = {}
+    measured: set[tuple[str, ...]] = set()
+    for score in scores:
+        key: tuple[str, ...] = (score.backbone, score.setting, score.scale, score.metric)
+        if score.role == PUBLISHED:
+            published.setdefault(key, []).append(score)
+        else:
+            measured.add(key)
+            kept.append(score)
+    for key, rows in published.items():
+        if key not in measured:
+            kept.append(min(rows, key=lambda row: (-_side(row), row.protocol, row.environment)))
+    return kept
+
+
+def _side(score: Score) -> int:
+    """Image size that a published score tells; 0 where it tells none."""
+    found = re.search(r"\b(\d{2,4})px\b", score.protocol)
+    return int(found[1]) if found else 0
+
+
 def current(scores: Iterable[Score]) -> list[Score]:
     """Of each backbone and setting the newest score, and those of other seeds that belong to it.
 
     Rows of another protocol, of other data or of other weights are earlier states of the same name.
-    Of a backbone that is initialised anew for each seed the weights tell nothing.
+    Of a backbone that is initialised anew for each seed the weights tell nothing. Of published
+    scores see ``measured_first``.
     """
     groups: dict[tuple[str, ...], list[Score]] = {}
-    for score in newest(scores):
+    for score in newest(measured_first(scores)):
         key = score.backbone, score.setting, score.scale, score.metric
         groups.setdefault(key, []).append(score)
     kept: list[Score] = []
