@@ -124,7 +124,10 @@ def _read(path: Path, catalog: Catalog) -> tuple[Path, Taken]:
             )
         return path, Taken(bundle=read_bundle(path))
     if not path.is_file():
-        raise BobError(f"Cannot import {path}: {no_file(path, endings=('.csv', '.parquet'))}")
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        exports = [other.name for other in beside if is_bundle(other)]
+        why = no_file(path, endings=(".csv", ".parquet"), names=exports)
+        raise BobError(f"Cannot import {path}: {why}")
     if path.suffix.lower() != ".csv":
         raise BobError(
             f"{path} is neither a folder of `bob export` nor a CSV file; see docs/exchange.md."

@@ -14,7 +14,8 @@ from bob.ledger.score import PUBLISHED, Score
 from bob.protocols import PROTOCOLS
 
 LONG_COLUMNS = {
-    "backbone": "a catalog key, a name of timm, or any other name",
+    "backbone": "a catalog key, a name of timm, or any other; with its pretraining where it has "
+    "several",
     "family": "kept",
     "pretraining": "kept",
     "task": "the suite's name of a protocol; rows of others are set apart",
@@ -79,17 +80,26 @@ def long_scores(
     Raises:
         BobError: A cell is wrong.
     """
-    known = Checkpoints(catalog)
-    for number, row in rows:
-        yield number, "value", _score(Place(path, number), row, known)
+    known, listed = Checkpoints(catalog), list(rows)
+    pretrained: dict[str, set[str]] = {}
+    for _, row in listed:
+        pretrained.setdefault(row["backbone"], set()).add(row.get("pretraining", ""))
+    for number, row in listed:
+        several = len(pretrained[row["backbone"]]) > 1
+        yield number, "value", _score(Place(path, number), row, known, several)
 
 
-def _score(place: Place, row: Mapping[str, str], known: Checkpoints) -> Score:
+def _score(
+    place: Place, row: Mapping[str, str], known: Checkpoints, several_weights: bool
+) -> Score:
     def cell(name: str) -> str:
         return row.get(name, "")
 
     task, dataset, metric = _names(cell("task"), cell("dataset"), cell("metric"), cell("setting"))
     key, entry = known.of_name(cell("backbone"))
+    if entry is None and several_weights:
+        # an architecture, not a checkpoint
+        key = f"{key} ({cell('pretraining') or 'pretraining not told'})"
     spec = PROTOCOLS.get(task)
     judged = {one.name: one for one in spec.judged}.get(metric) if spec else None
     value = _value(place, cell("value"), cell("unit"), judged.unit if judged else "")

@@ -35,10 +35,9 @@ def open_table(path: Path, table: str) -> Iterator[pq.ParquetFile]:
     texts = [field.name for field in expected if field.type == pa.string()]
     try:
         with open_regular(path) as stream:
+            _check(path, pq.ParquetFile(stream, pre_buffer=False), expected, table)
             # what stands in a dictionary once is not unpacked for every row that names it
-            opened = pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False)
-            _check(path, opened, expected, table)
-            yield opened
+            yield pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False)
     except (OSError, pa.ArrowException, UnicodeError, MemoryError, OverflowError) as error:
         raise BobError(f"{path} cannot be read as Parquet ({error}).") from None
 
@@ -68,8 +67,6 @@ def _check(path: Path, opened: pq.ParquetFile, expected: pa.Schema, table: str) 
             count = found.names.count(field.name)
             raise BobError(f"{path}, column {field.name}: it is there {count} times, not once.")
         kind = found.field(field.name).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
         if kind != field.type:
             raise BobError(f"{path}, column {field.name}: it holds {kind}, not {field.type}.")
     packed = opened.metadata
