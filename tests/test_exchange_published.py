@@ -172,6 +172,19 @@ def test_published_scores_enter_no_board_unasked(
     assert "under different protocols" in capsys.readouterr().err
 
 
+def test_names_of_a_table_act_on_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "x.csv", "backbone,task,dataset,metric,value\n<b>|\x1b[2J,\x1b[1m,d,m,1\n")
+    assert main(["import", "x.csv"]) == 0
+    assert main(["export", "--from", "imported:x", "-o", "out"]) == 0
+    assert "\x1b" not in capsys.readouterr().err
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "\x1b" not in card
+    assert "<b>" not in card
+
+
 def test_an_export_keeps_published_scores_of_no_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

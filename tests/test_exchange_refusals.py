@@ -68,6 +68,8 @@ def twice(value: float) -> Change:
 
 WRONG_SCORES = {
     "unknown column": (lambda t: t.append_column("score", t["value"]), "column score: there is no"),
+    "acting column": (lambda t: t.append_column("\x1b[2J", t["value"]), r"column \x1b[2J: there"),
+    "acting name": (cell("role", "\x1b[2J"), r"row 2, column role: '\x1b[2J' is none of"),
     "near column": (lambda t: t.append_column("datset", t["task"]), "Did you mean 'dataset'"),
     "missing column": (lambda t: t.drop_columns(["unit"]), "column unit: it is there 0 times"),
     "column twice": (lambda t: t.append_column("unit", t["unit"]), "column unit: it is there 2"),
@@ -106,7 +108,7 @@ WRONG_OUTCOMES = {
     "order": (cell("index", 3, 6), "row 6, column index: 3 stands where 1 is expected"),
     "cut": (lambda t: t.slice(1), "row 1, column index: 1 stands where 0"),
     "kind": (cell("kind", "pixel", 1), "row 1, column kind: 'pixel' is none of image, query"),
-    "nobody's": (cell("run", "x", 1), "row 1, column run: backbone_000 'x' of role check"),
+    "nobody's": (cell("run", "x", 1), "row 1, column run: 'backbone_000' 'x' of role"),
     "setting": (cell("setting", "x/y", 1), "row 1, column setting: the run's setting is"),
     "seed": (cell("seed", 5, 1), "row 1, column seed: the run's seed is 0"),
     "twice": (lambda t: pa.concat_tables([t, t.slice(0, 4)]), "row 25, column run: "),

@@ -30,6 +30,7 @@ def add_command(commands: Any) -> None:
 def _import(args: argparse.Namespace) -> int:
     from bob.catalog import load_catalog
     from bob.exchange.imports import PREFIX, import_path
+    from bob.shown import line
 
     options = read_arguments(args)
     found = import_path(
@@ -44,7 +45,7 @@ def _import(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     for why, count in list(found.apart.items())[:_MOST]:
-        print(f"set apart: {count} rows, {why}", file=sys.stderr)
+        print(f"set apart: {count} rows, {line(why)}", file=sys.stderr)
     if len(found.apart) > _MOST:
         print(f"set apart: rows of {len(found.apart) - _MOST} more kinds", file=sys.stderr)
     return 0

@@ -152,7 +152,7 @@ def _checked(path: Path) -> Iterator[tuple[int, Score]]:
 
 def _check_run(run: Run, known: Mapping[RunId, tuple[str, int]], file: Path, number: int) -> None:
     if run.id not in known:
-        why = f"{run.id[0]} {run.id[1]!r} of role {run.id[2]} has no row in {SCORES_FILE}"
+        why = f"{run.id[0]!r} {run.id[1]!r} of role {run.id[2]!r} has no row in {SCORES_FILE}"
         raise refusal(str(file), number, "run", why)
     for column, ours, theirs in zip(
         ("setting", "seed"), known[run.id], (run.setting, run.seed), strict=True

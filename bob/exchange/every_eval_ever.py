@@ -32,7 +32,7 @@ def record(told: Contents, backbone: str, asker: Asker, *, now: int) -> tuple[st
     """
     subject = told.subjects[backbone]
     cells = [cell for cell in told.cells[backbone] if math.isfinite(cell.value)]
-    model = subject.model or backbone
+    model = subject.model or own_file_name(backbone)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "evaluation_id": f"{COLLECTION}-{told.scale}/{model}/{now}",

@@ -16,6 +16,8 @@ from bob.exchange.columns import OUTCOME_COLUMNS, OUTCOMES
 from bob.exchange.reading import open_table, unpacked_batches
 from bob.ledger.score import RunId
 
+_ROUNDING = 1e-6
+
 KINDS = ("image", "query")
 
 _NAMES = tuple(OUTCOME_COLUMNS.names[:-2])
@@ -100,7 +102,7 @@ def _check(batch: pa.RecordBatch, path: Path, number: int) -> None:
             row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
             raise refusal(str(path), number + row, name, "it is null")
     values = batch.column("value").to_numpy()
-    wrong = ~((values >= 0) & (values <= 1))
+    wrong = ~((values >= -_ROUNDING) & (values <= 1 + _ROUNDING))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise refusal(str(path), number + row, "value", f"{values[row]} is not from 0 to 1")

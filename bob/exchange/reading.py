@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from bob.errors import BobError, did_you_mean
 from bob.exchange.columns import SCHEMA, SCHEMA_KEY, TABLE_KEY, VERSION_KEY, schema_of
 from bob.regular_files import open_regular
+from bob.shown import line
 
 MOST_BYTES = 2**31
 """What a file may be, and may unpack to."""
@@ -53,22 +54,22 @@ def _check(path: Path, opened: pq.ParquetFile, expected: pa.Schema, table: str) 
     if int(number[:9]) > SCHEMA:
         version = said.get(VERSION_KEY, b"").decode(errors="replace")
         raise BobError(
-            f"{path} is of schema {int(number[:9])}, written by bob {version}; this is schema "
-            f"{SCHEMA}. Update bob to read it."
+            f"{path} is of schema {int(number[:9])}, written by bob {line(version)}. Update bob to "
+            f"read it: this one reads schema {SCHEMA}."
         )
     found = opened.schema_arrow
     known = set(expected.names)
     for name in found.names:
         if name not in known:
             near = did_you_mean(name, known)
-            raise BobError(f"{path}, column {name}: there is no such column. {near}".strip())
+            raise BobError(f"{path}, column {line(name)}: there is no such column. {near}".strip())
     for field in expected:
         if found.names.count(field.name) != 1:
             count = found.names.count(field.name)
             raise BobError(f"{path}, column {field.name}: it is there {count} times, not once.")
         kind = found.field(field.name).type
         if kind != field.type:
-            raise BobError(f"{path}, column {field.name}: it holds {kind}, not {field.type}.")
+            raise BobError(f"{path}, column {field.name}: it holds {line(kind)}, not {field.type}.")
     packed = opened.metadata
     size = sum(packed.row_group(i).total_byte_size for i in range(packed.num_row_groups))
     if size > MOST_BYTES or path.stat().st_size > MOST_BYTES:
