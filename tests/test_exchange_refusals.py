@@ -182,6 +182,19 @@ def test_what_unpacks_to_too_much_is_refused(export: Path, monkeypatch: pytest.M
         read_bundle(export)
 
 
+def test_more_than_is_read_is_not_written(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read_bundle(export)
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setattr(bundles, "MOST_BYTES", 100)
+    with pytest.raises(BobError, match="6 scores and 24 outcomes are more than"):
+        write_bundle(other, found)
+    assert not list(other.iterdir())
+    assert write_bundle(other, found, outcomes=False) == (SCORES,)
+
+
 def test_a_pipe_is_not_waited_for(export: Path) -> None:
     import os
 

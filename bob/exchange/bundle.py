@@ -14,7 +14,7 @@ from bob.errors import BobError
 from bob.exchange.checks import distinct, fault_of, refusal
 from bob.exchange.columns import FIELDS, OUTCOMES, SCORES, schema_of, score_table
 from bob.exchange.outcomes import Run, read_runs
-from bob.exchange.reading import open_table, unpacked_batches
+from bob.exchange.reading import MOST_BYTES, open_table, unpacked_batches
 from bob.ledger.score import RunId, Score
 from bob.ledger.units import Units
 
@@ -22,6 +22,9 @@ SCORES_FILE, OUTCOMES_FILE = f"{SCORES}.parquet", f"{OUTCOMES}.parquet"
 
 MOST_ROWS = 2_000_000
 """Score rows of a file; a full board of a thousand backbones has a fifth of them."""
+
+_ROW = 26
+"""Bytes that an outcome may count when it is read: seed, index and value, and some for texts."""
 
 _COMPRESSION = "zstd"
 _GROUP = 1_000_000
@@ -70,9 +73,15 @@ def write_bundle(folder: Path, bundle: Bundle, *, outcomes: bool = True) -> tupl
         Names of the files.
 
     Raises:
-        BobError: A text is none in UTF-8.
+        BobError: A text is none in UTF-8, or it is more than would be read again.
         OSError: A file cannot be written.
     """
+    rows = sum(len(found.values) for found in bundle.units.values()) if outcomes else 0
+    if len(bundle.scores) > MOST_ROWS or rows * _ROW > MOST_BYTES:
+        raise BobError(
+            f"{len(bundle.scores):,} scores and {rows:,} outcomes are more than `bob import` "
+            "reads. Choose backbones or settings (-k), or leave the outcomes out (--no-outcomes)."
+        )
     pq.write_table(
         score_table(bundle.scores), folder / SCORES_FILE, compression=_COMPRESSION,
         row_group_size=_GROUP,

@@ -76,7 +76,7 @@ def _metric_faults(score: Score) -> Iterator[Fault]:
     judged = spec and {metric.name: metric for metric in spec.judged}.get(score.metric)
     if score.unit and score.unit not in UNITS:
         yield Fault("unit", f"{score.unit!r} is none of {', '.join(UNITS)}")
-    elif not score.unit and (score.is_score or score.higher_is_better is not None):
+    elif not score.unit and score.higher_is_better is not None:
         yield Fault("unit", "a judged metric has one")
     elif score.unit and score.higher_is_better is None:
         yield Fault("higher_is_better", "a judged metric has one")

@@ -50,7 +50,7 @@ def read_runs(path: Path) -> Iterator[tuple[int, Run]]:
     parts: list[NDArray[np.float64]] = []
     first, number = 1, 1
     with open_table(path, OUTCOMES) as table:
-        for batch in unpacked_batches(table, path):
+        for batch in unpacked_batches(table, path, texts_once=True):
             if not len(batch):
                 continue
             _check(batch, path, number)

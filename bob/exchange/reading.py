@@ -80,19 +80,30 @@ def _too_large(path: Path) -> BobError:
     return BobError(f"{path} unpacks to more than {MOST_BYTES / 2**30:.0f} GiB; it is not read.")
 
 
-def unpacked_batches(table: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
-    """A table part by part, as long as all parts together are within ``MOST_BYTES``."""
+def unpacked_batches(
+    table: pq.ParquetFile, path: Path, *, texts_once: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """A table part by part, as long as all parts together are within ``MOST_BYTES``.
+
+    Args:
+        table: Opened.
+        path: Named in errors.
+        texts_once: Whether a text counts once a part, for who does not unpack it for every row.
+    """
     total = 0
     names = [field.name for field in table.schema_arrow]
     for batch in table.iter_batches(batch_size=_BATCH, columns=names, use_threads=False):
-        total += sum(map(_unpacked, batch.columns))
+        for column in batch.columns:
+            if not pa.types.is_dictionary(column.type):
+                total += column.nbytes
+            else:
+                total += column.dictionary.nbytes if texts_once else _length(column)
         if total > MOST_BYTES:
             raise _too_large(path)
         yield batch
 
 
-def _unpacked(column: pa.Array) -> int:
-    if not pa.types.is_dictionary(column.type):
-        return int(column.nbytes)
+def _length(column: pa.Array) -> int:
+    """Bytes of the texts of all rows."""
     lengths = pc.cast(pc.binary_length(column.dictionary), pa.int64())
-    return int(pc.sum(lengths.take(column.indices)).as_py() or 0) + 4 * len(column)
+    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
