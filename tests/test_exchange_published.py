@@ -112,7 +112,7 @@ WRONG = {
                 "row 2, column model: it is empty"),
     "size": ("results-imagenet.csv", changed(",288,", ",-1,"), "row 2, column img_size: '-1'"),
     "contradiction": ("results-imagenet.csv", changed(",224,0.875", ",288,1.000"),
-                      "row 3, column value: row 2 is of the same run and metric and has 0.86274"),
+                      "row 3, column top1: row 2 is of the same run and metric and has 0.86274"),
     "labels": ("results-imagenet-real.csv", TIMM, "no dataset with ImageNet-ReaL's labels"),
     "table": ("results-imagnet.csv", TIMM, "Did you mean 'results-imagenet.csv'"),
     "empty": ("x.csv", "", "is empty"),

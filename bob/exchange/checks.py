@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
@@ -123,12 +123,15 @@ def _exactly(score: Score) -> tuple[object, ...]:
     return tuple(value.hex() if isinstance(value, float) else value for value in astuple(score))
 
 
-def distinct(rows: Iterable[tuple[int, Score]], file: str) -> list[Score]:
+def distinct(
+    rows: Iterable[tuple[int, Score]], file: str, *, columns: Mapping[str, str] | None = None
+) -> list[Score]:
     """Rows without those that stand twice, in the order of an export.
 
     Args:
         rows: With their numbers.
         file: Named in errors.
+        columns: By metric, where the file has its value; ``value`` where that is not told.
 
     Raises:
         BobError: Two rows are of one thing and differ.
@@ -139,14 +142,11 @@ def distinct(rows: Iterable[tuple[int, Score]], file: str) -> list[Score]:
         before, after = _exactly(other), _exactly(row)
         if before != after:
             names = list(Score.__dataclass_fields__)
-            column = next(n for n, a, b in zip(names, before, after, strict=True) if a != b)
+            name = next(n for n, a, b in zip(names, before, after, strict=True) if a != b)
+            told = (columns or {}).get(row.metric, name) if name == "value" else name
             raise refusal(
-                file, number, column,
+                file, number, told,
                 f"row {first} is of the same run and metric and has "
-                f"{getattr(other, column)!r}, not {getattr(row, column)!r}",
+                f"{getattr(other, name)!r}, not {getattr(row, name)!r}",
             )  # fmt: skip
-    return [row for _, row in sorted(found.values(), key=lambda entry: _order(entry[1]))]
-
-
-def _order(score: Score) -> tuple[object, ...]:
-    return key_of(score)
+    return [row for _, row in sorted(found.values(), key=lambda entry: key_of(entry[1]))]

@@ -21,6 +21,12 @@ def data_card(bundle: Bundle, told: Contents, asker: Asker, *, files: Sequence[s
     """Markdown with the front matter of a dataset card of the Hugging Face hub."""
     rows = bundle.scores
     published = sum(row.role == PUBLISHED for row in rows)
+    told_published = (
+        f" {published:,} values are published ones, read off tables of others; nobody measured "
+        "them here."
+        if published
+        else ""
+    )
     title = f"Scores of vision backbones, scale {told.scale}"
     parts = [
         f"---\n{_front(title, asker, files)}---",
@@ -29,9 +35,8 @@ def data_card(bundle: Bundle, told: Contents, asker: Asker, *, files: Sequence[s
         f"{len({row.backbone for row in rows})} backbones in "
         f"{len({row.setting for row in rows})} settings, "
         f"{len({row.run for row in rows if row.role != PUBLISHED})} runs, and outcomes per image "
-        f"or query of {len(bundle.units) if OUTCOMES_FILE in files else 0} of them. "
-        f"{published:,} values are published ones, read off tables of others; nobody measured them "
-        "here.",
+        f"or query of {len(bundle.units) if OUTCOMES_FILE in files else 0} of them."
+        + told_published,
         "## Settings",
         markdown([("setting", "metric", "unit", "higher is better", "backbones", "seeds", "rows"),
                   *_settings(rows)]),

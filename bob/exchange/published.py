@@ -15,7 +15,7 @@ from bob.errors import BobError, unknown
 from bob.exchange.bundle import Bundle, bundle_of
 from bob.exchange.checks import distinct, fault_of, refusal
 from bob.exchange.long_table import LONG_COLUMNS, canonical, long_scores
-from bob.exchange.timm_table import TIMM_COLUMNS, timm_scores
+from bob.exchange.timm_table import TABLES, TIMM_COLUMNS, timm_scores
 from bob.ledger.score import Score
 from bob.regular_files import read_regular
 
@@ -43,9 +43,11 @@ def read_csv(path: Path, catalog: Catalog) -> Taken:
         BobError: A column is not known, or a row cannot be taken; it names file, row and column.
     """
     header, rows = _table(path)
+    columns: dict[str, str] = {}
     if header[:1] == ["model"] and "top1" in header:
         _check_columns(path, header, TIMM_COLUMNS, required=("model", "top1", "top5", "img_size"))
         found = timm_scores(path, rows, catalog)
+        columns = dict(zip(TABLES.get(path.name, ()), ("top1", "top5"), strict=False))
     else:
         header = [canonical(name) for name in header]
         _check_columns(
@@ -53,7 +55,7 @@ def read_csv(path: Path, catalog: Catalog) -> Taken:
         )
         renamed = ((number, dict(zip(header, row.values(), strict=True))) for number, row in rows)
         found = long_scores(path, renamed, catalog)
-    scores = distinct(_checked(path, found), str(path))
+    scores = distinct(_checked(path, found), str(path), columns=columns)
     if not scores:
         raise BobError(f"{path} holds no score.")
     apart = Counter(
