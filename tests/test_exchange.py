@@ -6,13 +6,17 @@ import math
 import struct
 from dataclasses import astuple, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bob.catalog import Catalog
 from bob.cli import main
+from bob.errors import BobError
 from bob.exchange.bundle import Bundle, bundle_of, read_bundle, write_bundle
 from bob.exchange.checks import key_of
 from bob.ledger import Ledger, Score
@@ -158,6 +162,53 @@ def test_an_import_is_not_overwritten(
     assert [path.name for path in (tmp_path / "mlruns/imported").iterdir()] == ["x"]
 
 
+def test_an_export_that_fails_leaves_nothing(
+    run: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(*_: object, **__: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with monkeypatch.context() as patched:
+        patched.setattr("bob.exchange.croissant.croissant", full)
+        assert main(["export", "-o", "out"]) == 2
+    assert "Cannot write out (No space left on device)" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    (tmp_path / "out").mkdir()
+    assert main(["export", "-o", "out"]) == 0
+    assert (tmp_path / "out" / "croissant.json").is_file()
+
+
+texts = st.text(max_size=8)
+names = st.text(min_size=1, max_size=8)
+scores = st.builds(
+    Score,
+    backbone=names, family=texts, pretraining=texts, task=names.map("{} of others".format),
+    dataset=names, variant=texts, scale=names, seed=st.integers(0, 2**63 - 1), metric=names,
+    value=st.floats(), test_size=st.integers(0, 2**63 - 1), seeded=st.none() | st.booleans(),
+    protocol=texts, case=texts, run_key=texts, role=st.sampled_from(["check", "reference"]),
+    version=texts, weights=texts, data=texts, environment=texts, seconds=st.floats(0, 1e300),
+    device=texts, gpu_hours=st.floats(0, 1e300), session=texts, mlflow_run=texts,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(scores, min_size=1, max_size=6, unique_by=key_of))
+def test_any_text_and_number_comes_back(rows: list[Score]) -> None:
+    units = {row.run: Units(values=np.array([0.25, 1.0]), of=f"query {row.data}") for row in rows}
+    bundle = bundle_of(rows, units)
+    with TemporaryDirectory() as folder:
+        write_bundle(Path(folder), bundle)
+        assert exactly(read_bundle(Path(folder))) == exactly(bundle)
+
+
+def test_what_is_no_text_in_utf_8_is_told(tmp_path: Path) -> None:
+    (row, *_) = made_up(1, 1)
+    with pytest.raises(BobError, match="column backbone holds what Parquet cannot"):
+        write_bundle(tmp_path, bundle_of([replace(row, backbone="a\udc80")], {}))
+
+
 def test_what_the_commands_refuse(
     run: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +217,9 @@ def test_what_the_commands_refuse(
     capsys.readouterr()
     (tmp_path / "text.txt").write_text("x")
     for words, told in (
-        (["export", "-o", "out"], "out is not empty"),
+        (["export", "-o", "out"], "out is not an empty folder"),
+        (["export", "-o", "text.txt"], "text.txt is not an empty folder"),
+        (["export", "-o", "text.txt/x"], "Cannot write text.txt/x"),
         (["export", "aa", "-o", "x"], "Unknown measured backbone 'aa'"),
         (["export", "--scale", "full", "-o", "x"], "There is no score of scale 'full'"),
         (["export", "--from", "imported:their", "-o", "x"], "Did you mean 'theirs'?"),

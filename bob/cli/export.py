@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bob.cli.gathering import Gathered, add_sources, chosen, gather
@@ -82,15 +83,18 @@ def _export(args: argparse.Namespace) -> int:
     files = list(_files(formats, told, asker))
     folder: Path = args.output
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise BobError(f"{folder} is not empty: name a new folder with --output.")
-        if TABLES in formats:
-            _write_tables(folder, rows, gathered, told, asker, outcomes=not args.no_outcomes)
-        for name, text in files:
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise BobError(f"{folder} is not an empty folder: name a new one with --output.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".exporting-", dir=folder.parent) as beside:
+            made = Path(beside) / "export"
+            made.mkdir()
+            if TABLES in formats:
+                _write_tables(made, rows, gathered, told, asker, outcomes=not args.no_outcomes)
+            for name, text in files:
+                _write(made / name, text)
+            # one that is there and empty gives way
+            made.rename(folder)
     except OSError as error:
         raise BobError(f"Cannot write {folder} ({error.strerror or error}).") from None
     backbones = len({row.backbone for row in rows})
@@ -151,9 +155,14 @@ def _write_tables(
     bundle = bundle_of(plain, gathered.units)
     files = write_bundle(folder, bundle, outcomes=outcomes)
     card = data_card(bundle, told, asker, files=files)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    _write(folder / "README.md", card)
     metadata = croissant(folder, told, asker, files=files)
-    (folder / CROISSANT_FILE).write_text(metadata, encoding="utf-8")
+    _write(folder / CROISSANT_FILE, metadata)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _files(formats: dict[str, None], told: Contents, asker: Asker) -> Iterator[tuple[str, str]]:
