@@ -50,7 +50,7 @@ FLOORS = (
     # around a run
     ("executors", "ledger", "references"),
     ("cost", "evaluation", "reuse", "tracking"),
-    ("evaluator", "report"),
+    ("evaluator", "exchange", "report"),
     # the shell
     ("hooks", "options", "progress", "telling"),
     ("session",),

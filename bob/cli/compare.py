@@ -7,7 +7,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bob.cli.gathering import WORDS, Gathered, add_sources, chosen, gather, margins, of_source
+from bob.cli.gathering import (
+    Gathered,
+    add_sources,
+    chosen,
+    gather,
+    is_source,
+    margins,
+    of_source,
+)
 from bob.errors import BobError, did_you_mean
 from bob.options.arguments import add_arguments, read_arguments
 
@@ -20,11 +28,11 @@ NOTHING, UNDECIDED = 2, 3
 
 _DESCRIPTION = """\
 B is held against A: which is better in each setting that both have, by how much, and how sure that
-is. A side is a backbone, a session, a commit, `references`, or the folder of a ledger;
-BACKBONE@SIDE is one backbone of a side. Two backbones are held against each other; otherwise each
-backbone against itself. Exit status: 0 nothing is worse; 1 B is worse in a setting or overall;
-2 nothing can be compared; 3 with --strict, something is undecided or was measured on one side
-alone."""
+is. A side is a backbone, a session, a commit, `references`, the folder of a ledger or an export, or
+imported:NAME; BACKBONE@SIDE is one backbone of a side. Two backbones are held against each other;
+otherwise each backbone against itself. Exit status: 0 nothing is worse; 1 B is worse in a setting
+or overall; 2 nothing can be compared; 3 with --strict, something is undecided or was measured on
+one side alone."""
 
 
 def add_command(commands: Any) -> None:
@@ -122,7 +130,7 @@ def _side(text: str, gathered: Gathered, options: Options) -> tuple[list[Score],
 
 def _where(text: str, gathered: Gathered, options: Options) -> list[Score]:
     """Rows of a session, a commit, the references or another source."""
-    if text in WORDS or "://" in text:
+    if is_source(text) and not Path(text).is_dir():
         return _of_source(text, gathered, options)
     if text:
         names = {row.session for row in gathered.scores} | set(gathered.reused)
@@ -140,7 +148,7 @@ def _where(text: str, gathered: Gathered, options: Options) -> list[Score]:
             at = {name for name, commit in gathered.commits.items() if commit in commits}
             if at:
                 return [row for row in gathered.scores if row.session in at]
-        if Path(text).is_dir():
+        if is_source(text):
             return _of_source(text, gathered, options)
     names = {row.backbone for row in gathered.scores} | {row.session for row in gathered.scores}
     raise BobError(

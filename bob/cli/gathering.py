@@ -1,11 +1,11 @@
-"""Scores from wherever they are: the ledger, references, an MLflow store."""
+"""Scores from wherever they are: the ledger, references, an MLflow store, an export."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bob.options import Options
 
 WORDS = ("ledger", "references", "mlflow")
+IMPORTED = "imported:"
+"""What the name of an import stands behind."""
 COMMIT = "mlflow.source.git.commit"
 
 
@@ -32,6 +34,7 @@ class Gathered:
         others: Rows of the other judged metrics, where they were asked for.
         judged: When each backbone and setting was judged last, and how; the ledger alone knows.
         reused: By session, rows of earlier sessions that it took over with ``--resume``.
+        rest: Rows of the metrics that no protocol judges, where they were asked for.
         units: Outcomes per image or query, by ``Score.run``; none come from an MLflow store.
         commits: By session, the commit it ran at, where it is known.
     """
@@ -40,6 +43,7 @@ class Gathered:
     others: list[Score] = field(default_factory=list)
     judged: dict[tuple[str, str], tuple[str, Verdict]] = field(default_factory=dict)
     reused: dict[str, list[Score]] = field(default_factory=dict)
+    rest: list[Score] = field(default_factory=list)
     units: dict[RunId, Units] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
 
@@ -54,12 +58,14 @@ class Gathered:
             self.judged[key] = time, verdict
 
     def take(self, rows: Iterable[Score]) -> None:
-        """Take rows of every metric in; those that no protocol judges are left out."""
+        """Take rows of every metric in."""
         for row in rows:
             if row.is_score:
                 self.scores.append(row)
             elif row.unit:
                 self.others.append(row)
+            else:
+                self.rest.append(row)
 
     def add(self, other: Gathered) -> None:
         """Take another source in."""
@@ -68,6 +74,7 @@ class Gathered:
         self.reused |= other.reused
         for key, (time, verdict) in other.judged.items():
             self.judge(key, time, verdict)
+        self.rest += other.rest
         self.units |= other.units
         self.commits |= other.commits
 
@@ -77,8 +84,8 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="sources", action="append", default=[], metavar="SOURCE",
         help="where scores are read: ledger (of mlruns, the default), references, mlflow (the "
-        "store of --tracking-uri), the address of another store, or the folder of another ledger; "
-        "repeatable",
+        "store of --tracking-uri), the address of another store, the folder of another ledger or "
+        "of an export, or imported:NAME; repeatable",
     )  # fmt: skip
 
 
@@ -88,7 +95,7 @@ def gather(sources: Sequence[str], options: Options, *, every_metric: bool = Fal
     Args:
         sources: As of ``--from``; the ledger where there is none.
         options: Of the command.
-        every_metric: Whether the other judged metrics are wanted too.
+        every_metric: Whether the other metrics are wanted too.
 
     Raises:
         BobError: A source is not known, is not there, or cannot be read.
@@ -98,6 +105,7 @@ def gather(sources: Sequence[str], options: Options, *, every_metric: bool = Fal
         found.add(of_source(source, options))
     if not every_metric:
         found.others.clear()
+        found.rest.clear()
     return found
 
 
@@ -111,14 +119,45 @@ def of_source(source: str, options: Options) -> Gathered:
         from bob.tracking.destination import resolve_store
 
         return _of_ledger(resolve_store(Path.cwd(), options.tracking_uri).ledger, options)
+    if source.startswith(IMPORTED):
+        from bob.exchange.imports import folder_of
+
+        return _of_export(folder_of(source, Path.cwd()), options)
     path = Path(source)
     if not source or not path.is_dir():
-        near = did_you_mean(source, WORDS)
+        near = did_you_mean(source, (*WORDS, IMPORTED))
         raise BobError(
             f"--from {source}: there is no such folder. Name ledger, references, mlflow, the "
-            f"address of a store or the folder of a ledger. {near}".strip()
+            f"address of a store, the folder of a ledger or an export, or imported:NAME. "
+            f"{near}".strip()
         )
-    return _of_ledger(path, options)
+    return _of_export(path, options) if _is_export(path) else _of_ledger(path, options)
+
+
+def is_source(text: str) -> bool:
+    """Whether a word names a source rather than a backbone, session or commit."""
+    return text in WORDS or "://" in text or text.startswith(IMPORTED) or Path(text).is_dir()
+
+
+def _is_export(folder: Path) -> bool:
+    return (folder / "scores.parquet").is_file()
+
+
+def _of_export(folder: Path, options: Options) -> Gathered:
+    """The rows of an export that are of the scale, and published scores, which are of none."""
+    from bob.exchange.bundle import read_bundle
+    from bob.ledger.score import PUBLISHED
+
+    bundle = read_bundle(folder)
+    rows = [
+        replace(row, scale=options.scale) if row.role == PUBLISHED else row
+        for row in bundle.scores
+        if row.scale == options.scale or row.role == PUBLISHED
+    ]
+    runs = {row.run for row in rows}
+    found = Gathered(units={run: units for run, units in bundle.units.items() if run in runs})
+    found.take(rows)
+    return found
 
 
 def _of_ledger(root: Path, options: Options) -> Gathered:

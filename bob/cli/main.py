@@ -14,7 +14,9 @@ from bob.cli import (
     datasets,
     demo,
     doctor,
+    export,
     features,
+    importing,
     listing,
     outcomes,
     plan,
@@ -29,8 +31,8 @@ from bob.cli.streams import shown_streams
 from bob.errors import BobError
 
 _COMMANDS = (
-    demo, listing, plan, show, check, profile, summary, report, compare, doctor, datasets, features,
-    sync, outcomes, ui,
+    demo, listing, plan, show, check, profile, summary, report, compare, export, importing, doctor,
+    datasets, features, sync, outcomes, ui,
 )  # fmt: skip
 
 

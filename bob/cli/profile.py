@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bob.cli.gathering import IMPORTED
+from bob.errors import did_you_mean
 from bob.options.arguments import add_arguments, read_arguments
 
 if TYPE_CHECKING:
@@ -22,28 +24,39 @@ def add_command(commands: Any) -> None:
     profile.add_argument("backbones", nargs="*", help="which, in this order; all by default")
     add_arguments(profile, "profile")
     profile.add_argument(
-        "--from", dest="source", choices=SOURCES, default="references",
-        help="where scores are read: references, mlruns/ledger, or an MLflow store; of runs of the "
-        "same seed the newest",
+        "--from", dest="source", type=_source, metavar="SOURCE", default="references",
+        help="where scores are read: references, ledger (of mlruns), mlflow, the folder of an "
+        "export, or imported:NAME; of runs of the same seed the newest (references)",
     )  # fmt: skip
     profile.add_argument("--session", default="", help="of the ledger or the store: this one alone")
     profile.add_argument("--markdown", action="store_true", help="as a Markdown table")
     profile.set_defaults(run=_profile)
 
 
+def _source(text: str) -> str:
+    if text in SOURCES or text.startswith(IMPORTED) or (Path(text) / "scores.parquet").is_file():
+        return text
+    near = did_you_mean(text, (*SOURCES, IMPORTED))
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is none of {', '.join(SOURCES)}, the folder of an export or imported:NAME. "
+        f"{near}".strip()
+    )
+
+
 def _profile(args: argparse.Namespace) -> int:
     from bob.catalog import load_catalog
     from bob.errors import BobError, unknown
     from bob.report.profile import profile_table
-    from bob.report.sources import newest
+    from bob.report.sources import measured_first, newest
     from bob.tabular import aligned, markdown
 
     options = read_arguments(args)
     scale = load_catalog(options.catalogs).scale(options.scale).key
-    scores = newest(_scores(args, options))
+    scores = newest(measured_first(_scores(args, options)))
     measured = {score.backbone for score in scores}
     if not measured and args.source != "references":
-        raise BobError(f"There is no score of scale {scale!r} in the {args.source}.")
+        where = f"the {args.source}" if args.source in SOURCES else args.source
+        raise BobError(f"There is no score of scale {scale!r} in {where}.")
     for name in args.backbones:
         if name not in measured:
             raise unknown("measured backbone", name, measured)
@@ -59,6 +72,11 @@ def _scores(args: argparse.Namespace, options: Options) -> list[Score]:
         from bob.report.sources import scores_of_references
 
         return list(scores_of_references(ReferenceStore(options.references), scale))
+    if args.source not in SOURCES:
+        from bob.cli.gathering import of_source
+
+        scores = of_source(args.source, options).scores
+        return [score for score in scores if args.session in ("", score.session)]
     from bob.tracking.destination import check_reachable, resolve_store
 
     store = resolve_store(Path.cwd(), options.tracking_uri)

@@ -10,6 +10,9 @@ from bob.ledger.records import Recorded
 from bob.ledger.units import Units, units_of_result
 from bob.protocols import PROTOCOLS, Judged
 
+PUBLISHED = "published"
+"""Role of a score that others published: it was read off their table, not measured by the suite."""
+
 RunId = tuple[str, str, str, str]
 """Session, backbone, run key (of references setting and seed) and role. One run key is run again by
 other sessions, with other libraries or another commit, and need not come to the same. A backbone
@@ -29,14 +32,16 @@ class Score:
         is_score: Whether it is the protocol's score, not a guard or a remark.
         test_size: Images, or queries, that the score was read on; 0 where it is not known.
         seeded: Whether another seed may give another score; None where it is not known.
-        protocol: Hash of all that makes two scores comparable.
+        scale: Empty for a published score, which is of none.
+        protocol: Hash of all that makes two scores comparable; words for a published one.
         case: Id of what was planned.
         run_key: Of what was loaded besides.
-        role: ``check`` or ``reference``.
+        role: ``check``, ``reference`` or ``published``.
         version: Of the suite.
         weights: Digest of the weights.
         data: Digest of the data.
-        environment: Versions and device as ``name=value``, joined by ``; ``.
+        environment: Versions and device as ``name=value``, joined by ``; ``; the source of a
+            published score.
         seconds: What the run took.
         device: Where it ran.
         gpu_hours: 0 on a CPU.

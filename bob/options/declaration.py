@@ -8,9 +8,9 @@ from bob.options.option import Option
 from bob.places import FEATURES
 from bob.protocols.detection import ENGINES
 
-_TOLD = frozenset({"profile", "compare", "report"})
+_TOLD = frozenset({"profile", "compare", "report", "export"})
 """Commands that tell what was run."""
-_CATALOG = _TOLD | {"list", "plan", "check", "show", "doctor", "datasets"}
+_CATALOG = _TOLD | {"list", "plan", "check", "show", "doctor", "datasets", "import"}
 _RECORD = _TOLD | {"doctor", "sync", "ui", "check", "summary", "show"}
 _PLAN = frozenset({"plan", "check"})
 _CASES = _PLAN | {"show"}

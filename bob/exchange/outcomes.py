@@ -1,0 +1,126 @@
+"""The table of outcomes, read run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from bob.exchange.checks import refusal
+from bob.exchange.columns import OUTCOME_COLUMNS, OUTCOMES
+from bob.exchange.reading import open_table, unpacked_batches
+from bob.ledger.score import RunId
+
+_ROUNDING = 1e-6
+
+KINDS = ("image", "query", "contribution")
+
+_NAMES = tuple(OUTCOME_COLUMNS.names[:-2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Outcomes of one run.
+
+    Attributes:
+        id: As ``Score.run``.
+        values: ``(n,)``, from 0 to 1; contributions are weighted.
+        of: Whose they are; see ``bob.ledger.units.Units``.
+    """
+
+    id: RunId
+    setting: str
+    seed: int
+    values: NDArray[np.float64]
+    of: str
+
+
+def read_runs(path: Path) -> Iterator[tuple[int, Run]]:
+    """Every run of a table, with the number of its first row.
+
+    Raises:
+        BobError: The file or a row cannot be taken; it names file, row and column.
+    """
+    key: tuple[Any, ...] | None = None
+    parts: list[NDArray[np.float64]] = []
+    first, number = 1, 1
+    with open_table(path, OUTCOMES) as table:
+        for batch in unpacked_batches(table, path, texts_once=True):
+            if not len(batch):
+                continue
+            _check(batch, path, number)
+            index = batch.column("index").to_numpy()
+            values = batch.column("value").to_numpy()
+            for start, stop in _stretches(batch):
+                here = tuple(batch.column(name)[start].as_py() for name in _NAMES)
+                if here != key:
+                    if key is not None:
+                        yield first, _run(key, parts)
+                    key, parts, first = here, [], number + start
+                    if here[6] not in KINDS:
+                        why = f"{here[6]!r} is none of {', '.join(KINDS)}"
+                        raise refusal(str(path), first, "kind", why)
+                _check_order(index[start:stop], sum(map(len, parts)), path, number + start)
+                if here[6] == "image":
+                    _check_images(values[start:stop], path, number + start)
+                parts.append(values[start:stop].copy())
+            number += len(batch)
+    if key is not None:
+        yield first, _run(key, parts)
+
+
+def _run(key: tuple[Any, ...], parts: list[NDArray[np.float64]]) -> Run:
+    session, backbone, run, role, setting, seed, kind, of = key
+    return Run(
+        id=(session, backbone, run, role),
+        setting=setting,
+        seed=seed,
+        values=np.concatenate(parts),
+        of=f"{kind} {of}",
+    )
+
+
+def _stretches(batch: pa.RecordBatch) -> list[tuple[int, int]]:
+    """Where rows of one run begin and end."""
+    changed = np.zeros(len(batch), bool)
+    for name in _NAMES:
+        column = batch.column(name)
+        codes = column.indices if pa.types.is_dictionary(column.type) else column
+        changed[1:] |= np.diff(codes.to_numpy(zero_copy_only=False)) != 0
+    starts = [0, *np.flatnonzero(changed).tolist()]
+    return [*zip(starts, [*starts[1:], len(batch)], strict=True)]
+
+
+def _check(batch: pa.RecordBatch, path: Path, number: int) -> None:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.null_count:
+            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+            raise refusal(str(path), number + row, name, "it is null")
+    values = batch.column("value").to_numpy()
+    inside = (values >= -_ROUNDING) & (values <= 1 + _ROUNDING)
+    weighted = pc.equal(batch.column("kind"), "contribution").to_numpy(zero_copy_only=False)
+    wrong = ~np.where(weighted, np.isfinite(values), inside)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise refusal(str(path), number + row, "value", f"{values[row]} is not from 0 to 1")
+
+
+def _check_images(values: NDArray[np.float64], path: Path, number: int) -> None:
+    wrong = np.flatnonzero((values != 0) & (values != 1))
+    if len(wrong):
+        row = int(wrong[0])
+        raise refusal(str(path), number + row, "value", f"{values[row]} of an image is not 0 or 1")
+
+
+def _check_order(index: NDArray[np.int32], before: int, path: Path, number: int) -> None:
+    wrong = np.flatnonzero(index != np.arange(before, before + len(index)))
+    if len(wrong):
+        row = int(wrong[0])
+        why = f"{index[row]} stands where {before + row} is expected: a run's rows are in order"
+        raise refusal(str(path), number + row, "index", why)
