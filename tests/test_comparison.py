@@ -156,13 +156,13 @@ def test_scores_without_images_are_compared_by_their_seeds() -> None:
 def test_seeds_that_both_ran_may_be_identical() -> None:
     rng = np.random.default_rng(1)
     three = seeded(3, 0.8, 0.01, rng)
-    one = replace(
+    single = replace(
         three, value=three.by_seed[1], seeds=1, by_seed={1: three.by_seed[1] + 4e-7}, units=None
     )
-    (same,) = compare([replace(pair(three, one), subject="a")]).contrasts
+    (same,) = compare([replace(pair(three, single), subject="a")]).contrasts
     assert (same.answer, same.effect, same.before) == (Answer.IDENTICAL, 0.0, same.after)
-    assert only(three, one).answer is Answer.UNDECIDED  # of two backbones luck may be alike
-    moved = replace(one, by_seed={1: three.by_seed[1] + 2e-3})
+    assert only(three, single).answer is Answer.UNDECIDED  # of two backbones luck may be alike
+    moved = replace(single, by_seed={1: three.by_seed[1] + 2e-3})
     assert only(three, moved).answer is Answer.UNDECIDED
     units = three.units
     assert units is not None

@@ -36,7 +36,7 @@ def run(ledger: Ledger, catalog: Catalog) -> Ledger:
     good, bad = right(597, 0.9), right(597, 0.7, 1)
     ran(ledger, catalog, "first", 1, a=("knn", [good]), b=("knn", [bad]))
     ran(ledger, catalog, "first", 1, c=("finetune", [right(597, 0.8, n) for n in range(3)]))
-    (recorded,) = [one for one in ledger.entries() if one.result.case.backbone.key == "b"]
+    (recorded,) = [entry for entry in ledger.entries() if entry.result.case.backbone.key == "b"]
     backbone = recorded.result.case.backbone.model_copy(update={"key": ODD})
     metrics = {**recorded.result.metrics, "test_loss": math.inf, "odd": math.nan, "low": -math.inf}
     result = replace(
@@ -49,7 +49,10 @@ def run(ledger: Ledger, catalog: Catalog) -> Ledger:
 
 def exactly(bundle: Bundle) -> tuple[object, ...]:
     rows = [
-        tuple(struct.pack("<d", one) if isinstance(one, float) else one for one in astuple(row))
+        tuple(
+            struct.pack("<d", value) if isinstance(value, float) else value
+            for value in astuple(row)
+        )
         for row in bundle.scores
     ]
     units = {run: (found.of, found.values.tobytes()) for run, found in bundle.units.items()}

@@ -28,7 +28,7 @@ def run(ledger: Ledger, catalog: Catalog) -> Ledger:
     good, bad = right(597, 0.9), right(597, 0.7, 1)
     ran(ledger, catalog, "first", 1, a=("knn", [good]), resnet50_a1_in1k=("knn", [bad]))
     ran(ledger, catalog, "first", 1, c=("finetune", [right(597, 0.8, n) for n in range(3)]))
-    (recorded,) = [one for one in ledger.entries() if one.result.case.backbone.key == "a"]
+    (recorded,) = [entry for entry in ledger.entries() if entry.result.case.backbone.key == "a"]
     entry = recorded.result.case.backbone.model_copy(update={"key": ODD})
     metrics = {**recorded.result.metrics, "vote_share": math.nan}
     case = replace(recorded.result.case, backbone=entry)
@@ -52,7 +52,7 @@ def test_the_data_card(run: Ledger, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     card = DatasetCard(text)
     assert card.data.license == "cc-by-4.0"
-    assert [one["data_files"] for one in card.data.configs] == [
+    assert [part["data_files"] for part in card.data.configs] == [
         "scores.parquet",
         "outcomes.parquet",
     ]
@@ -73,17 +73,17 @@ def test_croissant(run: Ledger, tmp_path: Path) -> None:
     assert found["conformsTo"] == "http://mlcommons.org/croissant/1.0"
     for key in ("@context", "name", "description", "license", "url", "creator", "citeAs"):
         assert found[key]
-    files = {one["@id"]: one for one in found["distribution"]}
-    for name, one in files.items():
-        assert one["sha256"] == digest_of_file(tmp_path / "out" / name)
-        assert one["contentUrl"] == name
+    files = {file["@id"]: file for file in found["distribution"]}
+    for name, file in files.items():
+        assert file["sha256"] == digest_of_file(tmp_path / "out" / name)
+        assert file["contentUrl"] == name
     for records in found["recordSet"]:
         for field in records["field"]:
             assert field["source"]["fileObject"]["@id"] in files
     assert main(["export", "-o", "bare", "--no-outcomes"]) == 0
     bare = json.loads((tmp_path / "bare" / "croissant.json").read_text())
     assert not bare.keys() & {"license", "url", "creator", "datePublished"}
-    assert [one["name"] for one in bare["recordSet"]] == ["scores"]
+    assert [part["name"] for part in bare["recordSet"]] == ["scores"]
 
 
 def test_croissant_by_its_own_package(run: Ledger, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_model_cards(run: Ledger, tmp_path: Path) -> None:
     assert trained.metric_args["seeds"] == 3
     assert (trained.task_type, trained.dataset_type) == ("image-classification", "me/digits")
     # what is no number is no result
-    assert [one.metric_type for one in cards[ODD].data.eval_results] == ["top1"]
+    assert [result.metric_type for result in cards[ODD].data.eval_results] == ["top1"]
 
 
 def test_eval_results(run: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,9 +137,9 @@ def test_eval_results(run: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture
         for path in files
         for entry in parse_eval_result_entries(yaml.safe_load(path.read_text()))
     ]
-    assert {(one.dataset_id, one.task_id) for one in entries} == {("me/digits", "knn")}
-    assert all(one.source_url == "https://x.org" for one in entries)
-    assert all("knn/digits top1" in one.notes for one in entries)
+    assert {(entry.dataset_id, entry.task_id) for entry in entries} == {("me/digits", "knn")}
+    assert all(entry.source_url == "https://x.org" for entry in entries)
+    assert all("knn/digits top1" in entry.notes for entry in entries)
     assert all(path.resolve().is_relative_to(tmp_path / "out") for path in files)
 
 

@@ -131,9 +131,9 @@ def test_charts_are_sound_pictures_with_words(board: Board) -> None:
             assert 0 <= float(str(circle.get("cy"))) <= height
     few = make_board(made_up(2, 2), scale="smoke", units={}, facts=facts(made_up(2, 2)))
     assert "What goes with what" not in [chart.title for chart in charts(few)]
-    one = make_board(made_up(1, 2), scale="smoke", units={}, facts=facts(made_up(1, 2)))
-    assert charts(one) == []
-    assert "there is nothing to rank" in page(one, title="t", subtitle="s")
+    alone = make_board(made_up(1, 2), scale="smoke", units={}, facts=facts(made_up(1, 2)))
+    assert charts(alone) == []
+    assert "there is nothing to rank" in page(alone, title="t", subtitle="s")
     apart = [row for row in made_up(2, 2) if (row.backbone[-1] == "0") is (row.task == "finetune")]
     nobody = make_board(apart, scale="smoke", units={}, facts=facts(apart))
     assert nobody.incomplete == ()

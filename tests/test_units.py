@@ -132,7 +132,7 @@ def test_a_cell_without_an_interval_shows_its_value_alone(
     rows = {row[0]: row[1:] for row in scores(mixed)}
     assert rows["areas"] == ("0.9000", "0.7000")
     assert rows["shares"] == ("0.9000 [0.87, 0.92]", "0.7000 [0.66, 0.74]")
-    assert any("Scores without [ ] are no shares" in text for text in notes(mixed))
+    assert any("Scores without [ ] are no means" in text for text in notes(mixed))
     bare = rank_cells({"areas": cells["areas"]}, ["a", "b"])
     assert bare is not None
     assert bare.standings[0].p_next is None

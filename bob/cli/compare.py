@@ -73,8 +73,8 @@ def _compare(args: argparse.Namespace) -> int:
 
     options = read_arguments(args)
     gathered = gather(args.sources, options)
-    before, one = _side(args.before, gathered, options)
-    after, other = _side(args.after, gathered, options)
+    before, first = _side(args.before, gathered, options)
+    after, second = _side(args.after, gathered, options)
     rows, others = (chosen(side, args.words) for side in (before, after))
     least = margins(options)
 
@@ -85,7 +85,7 @@ def _compare(args: argparse.Namespace) -> int:
         current(rows),
         current(others),
         units=gathered.units,
-        same_backbones=not (one and other and one != other),
+        same_backbones=not (first and second and first != second),
         delta=delta,
         lost=(not_finite(rows), not_finite(others)),
     )

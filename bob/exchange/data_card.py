@@ -56,8 +56,8 @@ def data_card(bundle: Bundle, told: Contents, asker: Asker, *, files: Sequence[s
         "gives as follows.",
         markdown(
             [("backbone", "pretraining", "licence of the weights"),
-             *((name, one.pretraining or UNKNOWN, one.licence or UNKNOWN)
-               for name, one in sorted(told.subjects.items()))]
+             *((name, subject.pretraining or UNKNOWN, subject.licence or UNKNOWN)
+               for name, subject in sorted(told.subjects.items()))]
         ),
         markdown(
             [("dataset", "licence of the data"),

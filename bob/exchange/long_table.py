@@ -101,7 +101,7 @@ def _score(
         # an architecture, not a checkpoint
         key = f"{key} ({cell('pretraining') or 'pretraining not told'})"
     spec = PROTOCOLS.get(task)
-    judged = {one.name: one for one in spec.judged}.get(metric) if spec else None
+    judged = {known.name: known for known in spec.judged}.get(metric) if spec else None
     value = _value(place, cell("value"), cell("unit"), judged.unit if judged else "")
     higher = _TRUTH.get(cell("higher_is_better").lower(), ...)
     if higher is ... or (judged and higher not in (None, judged.higher_is_better)):
