@@ -46,10 +46,6 @@ def add_command(commands: Any) -> None:
     add_arguments(parser, "compare")
     add_sources(parser)
     parser.add_argument(
-        "-k", dest="words", default="", metavar="WORDS",
-        help="only settings whose task[backbone-dataset] has these, as in pytest",
-    )  # fmt: skip
-    parser.add_argument(
         "--delta", type=_share, metavar="X",
         help="the least difference of a score that matters, such as 0.01; else the margin of each "
         "protocol at this scale",

@@ -37,10 +37,6 @@ def add_command(commands: Any) -> None:
     add_arguments(parser, "export")
     add_sources(parser)
     parser.add_argument(
-        "-k", dest="words", default="", metavar="WORDS",
-        help="only settings whose task[backbone-dataset] has these, as in pytest",
-    )  # fmt: skip
-    parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FOLDER",
         help="where to: a folder that is empty or not there yet",
     )  # fmt: skip

@@ -80,12 +80,16 @@ class Gathered:
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Add ``--from`` to a command."""
+    """Add ``--from`` and ``-k`` to a command."""
     parser.add_argument(
         "--from", dest="sources", action="append", default=[], metavar="SOURCE",
         help="where scores are read: ledger (of mlruns, the default), references, mlflow (the "
         "store of --tracking-uri), the address of another store, the folder of another ledger or "
         "of an export, or imported:NAME; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "-k", dest="words", default="", metavar="WORDS",
+        help="only settings whose task[backbone-dataset] has these, as in pytest",
     )  # fmt: skip
 
 
@@ -231,12 +235,7 @@ def _of_store(uri: str | None, options: Options) -> Gathered:
 def chosen(rows: Sequence[Score], words: str) -> list[Score]:
     """Rows whose ``task[backbone-dataset]`` pytest's ``-k`` would choose."""
     has = named_by(words)
-
-    def name(row: Score) -> str:
-        parts = (row.backbone, row.dataset, row.variant)
-        return f"{row.task}[{'-'.join(filter(None, parts))}]".lower()
-
-    return [row for row in rows if has(name(row))]
+    return [row for row in rows if has(row.case_name.lower())]
 
 
 def margins(options: Options) -> Mapping[str, float]:

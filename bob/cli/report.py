@@ -15,6 +15,7 @@ from bob.options.arguments import add_arguments, read_arguments
 
 if TYPE_CHECKING:
     from bob.ledger import Score
+    from bob.options import Options
     from bob.report.board import Board
     from bob.report.history import History
     from bob.report.page import PretrainingPair
@@ -35,10 +36,6 @@ def add_command(commands: Any) -> None:
     parser.add_argument("backbones", nargs="*", help="only these; all by default")
     add_arguments(parser, "report")
     add_sources(parser)
-    parser.add_argument(
-        "-k", dest="words", default="", metavar="WORDS",
-        help="only settings whose task[backbone-dataset] has these, as in pytest",
-    )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, action="append", metavar="FILE",
         help=f"where to, with one of the endings {', '.join(FORMS)}; repeatable; - prints "
@@ -63,7 +60,7 @@ def _report(args: argparse.Namespace) -> int:
 
             print(markdown_text(board, title=title), end="")
             continue
-        _write(path, board, scores, gathered, title, args)
+        _write(path, board, scores, gathered, title, args, options)
         size = path.stat().st_size
         print(
             f"{path}: {len(board.rows)} backbones ranked, {len(board.incomplete)} incomplete, "
@@ -110,7 +107,7 @@ def _board(args: argparse.Namespace, gathered: Gathered, options: Any) -> tuple[
 
 def _write(
     path: Path, board: Board, scores: list[Score], gathered: Gathered, title: str,
-    args: argparse.Namespace,
+    args: argparse.Namespace, options: Options,
 ) -> None:  # fmt: skip
     from bob.report import board_files
     from bob.report.page import page
@@ -126,8 +123,8 @@ def _write(
             subtitle=f"{len(scores)} scores from {sources}",
             command=shlex.join(["bob", *sys.argv[1:]]) if sys.argv[1:] else "",
             pretraining=_pretraining(board, scores, gathered),
-            history=_history(args, gathered, board),
-            drifts=_drifts(args, board),
+            history=_history(args, gathered, board, options),
+            drifts=_drifts(args, board, options),
         ).encode()
     elif path.suffix == ".md":
         content = board_files.markdown_text(board, title=title).encode()
@@ -139,11 +136,13 @@ def _write(
         raise BobError(f"Cannot write {path} ({error.strerror or error}).") from None
 
 
-def _history(args: argparse.Namespace, gathered: Gathered, board: Board) -> list[History]:
+def _history(
+    args: argparse.Namespace, gathered: Gathered, board: Board, options: Options
+) -> list[History]:
     """Scores over sessions of the backbones that the board has."""
     from bob.report.history import histories
 
-    least = margins(read_arguments(args))
+    least = margins(options)
     rows = chosen(gathered.scores, args.words)
     return histories(
         [row for row in rows if row.backbone in board.facts and row.role == "check"],
@@ -152,14 +151,13 @@ def _history(args: argparse.Namespace, gathered: Gathered, board: Board) -> list
     )
 
 
-def _drifts(args: argparse.Namespace, board: Board) -> list[Drift]:
+def _drifts(args: argparse.Namespace, board: Board, options: Options) -> list[Drift]:
     """Of the references that the board shows, the largest losses first."""
     from bob.references.files import ReferenceStore
     from bob.report.sources import drifts
 
     if "references" not in args.sources:
         return []
-    options = read_arguments(args)
     found = [
         drift
         for drift in drifts(ReferenceStore(options.references), options.scale)

@@ -86,6 +86,12 @@ class Score:
         return "/".join(filter(None, (self.task, self.dataset, self.variant)))
 
     @property
+    def case_name(self) -> str:
+        """``task[backbone-dataset]``, and the variant if any, as pytest's ``-k`` chooses it."""
+        name = "-".join(filter(None, (self.backbone, self.dataset, self.variant)))
+        return f"{self.task}[{name}]"
+
+    @property
     def run(self) -> RunId:
         """Whose outcomes per image or query belong to it; see ``units_of``."""
         key = self.run_key or f"{self.setting} {self.seed}"

@@ -128,14 +128,8 @@ def completing(entry: Incomplete, scale: str) -> str:
 def repeating(score: Score) -> str:
     """The command that runs one score again."""
     words = ["pytest", "--pyargs", "suites", f"--scale={score.scale}"]
-    words += [f"--backbone={score.backbone}", "-k", test_name(score)]
+    words += [f"--backbone={score.backbone}", "-k", f"test_{score.case_name}"]
     return shlex.join(words)
-
-
-def test_name(score: Score) -> str:
-    """The pytest case of a score, such as ``test_knn[NAME-digits]``."""
-    name = "-".join(filter(None, (score.backbone, score.dataset, score.variant)))
-    return f"test_{score.task}[{name}]"
 
 
 def _attributes(facts: Facts) -> str:
@@ -194,7 +188,7 @@ def _cell(
         for name, text, code in (
             ("device", score.device, 0), ("finished", score.time[:16].replace("T", " "), 0),
             ("session", score.session, 1), ("MLflow run", score.mlflow_run, 1),
-            ("pytest case", test_name(score), 1), ("again", repeating(score), 1),
+            ("pytest case", f"test_{score.case_name}", 1), ("again", repeating(score), 1),
         )
         if text
     ]  # fmt: skip
