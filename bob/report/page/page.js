@@ -20,7 +20,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
       return descending ? -order : order;
     });
-    table.classList.toggle("resorted", true);
     for (const row of rows) row.classList.remove("next-group");
     body.append(...rows);
   });
