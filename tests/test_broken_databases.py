@@ -38,7 +38,7 @@ def test_a_database_that_another_process_locks(
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     replay.results().judge().finish()
-    assert replay.waited < 2 + 3
+    assert replay.waited < 20  # the database is held for 60
     assert replay.tracker.problems
     holder.kill()
     holder.wait()

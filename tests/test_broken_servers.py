@@ -30,6 +30,9 @@ from tests.unruly_proxy import Proxy, always, first_times, passing
 
 pytestmark = pytest.mark.slow
 
+SOON = 12.0
+"""Seconds within which a bounded wait is over on a busy machine; without a bound it takes 30."""
+
 
 @pytest.fixture(scope="module")
 def proxy(shared_store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
@@ -63,7 +66,7 @@ def test_a_server_that_goes_bad_holds_up_a_session_for_a_bounded_time(
     replay.result(replay.recorded[0], broken=lambda: setattr(proxy, "rule", always(way)))
     replay.result(replay.recorded[1])
     replay.judge().finish()
-    assert replay.waited < 1 + 3, replay.tracker.problems
+    assert replay.waited < SOON, replay.tracker.problems
     asked = len(proxy.asked)
     assert replay.tracker.problems.count("from there on nothing more was sent") == 1
     with pytest.raises(BobError, match=r"stopped taking session .* nothing is sent twice"):
@@ -103,11 +106,11 @@ def test_an_interrupt_leaves_a_server_that_hangs_a_moment_for_last_words(
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         replay.result(replay.recorded[0], broken=broken)
-    assert time.monotonic() - began < 0.5 + 1 + 1
+    assert time.monotonic() - began < SOON
     asked = len(proxy.asked)
     replay.tracker.kill(replay.tracker.session_run)
     replay.finish()
-    assert time.monotonic() - began < 0.5 + 1 + 2
+    assert time.monotonic() - began < SOON
     assert len(proxy.asked) == asked
     assert any("the session was interrupted" in text for text in replay.tracker.problems)
     sent.join()
@@ -208,7 +211,7 @@ def test_a_server_that_is_bad_at_the_start_runs_nothing(
     began = time.monotonic()
     with pytest.raises(BobError, match=r"Cannot record to .* Nothing was run"):
         Replay(remote, outcome, seconds=1).start()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < SOON
 
 
 def test_a_server_nobody_can_find_runs_nothing(tmp_path: Path, outcome: Outcome) -> None:

@@ -194,7 +194,7 @@ def test_a_server_that_stalls_is_given_up(tmp_path: Path, server: FileServer) ->
     started = time.monotonic()
     with pytest.raises(NotFetched, match="broke off"):
         download(Source((f"{server.url}/large",)), tmp_path / "large", timeout=(1.0, 0.2))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25  # one pause takes 30
     assert (tmp_path / "large.part").stat().st_size == 3 << 16  # each try got one block further
 
 
