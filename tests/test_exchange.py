@@ -231,7 +231,7 @@ def test_what_the_commands_refuse(
         (["report", "--from", "imported:", "-o", "-"], "'' is no name of an import"),
         (["import", "outt"], "Did you mean 'out'?"),
         (["import", "mlruns/ledger"], "is no export"),
-        (["import", "text.txt"], "neither a folder of `bob export` nor a CSV file"),
+        (["import", "text.txt"], "neither a folder of `bob export` nor a file .csv or .jsonl"),
         (["import", "out", "--as", "../x"], "'../x' is no name of an import"),
         (["import", "out", "--as", ".x"], "such as 'x'"),
         (["import", "out", "--as", "a b"], "is no name of an import"),

@@ -15,7 +15,14 @@ import pytest
 from bob.case import Case
 from bob.errors import BobError
 from bob.references.files import ReferenceStore
-from bob.references.writing import LOCK, WAIT_SECONDS, WRITING, alone_in, check_writable, replace_file
+from bob.references.writing import (
+    LOCK,
+    WAIT_SECONDS,
+    WRITING,
+    alone_in,
+    check_writable,
+    replace_file,
+)
 from tests.conftest import MakeResult
 
 WRITER = """

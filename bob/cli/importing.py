@@ -14,11 +14,11 @@ def add_command(commands: Any) -> None:
     """Add ``bob import`` to the subcommands."""
     parser = commands.add_parser(
         "import", help="results of others: an export, or a published table",
-        description="Reads a folder of `bob export`, a table results-*.csv of timm, or a CSV file "
-        "with a score a row, into mlruns/imported/NAME. `--from imported:NAME` reads it then. "
-        "Nothing of a file is taken where a row of it is wrong.",
+        description="Reads a folder of `bob export`, a table results-*.csv of timm, VisBench's "
+        "records visbench.jsonl, or a CSV file with a score a row, into mlruns/imported/NAME. "
+        "`--from imported:NAME` reads it then. Nothing of a file is taken where a row is wrong.",
     )  # fmt: skip
-    parser.add_argument("path", type=Path, help="folder of an export, or CSV file")
+    parser.add_argument("path", type=Path, help="folder of an export, CSV file, or JSONL file")
     add_arguments(parser, "import")
     parser.add_argument(
         "--as", dest="name", default="", metavar="NAME",

@@ -23,7 +23,7 @@ from bob.exchange.bundle import (
     read_bundle,
     write_bundle,
 )
-from bob.exchange.published import Taken, read_csv
+from bob.exchange.published import Taken, read_csv, read_records
 from bob.hashing import digest_of_file, file_name, own_file_name
 from bob.regular_files import sync_folder
 
@@ -57,7 +57,7 @@ def import_path(path: Path, *, name: str, catalog: Catalog, root: Path) -> Impor
     """Read an export, or a table that others published, into the folder of imports.
 
     Args:
-        path: Folder of an export, its ``scores.parquet``, or a CSV file.
+        path: Folder of an export, its ``scores.parquet``, a CSV file, or a file of VisBench.
         name: What it is called; made of the path where it is empty.
         catalog: By which published checkpoints are known.
         root: The project.
@@ -126,13 +126,15 @@ def _read(path: Path, catalog: Catalog) -> tuple[Path, Taken]:
     if not path.is_file():
         beside = path.parent.iterdir() if path.parent.is_dir() else ()
         exports = [other.name for other in beside if is_bundle(other)]
-        why = no_file(path, endings=(".csv", ".parquet"), names=exports)
+        why = no_file(path, endings=(".csv", ".jsonl", ".parquet"), names=exports)
         raise BobError(f"Cannot import {path}: {why}")
-    if path.suffix.lower() != ".csv":
+    readers = {".csv": read_csv, ".jsonl": read_records}
+    if path.suffix.lower() not in readers:
         raise BobError(
-            f"{path} is neither a folder of `bob export` nor a CSV file; see docs/exchange.md."
+            f"{path} is neither a folder of `bob export` nor a file .csv or .jsonl; see "
+            "docs/exchange.md."
         )
-    return path, read_csv(path, catalog)
+    return path, readers[path.suffix.lower()](path, catalog)
 
 
 def _write(folder: Path, source: Path, taken: Taken) -> None:

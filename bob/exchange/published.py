@@ -16,11 +16,12 @@ from bob.exchange.bundle import Bundle, bundle_of
 from bob.exchange.checks import distinct, fault_of, refusal
 from bob.exchange.long_table import LONG_COLUMNS, canonical, long_scores
 from bob.exchange.timm_table import TABLES, TIMM_COLUMNS, timm_scores
+from bob.exchange.visbench import visbench_rows
 from bob.ledger.score import Score
 from bob.regular_files import read_regular
 
 MOST_BYTES = 2**26
-"""Of a CSV file; the largest table of timm has a thousandth of it."""
+"""Of a file; the largest table of timm has a thousandth of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,27 @@ def read_csv(path: Path, catalog: Catalog) -> Taken:
         )
         renamed = ((number, dict(zip(header, row.values(), strict=True))) for number, row in rows)
         found = long_scores(path, renamed, catalog)
+    return _taken(path, found, columns)
+
+
+def read_records(path: Path, catalog: Catalog) -> Taken:
+    """The scores of a file of VisBench's records.
+
+    Raises:
+        BobError: A record is of no schema that is known, or cannot be taken; it names file, row
+            (number of the line) and field.
+    """
+    lines = enumerate(_text(path).split("\n"), start=1)
+    rows, left_out = visbench_rows(path, ((number, line) for number, line in lines if line.strip()))
+    return _taken(path, long_scores(path, rows, catalog), {}, left_out)
+
+
+def _taken(
+    path: Path,
+    found: Iterable[tuple[int, str, Score]],
+    columns: Mapping[str, str],
+    left_out: Mapping[str, int] | None = None,
+) -> Taken:
     scores = distinct(_checked(path, found), str(path), columns=columns)
     if not scores:
         raise BobError(f"{path} holds no score.")
@@ -63,6 +85,7 @@ def read_csv(path: Path, catalog: Catalog) -> Taken:
         for row in scores
         if not row.unit
     )
+    apart.update(left_out or {})
     return Taken(bundle=bundle_of(scores, {}), apart=dict(apart.most_common()))
 
 
@@ -80,13 +103,8 @@ def _checked(path: Path, found: Iterable[tuple[int, str, Score]]) -> Iterator[tu
 def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Header, and rows with their numbers."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise BobError(f"{path} is larger than {MOST_BYTES / 2**20:.0f} MiB; it is not read.")
-        text = read_regular(path).decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except UnicodeDecodeError as error:
-        raise BobError(f"{path} is no text in UTF-8 (byte {error.start}).") from None
-    except (OSError, csv.Error) as error:
+        lines = list(csv.reader(io.StringIO(_text(path), newline=""), strict=True))
+    except csv.Error as error:
         raise BobError(f"{path} cannot be read as CSV ({error}).") from None
     if not lines:
         raise BobError(f"{path} is empty.")
@@ -100,6 +118,17 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         cleaned = (cell.strip() for cell in cells)
         rows.append((number, dict(zip(header, cleaned, strict=True))))
     return header, rows
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise BobError(f"{path} is larger than {MOST_BYTES / 2**20:.0f} MiB; it is not read.")
+        return read_regular(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BobError(f"{path} is no text in UTF-8 (byte {error.start}).") from None
+    except OSError as error:
+        raise BobError(f"{path} cannot be read ({error}).") from None
 
 
 def _check_columns(
