@@ -62,6 +62,7 @@ def facts(rows: list[Score]) -> dict[str, Facts]:
             licence="apache-2.0" if index % 3 else "cc-by-nc-4.0",
             parameters_m=float(2 + 3 * index),
             pretraining_m=0.0 if index % 2 else 1.28 * (1 + index),
+            images_per_second=0.0 if index == 1 else 4000.0 / (1 + index),
         )
         for index, name in enumerate(names)
     }

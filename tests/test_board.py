@@ -15,6 +15,8 @@ from scipy.stats import spearmanr
 
 from benchmarks.ranking_power import cell_of
 from bob.catalog import Catalog
+from bob.cost.table import DEFAULT_GPU
+from bob.cost.table import rows as throughputs
 from bob.ledger import Score
 from bob.report.board import Board, make_board, pareto, spearman
 from bob.report.board_files import COLUMNS, csv_table, markdown_text, records, write_parquet
@@ -190,6 +192,13 @@ def test_facts_come_from_the_catalog(catalog: Catalog) -> None:
     found = facts_of(catalog, rows)
     assert found["resnet50_tv_in1k"].parameters_m == 23.51
     assert found["resnet50_tv_in1k"].pretraining_m == 1.28
+    published = next(
+        row for row in throughputs()
+        if (row.gpu, row.mode, row.architecture, row.image_size)
+        == (DEFAULT_GPU, "infer", "resnet50", 224)
+    )  # fmt: skip
+    assert found["resnet50_tv_in1k"].images_per_second == published.images_per_second
+    assert found["mine"].images_per_second == 0.0
     assert (found["mine"].parameters_m, found["mine"].pretraining_m) == (0.0, 2320.0)
     assert pretraining_millions("FCMAE + supervised, IN-1k -> IN-22k -> IN-1k") == 14.2
     assert pretraining_millions("unknown") == 0.0

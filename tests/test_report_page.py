@@ -117,7 +117,7 @@ def test_charts_are_sound_pictures_with_words(board: Board) -> None:
     found = charts(board)
     assert [chart.title for chart in found] == [
         "Score against parameters", "Score against pretraining data",
-        "Score against running time", "What goes with what",
+        "Score against throughput", "Score against running time", "What goes with what",
     ]  # fmt: skip
     for chart in found:
         root = ElementTree.fromstring(chart.svg)
@@ -138,6 +138,32 @@ def test_charts_are_sound_pictures_with_words(board: Board) -> None:
     nobody = make_board(apart, scale="smoke", units={}, facts=facts(apart))
     assert nobody.incomplete == ()
     assert "there is nothing to rank" in page(nobody, title="t", subtitle="s")
+
+
+def test_the_front_of_throughput_is_of_the_fast_ones() -> None:
+    """More is better there, as less is everywhere else."""
+    rows = [replace(row, gpu_hours=row.seconds / 3600) for row in made_up(6, 3)]
+    board = make_board(rows, scale="smoke", units={}, facts=facts(rows))
+    found = {chart.title: chart for chart in charts(board)}
+    points = {
+        row.facts.backbone: (row.facts.images_per_second, row.mean_z)
+        for row in board.rows
+        if row.facts.images_per_second
+    }
+    front = {
+        name for name, (speed, z) in points.items()
+        if not any(s > speed and other > z for s, other in points.values())
+    }  # fmt: skip
+    assert 0 < len(front) < len(points) == 5
+    chart = found["Score against throughput"]
+    told = chart.caption.partition("than these: ")[2].partition(".")[0]
+    assert set(told.split(", ")) == front
+    assert "Not known of 1 of 6." in chart.caption
+    hours = {row.facts.backbone: row.gpu_hours for row in board.rows}
+    for title in ElementTree.fromstring(found["Score against GPU-hours"].svg).iter("title"):
+        name, _, words = str(title.text).partition(": ")
+        if words:
+            assert words.startswith(f"{hours[name]:,.4g} GPU-hours")
 
 
 def test_ninety_backbones_are_a_small_page_soon() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from bob.cost.table import DEFAULT_GPU
 from bob.hashing import digest_of
 from bob.report.board import Board, Correlation, Row, pareto, spearman
 from bob.report.history import History
@@ -14,6 +15,39 @@ from bob.report.history import History
 _WIDTH, _HEIGHT = 560, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44
 _CELL = 46
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """What the scores are drawn against.
+
+    Attributes:
+        title: Of the chart.
+        words: What the numbers are.
+        value: The number of a row; 0 where it is not known.
+        gain: What a backbone is that is better in this, in words.
+        more_is_better: Whether a larger number is.
+    """
+
+    title: str
+    words: str
+    value: Callable[[Row], float]
+    gain: str
+    more_is_better: bool = False
+
+
+_AXES = (
+    Axis(title="Score against parameters", words="million parameters", gain="smaller",
+         value=lambda row: row.facts.parameters_m),
+    Axis(title="Score against pretraining data", words="million images of pretraining",
+         gain="made from less data", value=lambda row: row.facts.pretraining_m),
+    Axis(title="Score against throughput", words=f"images per second on {DEFAULT_GPU}, published",
+         gain="faster", value=lambda row: row.facts.images_per_second, more_is_better=True),
+    Axis(title="Score against running time", words="seconds of its runs", gain="sooner done",
+         value=lambda row: row.seconds),
+    Axis(title="Score against GPU-hours", words="GPU-hours of its runs", gain="cheaper to run",
+         value=lambda row: row.gpu_hours),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,39 +77,21 @@ class Chart:
 
 def charts(board: Board) -> list[Chart]:
     """The charts that the rows of a board give; those of too few points are left out."""
-    axes = (
-        ("Score against parameters", "million parameters", _parameters, "smaller"),
-        ("Score against pretraining data", "million images of pretraining", _pretraining,
-         "made from less data"),
-        ("Score against running time", "seconds of its runs", _seconds, "faster"),
-    )  # fmt: skip
     found = []
-    for title, axis, value, less in axes:
+    for axis in _AXES:
         points = [
-            Point(name=row.facts.backbone, family=row.facts.family, x=value(row), y=row.mean_z)
+            Point(name=row.facts.backbone, family=row.facts.family, x=x, y=row.mean_z)
             for row in board.rows
-            if value(row) > 0
+            if (x := axis.value(row)) > 0
         ]
         if len(points) > 1 and len({point.x for point in points}) > 1:
-            found.append(_scatter(title, axis, points, less))
+            found.append(_scatter(axis, points, of=len(board.rows)))
     if any(entry.rho is not None for entry in board.correlations):
         found.append(_heatmap(board.tasks, board.correlations))
     return found
 
 
-def _parameters(row: Row) -> float:
-    return row.facts.parameters_m
-
-
-def _pretraining(row: Row) -> float:
-    return row.facts.pretraining_m
-
-
-def _seconds(row: Row) -> float:
-    return row.seconds
-
-
-def _scatter(title: str, axis: str, points: Sequence[Point], less: str) -> Chart:
+def _scatter(axis: Axis, points: Sequence[Point], *, of: int) -> Chart:
     """Mean z over the logarithm of x, the points that no other beats joined by a line."""
     logs = [math.log10(point.x) for point in points]
     low, high = min(logs), max(logs)
@@ -91,18 +107,20 @@ def _scatter(title: str, axis: str, points: Sequence[Point], less: str) -> Chart
     def down(y: float) -> float:
         return _HEIGHT - _BOTTOM - (y - least) / (most - least) * (_HEIGHT - _TOP - _BOTTOM)
 
-    front = pareto([(point.x, point.y) for point in points])
+    sign = -1 if axis.more_is_better else 1
+    front = pareto([(sign * point.x, point.y) for point in points])
     rho = spearman([point.x for point in points], [point.y for point in points])
     told = "" if rho is None else f" Spearman's rho of the two is {rho:+.2f}."
     names = ", ".join(points[index].name for index in front)
-    caption = f"Nothing is both better and {less} than these: {names}.{told}"
-    parts = [_axes(axis, _ticks(low, high), across, least, most, down)]
+    left_out = f" Not known of {of - len(points)} of {of}." if of > len(points) else ""
+    caption = f"Nothing is both better and {axis.gain} than these: {names}.{told}{left_out}"
+    parts = [_axes(axis.words, _ticks(low, high), across, least, most, down)]
     steps = " ".join(f"{across(logs[i]):.1f},{down(points[i].y):.1f}" for i in front)
     parts.append(f'<polyline class="front" points="{steps}"/>')
     for index, point in enumerate(points):
         x, y = across(logs[index]), down(point.y)
         kind = "dot best" if index in front else "dot"
-        label = f"{point.name}: {point.x:,.4g} {axis}, mean z {point.y:+.2f}"
+        label = f"{point.name}: {point.x:,.4g} {axis.words}, mean z {point.y:+.2f}"
         parts.append(
             f'<g><circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
             f"<title>{escape(label)}</title></g>"
@@ -114,7 +132,8 @@ def _scatter(title: str, axis: str, points: Sequence[Point], less: str) -> Chart
                 f'<text class="name" x="{x + (-8 if left else 8):.1f}" y="{y + 4:.1f}" '
                 f'text-anchor="{anchor}">{escape(point.name)}</text>'
             )
-    return Chart(title=title, svg=_svg(title, caption, _WIDTH, _HEIGHT, parts), caption=caption)
+    svg = _svg(axis.title, caption, _WIDTH, _HEIGHT, parts)
+    return Chart(title=axis.title, svg=svg, caption=caption)
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bob.catalog import BackboneEntry, Catalog
+from bob.cost.speed import Speeds, describe, is_told
 from bob.ledger.score import Score
 
 _MILLIONS = {
@@ -26,6 +27,8 @@ class Facts:
         parameters_m: Millions of parameters of the feature extractor; 0 where nobody said.
         pretraining_m: Millions of images of the largest set it was pretrained on; 0 where that is
             not known.
+        images_per_second: Forward passes of its architecture as published, on ``DEFAULT_GPU`` of
+            ``bob.cost`` and at the size its weights were made for; 0 where nobody measured it.
     """
 
     backbone: str
@@ -36,6 +39,7 @@ class Facts:
     url: str = ""
     parameters_m: float = 0.0
     pretraining_m: float = 0.0
+    images_per_second: float = 0.0
 
 
 def facts_of(catalog: Catalog, scores: Iterable[Score]) -> dict[str, Facts]:
@@ -65,7 +69,16 @@ def _of_entry(entry: BackboneEntry) -> Facts:
         url=entry.url,
         parameters_m=entry.parameters_m or 0.0,
         pretraining_m=pretraining_millions(entry.pretraining),
+        images_per_second=_images_per_second(entry),
     )
+
+
+def _images_per_second(entry: BackboneEntry) -> float:
+    described = describe(entry) if is_told(entry) else None
+    if described is None or entry.image_size is None:
+        return 0.0
+    speed = Speeds().forward(described, entry.image_size)
+    return 0.0 if speed.rough else speed.images_per_second
 
 
 def pretraining_millions(text: str) -> float:
