@@ -14,7 +14,7 @@ from bob.errors import BobError, did_you_mean
 
 if TYPE_CHECKING:
     from bob.case import Verdict
-    from bob.ledger import Recorded, Score
+    from bob.ledger import Score
     from bob.ledger.score import RunId
     from bob.ledger.units import Units
     from bob.options import Options
@@ -164,10 +164,25 @@ def _of_export(folder: Path, options: Options) -> Gathered:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What is kept of a result of a ledger, without its outcomes.
+
+    Attributes:
+        key: Backbone and setting.
+        proper: Its scores proper.
+    """
+
+    session: str
+    key: tuple[str, str]
+    time: str
+    proper: list[Score]
+
+
 def _of_ledger(root: Path, options: Options) -> Gathered:
     from bob.ledger import Ledger, units_of
     from bob.ledger.records import superseded
-    from bob.ledger.score import score_rows
+    from bob.ledger.score import best_scores, score_rows
 
     if (root / "session.json").is_file():
         return _of_session(root, options)
@@ -175,7 +190,7 @@ def _of_ledger(root: Path, options: Options) -> Gathered:
         root = root / "ledger"
     ledger = Ledger(root)
     found = Gathered()
-    runs: dict[str, Recorded] = {}
+    runs: dict[str, _Run] = {}
     for session in ledger.sessions():
         entries = list(ledger.entries(session))
         judgements = list(ledger.verdicts(session))
@@ -185,19 +200,24 @@ def _of_ledger(root: Path, options: Options) -> Gathered:
             for entry in entries
             if entry.entry not in gone and entry.result.case.scale == options.scale
         ]
-        found.take(row for entry in kept for row in score_rows(entry))
+        for entry in kept:
+            rows = list(score_rows(entry))
+            found.take(rows)
+            runs[f"{session}/{entry.entry}"] = _Run(
+                session=session,
+                key=(entry.result.case.backbone.key, entry.result.case.setting),
+                time=entry.time,
+                proper=best_scores(rows),
+            )
         found.units |= units_of(kept)
-        runs |= {f"{session}/{entry.entry}": entry for entry in kept}
         found.commits[session] = ledger.facts(session)[0].get(COMMIT, "")
         for judgement in judgements:
             names = ["/".join(judgement.session_and_entry(name)) for name in judgement.entries]
             own = [runs[name] for name in names if name in runs]
             if own and judgement.role == "check":
-                case, time = own[0].result.case, max(entry.time for entry in own)
-                found.judge((case.backbone.key, case.setting), time, judgement.verdict)
-            taken = [entry for entry in own if entry.session != session]
-            rows = [row for entry in taken for row in score_rows(entry) if row.is_score]
-            found.reused.setdefault(session, []).extend(rows)
+                found.judge(own[0].key, max(run.time for run in own), judgement.verdict)
+            taken = [row for run in own if run.session != session for row in run.proper]
+            found.reused.setdefault(session, []).extend(taken)
     for damage in ledger.damaged:
         print(f"bob: left out: {damage}", file=sys.stderr)
     return found

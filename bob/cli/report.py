@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from bob.report.sources import Drift
 
 FORMS = (".html", ".md", ".csv", ".parquet")
-_MOST_PAIRS = 60
 
 
 def add_command(commands: Any) -> None:
@@ -186,7 +185,7 @@ def _pretraining(board: Board, scores: list[Score], gathered: Gathered) -> list[
                 units=gathered.units, same_backbones=False, delta=lambda score: 0.0,
             )  # fmt: skip
             compared = compare(both.pairs) if both.pairs else None
-            if compared is None or compared.overall is None or len(found) == _MOST_PAIRS:
+            if compared is None or compared.overall is None:
                 continue
             found.append(
                 PretrainingPair(

@@ -105,6 +105,7 @@ def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
         return
     case, environment = result.case, result.environment
     judged = {metric.name: metric for metric in case.judged}
+    described = "; ".join(f"{key}={value}" for key, value in sorted(environment.items()))
     seconds = result.timings.get("total", 0.0)
     device = environment.get("device", "")
     for name, value in result.metrics.items():
@@ -132,7 +133,7 @@ def score_rows(recorded: Recorded, *, mlflow_run: str = "") -> Iterator[Score]:
             version=recorded.version,
             weights=result.weights_digest,
             data=result.data_digest,
-            environment="; ".join(f"{key}={value}" for key, value in sorted(environment.items())),
+            environment=described,
             seconds=seconds,
             device=device,
             gpu_hours=0.0 if device.startswith("cpu") or not device else seconds / 3600,

@@ -46,10 +46,12 @@ def facts_of(catalog: Catalog, scores: Iterable[Score]) -> dict[str, Facts]:
     """Facts of every backbone of some rows, from the catalog where it is there."""
     found: dict[str, Facts] = {}
     for score in scores:
+        if score.backbone in found:
+            continue
         entry = catalog.backbones.get(score.backbone)
         if entry is not None:
             found[score.backbone] = _of_entry(entry)
-        elif score.backbone not in found:
+        else:
             found[score.backbone] = Facts(
                 backbone=score.backbone,
                 family=score.family,

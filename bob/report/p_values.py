@@ -117,10 +117,21 @@ def sign_flip(differences: Values) -> float:
         return min(1.0, float(chances[np.abs(sums) >= found].sum()))
     if len(differences) > _DRAWN_UP_TO:
         return float(2 * ndtr(-found / math.sqrt(float(np.square(differences).sum()))))
-    flips = np.random.default_rng(0).integers(0, 2, (_DRAWS, len(differences)), np.int8)
-    drawn = np.abs((1.0 - 2.0 * flips) @ differences)
     # the signs that were found are a draw too
-    return (int((drawn >= found).sum()) + 1) / (_DRAWS + 1)
+    return (int((np.abs(_drawn_sums(differences)) >= found).sum()) + 1) / (_DRAWS + 1)
+
+
+def _drawn_sums(differences: Values) -> Values:
+    """Sums under ``_DRAWS`` random signs; eight signs are one byte, and their sums in a table."""
+    groups = np.zeros((math.ceil(len(differences) / 8), 8))
+    groups.ravel()[: len(differences)] = differences
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+    signed = groups @ (1.0 - 2.0 * bits.T)  # (groups, 256)
+    drawn = np.random.default_rng(0).integers(0, 256, (len(groups), _DRAWS), np.uint8)
+    sums = np.zeros(_DRAWS)
+    for table, flips in zip(signed, drawn, strict=True):
+        sums += table[flips]
+    return sums
 
 
 def _signed_sums(sizes: Values, counts: NDArray[np.int64]) -> tuple[Values, Values]:
