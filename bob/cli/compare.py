@@ -64,6 +64,7 @@ def add_command(commands: Any) -> None:
 def _compare(args: argparse.Namespace) -> int:
     from bob.report.comparison import Answer, compare
     from bob.report.comparison_text import json_text, markdown_text, plain_text
+    from bob.report.drawn import Drawing
     from bob.report.sides import sides
     from bob.report.sources import current, not_finite
 
@@ -84,6 +85,7 @@ def _compare(args: argparse.Namespace) -> int:
         same_backbones=not (first and second and first != second),
         delta=delta,
         lost=(not_finite(rows), not_finite(others)),
+        drawing=Drawing(gathered.detections),
     )
     if not found.pairs and not found.broken:
         raise BobError(_nothing(args, found.apart))
@@ -157,6 +159,7 @@ def _where(text: str, gathered: Gathered, options: Options) -> list[Score]:
 def _of_source(text: str, gathered: Gathered, options: Options) -> list[Score]:
     other = of_source(text, options)
     gathered.units |= other.units
+    gathered.detections |= other.detections
     return other.scores
 
 

@@ -13,7 +13,7 @@ from bob.cli.selecting import named_by
 from bob.errors import BobError, did_you_mean
 
 if TYPE_CHECKING:
-    from bob.case import Verdict
+    from bob.case import DetectionOutcomes, Verdict
     from bob.ledger import Recorded, Score
     from bob.ledger.score import RunId
     from bob.ledger.units import Units
@@ -36,6 +36,7 @@ class Gathered:
         reused: By session, rows of earlier sessions that it took over with ``--resume``.
         rest: Rows of the metrics that no protocol judges, where they were asked for.
         units: Outcomes per image or query, by ``Score.run``; none come from an MLflow store.
+        detections: What average precision is computed from, by ``Score.run``; a ledger's alone.
         commits: By session, the commit it ran at, where it is known.
     """
 
@@ -45,6 +46,7 @@ class Gathered:
     reused: dict[str, list[Score]] = field(default_factory=dict)
     rest: list[Score] = field(default_factory=list)
     units: dict[RunId, Units] = field(default_factory=dict)
+    detections: dict[RunId, DetectionOutcomes] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -76,6 +78,7 @@ class Gathered:
             self.judge(key, time, verdict)
         self.rest += other.rest
         self.units |= other.units
+        self.detections |= other.detections
         self.commits |= other.commits
 
 
@@ -165,7 +168,7 @@ def _of_export(folder: Path, options: Options) -> Gathered:
 
 
 def _of_ledger(root: Path, options: Options) -> Gathered:
-    from bob.ledger import Ledger, units_of
+    from bob.ledger import Ledger, detections_of, units_of
     from bob.ledger.records import superseded
     from bob.ledger.score import score_rows
 
@@ -187,6 +190,7 @@ def _of_ledger(root: Path, options: Options) -> Gathered:
         ]
         found.take(row for entry in kept for row in score_rows(entry))
         found.units |= units_of(kept)
+        found.detections |= detections_of(kept)
         runs |= {f"{session}/{entry.entry}": entry for entry in kept}
         found.commits[session] = ledger.facts(session)[0].get(COMMIT, "")
         for judgement in judgements:

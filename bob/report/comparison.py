@@ -6,6 +6,7 @@ both have is one contrast; all together are the overall one. See docs/compare.md
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,7 +16,7 @@ import numpy as np
 
 from bob.report.cells import Cell
 from bob.report.p_values import holm, joint_bound, joint_p
-from bob.report.significance import Difference, difference, lists_of, same_units
+from bob.report.significance import Difference, difference, lists_of, same_draws, same_units
 
 ALPHA = 0.05
 _MOST_SEEDS = 50
@@ -234,13 +235,29 @@ def _identical(pair: Pair) -> float | None:
     known = before.units is not None and after.units is not None and same_units(before, after)
     if same_seeds and known and not np.array_equal(before.units, after.units):  # type: ignore[arg-type]
         return None
+    if same_seeds and same_draws(before, after) and not _moved_alike(before, after):
+        return None
     return fmean(second for _, second in values)
+
+
+def _moved_alike(before: Cell, after: Cell) -> bool:
+    """Whether every draw of the images moved two scores with ``same_draws`` to the same."""
+    assert before.drawn is not None
+    assert after.drawn is not None
+    return all(
+        np.allclose(values, after.drawn.moved[images], rtol=0, atol=_ROUNDED)
+        for images, values in before.drawn.moved.items()
+    )
 
 
 def _least_variance(pairs: Sequence[Pair]) -> float:
     """Half an image that only one side got right, for either side (Agresti and Min, 2005)."""
     sizes: dict[str, float] = {}
     for pair in pairs:
+        if pair.after.drawn is not None and same_draws(pair.before, pair.after):
+            name = " ".join(pair.after.drawn.moved)
+            size = math.sqrt(pair.after.drawn.least) / len(pairs)
+            sizes[name] = sizes.get(name, 0.0) + size
         if pair.after.units is not None and same_units(pair.before, pair.after):
             for images in lists_of(pair.after, pair.before):
                 share = images.share / (images.count * len(pairs))
@@ -351,6 +368,7 @@ def _joined(cells: Mapping[str, Mapping[str, Cell]], count: int) -> Difference:
         name: row
         for name, row in cells.items()
         if same_units(row["after"], row["before"])
+        or same_draws(row["after"], row["before"])
         or (row["after"].image_error is not None and row["before"].image_error is not None)
     }
     spreads = dict.fromkeys(cells, float(count))
