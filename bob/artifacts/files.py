@@ -137,6 +137,28 @@ def sample_table(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return csv_bytes(header, rows)
 
 
+def detection_table(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Detections as CSV, one row each: at how many of the ten IoU thresholds it is right or ignored.
+
+    Args:
+        arrays: Those of ``DetectionOutcomes``, by name.
+    """
+    bits = [
+        f"{kind}_{name}"
+        for kind in ("box", "mask")
+        for name in ("matched", "ignored")
+        if f"{kind}_{name}" in arrays
+    ]
+    columns = zip(
+        arrays["images"].tolist(),
+        arrays["labels"].tolist(),
+        (f"{score:.5g}" for score in arrays["scores"].tolist()),
+        *((int(value).bit_count() for value in arrays[name].tolist()) for name in bits),
+        strict=True,
+    )
+    return csv_bytes(("image", "class", "score", *bits), columns)
+
+
 def arrays_of(part: Part) -> dict[str, NDArray[Any]]:
     """The arrays of outcomes per sample, query or detection, or of contributions, by name."""
     if isinstance(part, Contributions):

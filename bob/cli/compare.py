@@ -64,7 +64,6 @@ def add_command(commands: Any) -> None:
 def _compare(args: argparse.Namespace) -> int:
     from bob.report.comparison import Answer, compare
     from bob.report.comparison_text import json_text, markdown_text, plain_text
-    from bob.report.drawn import Drawing
     from bob.report.sides import sides
     from bob.report.sources import current, not_finite
 
@@ -85,7 +84,7 @@ def _compare(args: argparse.Namespace) -> int:
         same_backbones=not (first and second and first != second),
         delta=delta,
         lost=(not_finite(rows), not_finite(others)),
-        drawing=Drawing(gathered.detections),
+        drawing=gathered.drawing,
     )
     if not found.pairs and not found.broken:
         raise BobError(_nothing(args, found.apart))

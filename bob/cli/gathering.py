@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bob.ledger.score import RunId
     from bob.ledger.units import Units
     from bob.options import Options
+    from bob.report.drawn import Drawing
 
 WORDS = ("ledger", "references", "mlflow")
 IMPORTED = "imported:"
@@ -53,6 +55,13 @@ class Gathered:
     def verdicts(self) -> dict[tuple[str, str], Verdict]:
         """The newest verdict of each backbone and setting."""
         return {key: verdict for key, (_, verdict) in self.judged.items()}
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """Where scores that are no mean over images are drawn; asked for when all is gathered."""
+        from bob.report.drawn import Drawing
+
+        return Drawing(self.detections)
 
     def judge(self, key: tuple[str, str], time: str, verdict: Verdict) -> None:
         """Take a verdict in; of several on one case the newest holds."""

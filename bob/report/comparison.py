@@ -6,7 +6,6 @@ both have is one contrast; all together are the overall one. See docs/compare.md
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -254,10 +253,6 @@ def _least_variance(pairs: Sequence[Pair]) -> float:
     """Half an image that only one side got right, for either side (Agresti and Min, 2005)."""
     sizes: dict[str, float] = {}
     for pair in pairs:
-        if pair.after.drawn is not None and same_draws(pair.before, pair.after):
-            name = " ".join(pair.after.drawn.moved)
-            size = math.sqrt(pair.after.drawn.least) / len(pairs)
-            sizes[name] = sizes.get(name, 0.0) + size
         if pair.after.units is not None and same_units(pair.before, pair.after):
             for images in lists_of(pair.after, pair.before):
                 share = images.share / (images.count * len(pairs))

@@ -7,6 +7,7 @@ comparison, for every seed, and for all settings on those images.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ from bob.report.precision import PrecisionTable
 
 Values = NDArray[np.float64]
 
-MOST_DRAWS, FEWEST_DRAWS = 1000, 200
+MOST_DRAWS, FEWEST_DRAWS = 500, 200
 _MOST = 2_000_000
 """Images that are drawn for a list in all; fewer draws where it is longer."""
 
@@ -36,15 +37,15 @@ class Drawn:
         lists: Which images were drawn; two scores with the same were drawn alike.
         moved: By name of a list how far each draw of it moves the score from the mean over draws,
             ``(draws,)``.
-        least: Variance that half an image which only one of two sides got right would bring, for
-            either side.
+        image: By the same names, what a whole image is to the score: the deviation that half of
+            one brings which one side alone got right, and half of another for the other side.
         unsteady: Part of the variance of one seed's score that is what a seed does to single
             images; 0 of one seed.
     """
 
     lists: tuple[ImageList, ...]
     moved: Mapping[str, Values]
-    least: float
+    image: Mapping[str, float]
     unsteady: float = 0.0
 
 
@@ -80,7 +81,7 @@ class Drawing:
         return Drawn(
             lists=first.lists,
             moved={name: values.mean(axis=0) for name, values in apart.items()},
-            least=first.least,
+            image=first.image,
             unsteady=sum(map(_unsteady, apart.values())),
         )
 
@@ -98,7 +99,7 @@ class _Run:
 
     lists: tuple[ImageList, ...]
     moved: Mapping[str, Values]
-    least: float
+    image: Mapping[str, float]
 
 
 def _run(outcomes: DetectionOutcomes, kind: str, score: float) -> _Run | None:
@@ -115,7 +116,7 @@ def _run(outcomes: DetectionOutcomes, kind: str, score: float) -> _Run | None:
     if not abs(whole - score) <= ROUNDED:
         return None
     moved: dict[str, Values] = {}
-    least = 0.0
+    image: dict[str, float] = {}
     for table, images in tables:
         values = np.array([table.score(weights) for weights in weights_of(images)])
         # a draw without any object says nothing
@@ -124,8 +125,9 @@ def _run(outcomes: DetectionOutcomes, kind: str, score: float) -> _Run | None:
         apart = images.share * few * (values - values.mean())
         name = f"{images.digest} {images.count}"
         moved[name] = moved.get(name, 0.0) + apart
-        least += images.share**2 * float(np.sum(table.shares(images.count) ** 3))
-    return _Run(lists=outcomes.lists, moved=moved, least=least)
+        size = images.share * math.sqrt(np.sum(table.shares(images.count) ** 3))
+        image[name] = image.get(name, 0.0) + size
+    return _Run(lists=outcomes.lists, moved=moved, image=image)
 
 
 def _unsteady(values: Values) -> float:
