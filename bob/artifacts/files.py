@@ -138,7 +138,7 @@ def sample_table(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def detection_table(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Detections as CSV, one row each: at how many of the ten IoU thresholds it is right or ignored.
+    """Detections as CSV: at how many of the ten IoU thresholds each is right, and ignored.
 
     Args:
         arrays: Those of ``DetectionOutcomes``, by name.

@@ -58,7 +58,7 @@ class Drawing:
     """
 
     outcomes: Mapping[RunId, DetectionOutcomes]
-    _found: dict[tuple[RunId, str], _Run | None] = field(default_factory=dict)
+    _found: dict[tuple[RunId, str, float], _Run | None] = field(default_factory=dict)
 
     def of(self, rows: Sequence[Score]) -> Drawn | None:
         """The draws of a backbone's score in a setting.
@@ -86,7 +86,7 @@ class Drawing:
         )
 
     def _run(self, row: Score) -> _Run | None:
-        key = row.run, row.metric
+        key = row.run, row.metric, row.value
         if key not in self._found:
             outcomes, kind = self.outcomes.get(row.run), _KINDS.get(row.metric)
             self._found[key] = _run(outcomes, kind, row.value) if outcomes and kind else None
