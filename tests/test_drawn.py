@@ -291,6 +291,17 @@ def test_a_suite_leaves_matches_and_compare_uses_them(
         found: dict[str, Any] = json.loads(capsys.readouterr().out)["settings"][0]
         return found
 
+    words += ["--metric", "mask_ap"]
+    by_mask = contrast()
+    assert by_mask["setting"] == "detection_frozen/few_scenes/torchvision mask_ap"
+    masks = [
+        entry.result.metrics["mask_ap"]
+        for entry in entries
+        if entry.result.case.backbone.key == names[1]
+    ]
+    assert by_mask["after"] == pytest.approx(np.mean(masks))
+    assert by_mask["p"] is not None
+    words = words[:-2]
     told = contrast()
     assert told["setting"] == "detection_frozen/few_scenes/torchvision box_ap"
     assert told["p"] is not None

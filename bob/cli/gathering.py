@@ -35,10 +35,13 @@ class Gathered:
         scores: A row a seed, of all sessions.
         others: Rows of the other judged metrics, where they were asked for.
         judged: When each backbone and setting was judged last, and how; the ledger alone knows.
-        reused: By session, rows of earlier sessions that it took over with ``--resume``.
+        reused: By session, rows of earlier sessions that it took over with ``--resume``; scores
+            proper, or those of ``metric``.
         rest: Rows of the metrics that no protocol judges, where they were asked for.
         units: Outcomes per image or query, by ``Score.run``; none come from an MLflow store.
         detections: What average precision is computed from, by ``Score.run``; a ledger's alone.
+        metric: What ``scores`` are of where something else than each protocol's score was asked
+            for; else empty.
         commits: By session, the commit it ran at, where it is known.
     """
 
@@ -49,6 +52,7 @@ class Gathered:
     rest: list[Score] = field(default_factory=list)
     units: dict[RunId, Units] = field(default_factory=dict)
     detections: dict[RunId, DetectionOutcomes] = field(default_factory=dict)
+    metric: str = ""
     commits: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -62,6 +66,16 @@ class Gathered:
         from bob.report.drawn import Drawing
 
         return Drawing(self.detections)
+
+    def choose(self, metric: str) -> None:
+        """Put the rows of a judged metric in the place of scores proper; of none where empty."""
+        self.metric = metric
+        if metric:
+            self.scores = [row for row in (*self.scores, *self.others) if row.metric == metric]
+        for session, rows in self.reused.items():
+            self.reused[session] = [
+                row for row in rows if (row.metric == metric if metric else row.is_score)
+            ]
 
     def judge(self, key: tuple[str, str], time: str, verdict: Verdict) -> None:
         """Take a verdict in; of several on one case the newest holds."""
@@ -105,13 +119,16 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def gather(sources: Sequence[str], options: Options, *, every_metric: bool = False) -> Gathered:
+def gather(
+    sources: Sequence[str], options: Options, *, every_metric: bool = False, metric: str = ""
+) -> Gathered:
     """Scores of the scale of the options.
 
     Args:
         sources: As of ``--from``; the ledger where there is none.
         options: Of the command.
         every_metric: Whether the other metrics are wanted too.
+        metric: A judged metric that is wanted instead of each protocol's score.
 
     Raises:
         BobError: A source is not known, is not there, or cannot be read.
@@ -119,6 +136,7 @@ def gather(sources: Sequence[str], options: Options, *, every_metric: bool = Fal
     found = Gathered()
     for source in sources or ("ledger",):
         found.add(of_source(source, options))
+    found.choose(metric)
     if not every_metric:
         found.others.clear()
         found.rest.clear()
@@ -209,7 +227,7 @@ def _of_ledger(root: Path, options: Options) -> Gathered:
                 case, time = own[0].result.case, max(entry.time for entry in own)
                 found.judge((case.backbone.key, case.setting), time, judgement.verdict)
             taken = [entry for entry in own if entry.session != session]
-            rows = [row for entry in taken for row in score_rows(entry) if row.is_score]
+            rows = [row for entry in taken for row in score_rows(entry) if row.unit]
             found.reused.setdefault(session, []).extend(rows)
     for damage in ledger.damaged:
         print(f"bob: left out: {damage}", file=sys.stderr)
@@ -251,14 +269,14 @@ def chosen(rows: Sequence[Score], words: str) -> list[Score]:
     return [row for row in rows if has(row.case_name.lower())]
 
 
-def margins(options: Options) -> Mapping[str, float]:
-    """The least difference of a score that matters at a scale, by task."""
+def margins(options: Options, metric: str = "") -> Mapping[str, float]:
+    """The least difference that matters at a scale, by task; of its score, or of a metric."""
     from bob.catalog import load_catalog
     from bob.protocols import PROTOCOLS
 
     catalog = load_catalog(options.catalogs)
     scale = catalog.scale(options.scale)
     return {
-        task: catalog.margins_of(task, plan).get(PROTOCOLS[task].metric, 0.0)
+        task: catalog.margins_of(task, plan).get(metric or PROTOCOLS[task].metric, 0.0)
         for task, plan in scale.tasks.items()
     }
