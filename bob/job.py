@@ -15,6 +15,7 @@ from bob.case import (
     Content,
     Context,
     Contributions,
+    DetectionOutcomes,
     Emit,
     Outcomes,
     QueryOutcomes,
@@ -93,6 +94,7 @@ class TaskOutput:
     outcomes: Outcomes | None = None
     queries: QueryOutcomes | None = None
     contributions: Contributions | None = None
+    detections: DetectionOutcomes | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, Content] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()

@@ -162,13 +162,14 @@ def facts(result: Result) -> dict[str, Any]:
     assert result.failure is None, result.failure
     outcomes = vars(result.outcomes) if result.outcomes is not None else {}
     given = result.contributions
+    detections = vars(result.detections) if result.detections is not None else {}
     return {
         "contributions": (given.values.tolist(), given.lists) if given is not None else None,
         "metrics": {name: v for name, v in result.metrics.items() if name not in TIMED},
         "history": [dict(values) for values in result.history],
         "outcomes": {
             name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in outcomes.items()
+            for name, value in (outcomes | detections).items()
         },
         "trials": [replace(trial, seconds=0.0) for trial in result.trials],
         "tables": {

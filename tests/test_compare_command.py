@@ -128,6 +128,7 @@ def test_what_cannot_be_found_is_told(
         (["a", "b", "-k", "retrieval"], "No setting was measured for both a and b"),
         (["c", "second"], "No setting was measured for both c and second"),
         (["a", "b", "--scale", "full"], "scores of scale 'full'"),
+        (["a", "b", "--metric", "top_1"], "Did you mean 'top1'"),
     ):
         assert main(["compare", *words]) == 2
         assert told in capsys.readouterr().err, words

@@ -22,6 +22,7 @@ from bob.case import (
     Case,
     Comparison,
     Contributions,
+    DetectionOutcomes,
     Failure,
     ImageList,
     Outcomes,
@@ -63,6 +64,19 @@ def result_of(case: Case, **changes: object) -> Result:
                 ImageList(count=1, digest="b", share=0.75),
             ),
         ),
+        detections=DetectionOutcomes(
+            lists=(ImageList(count=3, digest="c"),),
+            images=np.array([0, 2], np.int32),
+            labels=np.array([1, 0], np.int32),
+            scores=np.array([0.5, 0.25], np.float32),
+            box_matched=np.array([7, 0], np.uint16),
+            box_ignored=np.array([0, 1023], np.uint16),
+            mask_matched=np.array([1, 0], np.uint16),
+            mask_ignored=np.array([0, 0], np.uint16),
+            truth_images=np.array([0], np.int32),
+            truth_labels=np.array([1], np.int32),
+            truth_counts=np.array([2], np.int32),
+        ),
         timings={"total": 3600.0},
         peak_memory_mb=12.5,
         environment={"device": "cpu: x", "torch": "2"},
@@ -103,7 +117,7 @@ def assert_same(first: Result, second: Result) -> None:
     assert first.case.id == second.case.id
     for name in ("metrics", "trials"):  # NaN is not equal to itself
         assert str(getattr(first, name)) == str(getattr(second, name))
-    for part in ("outcomes", "queries", "contributions"):
+    for part in ("outcomes", "queries", "contributions", "detections"):
         ours, theirs = getattr(first, part), getattr(second, part)
         assert (ours is None) == (theirs is None)
         for name, value in vars(ours).items() if ours else ():
@@ -114,7 +128,7 @@ def assert_same(first: Result, second: Result) -> None:
             np.testing.assert_array_equal(value, getattr(theirs, name))
             assert np.asarray(value).dtype == np.asarray(getattr(theirs, name)).dtype
     plain = {"metrics": {}, "trials": (), "outcomes": None, "queries": None}
-    plain["contributions"] = None
+    plain |= {"contributions": None, "detections": None}
     assert replace(first, **plain) == replace(second, **plain)  # type: ignore[arg-type]
 
 

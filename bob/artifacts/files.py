@@ -14,8 +14,19 @@ from numpy.typing import NDArray
 
 from bob.artifacts.classes import worst_class
 from bob.artifacts.making import Made, make
-from bob.case import Content, Contributions, Outcomes, QueryOutcomes, Result, Verdict
+from bob.case import (
+    Content,
+    Contributions,
+    DetectionOutcomes,
+    Outcomes,
+    QueryOutcomes,
+    Result,
+    Verdict,
+)
 from bob.tabular import csv_bytes
+
+Part = Outcomes | QueryOutcomes | Contributions | DetectionOutcomes
+"""Of a result, what is kept as arrays."""
 
 CONTRIBUTIONS = "contributions"
 """Name of the array of ``Contributions``."""
@@ -126,8 +137,30 @@ def sample_table(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return csv_bytes(header, rows)
 
 
-def arrays_of(part: Outcomes | QueryOutcomes | Contributions) -> dict[str, NDArray[Any]]:
-    """The arrays of per-sample or per-query outcomes, or of contributions, by name."""
+def detection_table(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Detections as CSV: at how many of the ten IoU thresholds each is right, and ignored.
+
+    Args:
+        arrays: Those of ``DetectionOutcomes``, by name.
+    """
+    bits = [
+        f"{kind}_{name}"
+        for kind in ("box", "mask")
+        for name in ("matched", "ignored")
+        if f"{kind}_{name}" in arrays
+    ]
+    columns = zip(
+        arrays["images"].tolist(),
+        arrays["labels"].tolist(),
+        (f"{score:.5g}" for score in arrays["scores"].tolist()),
+        *((int(value).bit_count() for value in arrays[name].tolist()) for name in bits),
+        strict=True,
+    )
+    return csv_bytes(("image", "class", "score", *bits), columns)
+
+
+def arrays_of(part: Part) -> dict[str, NDArray[Any]]:
+    """The arrays of outcomes per sample, query or detection, or of contributions, by name."""
     if isinstance(part, Contributions):
         return {CONTRIBUTIONS: part.values}
     values = {field.name: getattr(part, field.name) for field in fields(part)}
@@ -149,6 +182,7 @@ def result_files(result: Result) -> Made:
         "outcomes.npz": lambda: _arrays(result.outcomes),
         "queries.npz": lambda: _arrays(result.queries),
         "contributions.npz": lambda: _arrays(result.contributions),
+        "detections.npz": lambda: _arrays(result.detections),
         "confusion_matrix.png": lambda: _confusion_matrix(result),
         "learning_curve.png": lambda: _learning_curve(result),
         **result.files,
@@ -167,7 +201,7 @@ def _json(record: dict[str, Any]) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
 
 
-def _arrays(part: Outcomes | QueryOutcomes | Contributions | None) -> bytes | None:
+def _arrays(part: Part | None) -> bytes | None:
     return packed(arrays_of(part)) if part is not None else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bob.case.contributions import Contributions
+from bob.case.detections import DetectionOutcomes
 from bob.case.planned import Case
 from bob.redaction import redacted
 
@@ -141,6 +142,7 @@ class Result:
         outcomes: Per-sample outcomes, when the task has them.
         queries: Per-query outcomes of a retrieval.
         contributions: Of each image to a score over shifts or draws.
+        detections: What average precision is computed from.
         timings: Seconds by phase.
         peak_memory_mb: Peak memory on the accelerator, or of the process on CPU.
         environment: Versions, device and precision.
@@ -164,6 +166,7 @@ class Result:
     outcomes: Outcomes | None = None
     queries: QueryOutcomes | None = None
     contributions: Contributions | None = None
+    detections: DetectionOutcomes | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)

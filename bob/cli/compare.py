@@ -16,7 +16,7 @@ from bob.cli.gathering import (
     margins,
     of_source,
 )
-from bob.errors import BobError, did_you_mean
+from bob.errors import BobError, did_you_mean, unknown
 from bob.options.arguments import add_arguments, read_arguments
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ def add_command(commands: Any) -> None:
         help="the least difference of a score that matters, such as 0.01; else the margin of each "
         "protocol at this scale",
     )  # fmt: skip
+    parser.add_argument(
+        "--metric", default="", metavar="NAME",
+        help="another judged metric than each protocol's score, such as mask_ap",
+    )  # fmt: skip
     parser.add_argument("--alpha", type=_level, default=0.05, metavar="P", help="the level (0.05)")
     parser.add_argument(
         "--strict", action="store_true",
@@ -68,11 +72,11 @@ def _compare(args: argparse.Namespace) -> int:
     from bob.report.sources import current, not_finite
 
     options = read_arguments(args)
-    gathered = gather(args.sources, options)
+    gathered = gather(args.sources, options, metric=_judged(args.metric))
     before, first = _side(args.before, gathered, options)
     after, second = _side(args.after, gathered, options)
     rows, others = (chosen(side, args.words) for side in (before, after))
-    least = margins(options)
+    least = margins(options, args.metric)
 
     def delta(score: Score) -> float:
         return least.get(score.task, 0.0) if args.delta is None else float(args.delta)
@@ -84,6 +88,7 @@ def _compare(args: argparse.Namespace) -> int:
         same_backbones=not (first and second and first != second),
         delta=delta,
         lost=(not_finite(rows), not_finite(others)),
+        drawing=gathered.drawing,
     )
     if not found.pairs and not found.broken:
         raise BobError(_nothing(args, found.apart))
@@ -97,11 +102,21 @@ def _compare(args: argparse.Namespace) -> int:
     return UNDECIDED if args.strict and (open_ or found.only_after) else 0
 
 
+def _judged(metric: str) -> str:
+    from bob.protocols import PROTOCOLS
+
+    known = {judged.name for spec in PROTOCOLS.values() for judged in spec.judged}
+    if metric and metric not in known:
+        raise unknown("judged metric", metric, known)
+    return metric
+
+
 def _nothing(args: argparse.Namespace, apart: Any) -> str:
     if apart:
         name, why = next(iter(apart.items()))
         return f"Nothing of {args.before} and {args.after} can be compared: {name}: {why}."
     words = f" and has {args.words!r} in its name" if args.words else ""
+    words += f" with {args.metric}" if args.metric else ""
     return (
         f"No setting was measured for both {args.before} and {args.after}{words}. `bob profile "
         "--from ledger` shows what was."
@@ -156,7 +171,9 @@ def _where(text: str, gathered: Gathered, options: Options) -> list[Score]:
 
 def _of_source(text: str, gathered: Gathered, options: Options) -> list[Score]:
     other = of_source(text, options)
+    other.choose(gathered.metric)
     gathered.units |= other.units
+    gathered.detections |= other.detections
     return other.scores
 
 

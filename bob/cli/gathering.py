@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ from bob.cli.selecting import named_by
 from bob.errors import BobError, did_you_mean
 
 if TYPE_CHECKING:
-    from bob.case import Verdict
+    from bob.case import DetectionOutcomes, Verdict
     from bob.ledger import Score
     from bob.ledger.score import RunId
     from bob.ledger.units import Units
     from bob.options import Options
+    from bob.report.drawn import Drawing
 
 WORDS = ("ledger", "references", "mlflow")
 IMPORTED = "imported:"
@@ -33,9 +35,13 @@ class Gathered:
         scores: A row a seed, of all sessions.
         others: Rows of the other judged metrics, where they were asked for.
         judged: When each backbone and setting was judged last, and how; the ledger alone knows.
-        reused: By session, rows of earlier sessions that it took over with ``--resume``.
+        reused: By session, rows of earlier sessions that it took over with ``--resume``; scores
+            proper, or those of ``metric``.
         rest: Rows of the metrics that no protocol judges, where they were asked for.
         units: Outcomes per image or query, by ``Score.run``; none come from an MLflow store.
+        detections: What average precision is computed from, by ``Score.run``; a ledger's alone.
+        metric: What ``scores`` are of where something else than each protocol's score was asked
+            for; else empty.
         commits: By session, the commit it ran at, where it is known.
     """
 
@@ -45,12 +51,31 @@ class Gathered:
     reused: dict[str, list[Score]] = field(default_factory=dict)
     rest: list[Score] = field(default_factory=list)
     units: dict[RunId, Units] = field(default_factory=dict)
+    detections: dict[RunId, DetectionOutcomes] = field(default_factory=dict)
+    metric: str = ""
     commits: dict[str, str] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> dict[tuple[str, str], Verdict]:
         """The newest verdict of each backbone and setting."""
         return {key: verdict for key, (_, verdict) in self.judged.items()}
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """Where scores that are no mean over images are drawn; asked for when all is gathered."""
+        from bob.report.drawn import Drawing
+
+        return Drawing(self.detections)
+
+    def choose(self, metric: str) -> None:
+        """Put the rows of a judged metric in the place of scores proper; of none where empty."""
+        self.metric = metric
+        if metric:
+            self.scores = [row for row in (*self.scores, *self.others) if row.metric == metric]
+        for session, rows in self.reused.items():
+            self.reused[session] = [
+                row for row in rows if (row.metric == metric if metric else row.is_score)
+            ]
 
     def judge(self, key: tuple[str, str], time: str, verdict: Verdict) -> None:
         """Take a verdict in; of several on one case the newest holds."""
@@ -76,6 +101,7 @@ class Gathered:
             self.judge(key, time, verdict)
         self.rest += other.rest
         self.units |= other.units
+        self.detections |= other.detections
         self.commits |= other.commits
 
 
@@ -93,13 +119,16 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def gather(sources: Sequence[str], options: Options, *, every_metric: bool = False) -> Gathered:
+def gather(
+    sources: Sequence[str], options: Options, *, every_metric: bool = False, metric: str = ""
+) -> Gathered:
     """Scores of the scale of the options.
 
     Args:
         sources: As of ``--from``; the ledger where there is none.
         options: Of the command.
         every_metric: Whether the other metrics are wanted too.
+        metric: A judged metric that is wanted instead of each protocol's score.
 
     Raises:
         BobError: A source is not known, is not there, or cannot be read.
@@ -107,6 +136,7 @@ def gather(sources: Sequence[str], options: Options, *, every_metric: bool = Fal
     found = Gathered()
     for source in sources or ("ledger",):
         found.add(of_source(source, options))
+    found.choose(metric)
     if not every_metric:
         found.others.clear()
         found.rest.clear()
@@ -170,19 +200,19 @@ class _Run:
 
     Attributes:
         key: Backbone and setting.
-        proper: Its scores proper.
+        judged: Its rows of judged metrics.
     """
 
     session: str
     key: tuple[str, str]
     time: str
-    proper: list[Score]
+    judged: list[Score]
 
 
 def _of_ledger(root: Path, options: Options) -> Gathered:
-    from bob.ledger import Ledger, units_of
+    from bob.ledger import Ledger, detections_of, units_of
     from bob.ledger.records import superseded
-    from bob.ledger.score import best_scores, score_rows
+    from bob.ledger.score import score_rows
 
     if (root / "session.json").is_file():
         return _of_session(root, options)
@@ -207,16 +237,17 @@ def _of_ledger(root: Path, options: Options) -> Gathered:
                 session=session,
                 key=(entry.result.case.backbone.key, entry.result.case.setting),
                 time=entry.time,
-                proper=best_scores(rows),
+                judged=[row for row in rows if row.unit],
             )
         found.units |= units_of(kept)
+        found.detections |= detections_of(kept)
         found.commits[session] = ledger.facts(session)[0].get(COMMIT, "")
         for judgement in judgements:
             names = ["/".join(judgement.session_and_entry(name)) for name in judgement.entries]
             own = [runs[name] for name in names if name in runs]
             if own and judgement.role == "check":
                 found.judge(own[0].key, max(run.time for run in own), judgement.verdict)
-            taken = [row for run in own if run.session != session for row in run.proper]
+            taken = [row for run in own if run.session != session for row in run.judged]
             found.reused.setdefault(session, []).extend(taken)
     for damage in ledger.damaged:
         print(f"bob: left out: {damage}", file=sys.stderr)
@@ -258,14 +289,14 @@ def chosen(rows: Sequence[Score], words: str) -> list[Score]:
     return [row for row in rows if has(row.case_name.lower())]
 
 
-def margins(options: Options) -> Mapping[str, float]:
-    """The least difference of a score that matters at a scale, by task."""
+def margins(options: Options, metric: str = "") -> Mapping[str, float]:
+    """The least difference that matters at a scale, by task; of its score, or of a metric."""
     from bob.catalog import load_catalog
     from bob.protocols import PROTOCOLS
 
     catalog = load_catalog(options.catalogs)
     scale = catalog.scale(options.scale)
     return {
-        task: catalog.margins_of(task, plan).get(PROTOCOLS[task].metric, 0.0)
+        task: catalog.margins_of(task, plan).get(metric or PROTOCOLS[task].metric, 0.0)
         for task, plan in scale.tasks.items()
     }

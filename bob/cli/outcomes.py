@@ -1,4 +1,4 @@
-"""``bob outcomes``: per-sample and per-query outcomes of a result, or contributions, as CSV."""
+"""``bob outcomes``: what a result says of each sample, query or detection, as CSV."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def add_command(commands: Any) -> None:
     """Add ``bob outcomes`` to the subcommands."""
     parser = commands.add_parser(
         "outcomes",
-        help="per-sample or per-query outcomes of a result, as CSV",
+        help="outcomes of a result per sample, query or detection, as CSV",
         description="Reads a folder of the ledger (mlruns/ledger/SESSION/ENTRY), or a file "
-        "outcomes.npz, queries.npz or contributions.npz from MLflow.",
+        "outcomes.npz, queries.npz, contributions.npz or detections.npz from MLflow.",
     )
     parser.add_argument("path", type=Path, help="folder of an entry, or .npz file")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="where to; printed by default")
@@ -43,7 +43,7 @@ def outcome_table(path: Path) -> bytes:
 
     import numpy as np
 
-    from bob.artifacts.files import CONTRIBUTIONS, sample_table
+    from bob.artifacts.files import CONTRIBUTIONS, detection_table, sample_table
     from bob.errors import BobError, unknown
     from bob.tabular import csv_bytes
 
@@ -71,4 +71,6 @@ def outcome_table(path: Path) -> bytes:
         return csv_bytes(("query", "average_precision", "first_rank"), rows)
     if CONTRIBUTIONS in arrays:
         return csv_bytes(("image", "contribution"), enumerate(arrays[CONTRIBUTIONS].tolist()))
+    if "box_matched" in arrays:
+        return detection_table(arrays)
     raise BobError(f"{file} holds neither samples nor queries; it has {', '.join(arrays)}.")

@@ -100,6 +100,7 @@ def _board(args: argparse.Namespace, gathered: Gathered, options: Any) -> tuple[
         facts=facts_of(load_catalog(options.catalogs), rows),
         verdicts=gathered.verdicts,
         others=others,
+        drawing=gathered.drawing,
     )
     return board, rows
 
@@ -183,6 +184,7 @@ def _pretraining(board: Board, scores: list[Score], gathered: Gathered) -> list[
                 [row for row in scores if row.backbone == before],
                 [row for row in scores if row.backbone == after],
                 units=gathered.units, same_backbones=False, delta=lambda score: 0.0,
+                drawing=gathered.drawing,
             )  # fmt: skip
             compared = compare(both.pairs) if both.pairs else None
             if compared is None or compared.overall is None:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bob.case import DetectionOutcomes
 from bob.datasets.instances import Sample, Target
+from bob.detection.matching import Overlaps, outcomes_of
 from bob.detection.records import Detections
 
 Floats = NDArray[np.float64]
@@ -31,6 +33,7 @@ class Split(Protocol):
     category_ids: tuple[int, ...]
     image_ids: tuple[int, ...]
     dataset: dict[str, Any]
+    digest: str
 
     def __len__(self) -> int: ...
     def size(self, index: int) -> tuple[int, int]:
@@ -84,11 +87,13 @@ class DetectionScores:
             size of which there is no ground truth is left out. All NaN where a box or a score was
             not finite.
         curves: ``box`` and ``mask``; empty where nothing could be scored.
+        outcomes: What average precision is computed from; none where nothing could be scored.
     """
 
     metrics: Mapping[str, float]
     per_class: tuple[ClassScore, ...]
     curves: Mapping[str, PrCurve]
+    outcomes: DetectionOutcomes | None = None
 
 
 def evaluate(
@@ -119,9 +124,12 @@ def evaluate(
     metrics: dict[str, float] = {}
     curves: dict[str, PrCurve] = {}
     by_class: dict[str, list[float]] = {}
+    overlaps: dict[str, Overlaps] = {}
     for kind, iou_type in kinds.items():
         truth = _truth(split, iou_type)
-        precision, recall = _accumulated(truth, results, iou_type, ranges, max_detections)
+        evaluation = _evaluated(truth, results, iou_type, ranges, max_detections)
+        precision, recall = _accumulated(evaluation)
+        overlaps[kind] = evaluation.ious
         if not finite:
             precision, recall = (
                 np.where(values > -1, np.nan, values) for values in (precision, recall)
@@ -137,7 +145,10 @@ def evaluate(
     instances = [counts[key] for key in split.category_ids]
     mask_aps = by_class["mask"] if masks else [None] * len(instances)
     rows = zip(split.class_names, instances, by_class["box"], mask_aps, strict=True)
-    return DetectionScores(metrics, tuple(ClassScore(*row) for row in rows), curves)
+    outcomes = None
+    if finite:
+        outcomes = outcomes_of(split, detections, overlaps, max_detections=max_detections)
+    return DetectionScores(metrics, tuple(ClassScore(*row) for row in rows), curves, outcomes)
 
 
 def _finite(detections: Sequence[Detections]) -> bool:
@@ -164,14 +175,14 @@ def _truth(split: Split, iou_type: str) -> Any:
     return COCO({**split.dataset, "annotations": annotations})
 
 
-def _accumulated(
+def _evaluated(
     truth: Any,
     results: Sequence[Mapping[str, Any]],
     iou_type: str,
     ranges: list[list[float]],
     max_detections: int,
-) -> tuple[Floats, Floats]:
-    """Precision ``(iou, recall, class, area)`` and recall ``(iou, class, area)``; -1 for none."""
+) -> Any:
+    """The evaluator when it is done."""
     from faster_coco_eval import COCOeval_faster
 
     # With a box among its fields, a result's area is the box's, whatever is scored.
@@ -183,6 +194,11 @@ def _accumulated(
     evaluation.params.maxDets = [max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
+    return evaluation
+
+
+def _accumulated(evaluation: Any) -> tuple[Floats, Floats]:
+    """Precision ``(iou, recall, class, area)`` and recall ``(iou, class, area)``; -1 for none."""
     precision = np.asarray(evaluation.eval["precision"], np.float64)
     recall = np.asarray(evaluation.eval["recall"], np.float64)
     return precision[..., -1], recall[..., -1]
@@ -284,7 +300,8 @@ def chance_bound(
             predicted, scale = detections[origin], (sizes[place] / sizes[origin]).repeat(2)
             moved[place] = Detections(predicted.boxes * scale, predicted.scores, predicted.labels)
         results = to_coco_results(split, moved)
-        precision, _ = _accumulated(truth, results, "bbox", [[0.0, _HUGE]], max_detections)
+        evaluation = _evaluated(truth, results, "bbox", [[0.0, _HUGE]], max_detections)
+        precision, _ = _accumulated(evaluation)
         best = max(best, _mean(precision))
     return best
 

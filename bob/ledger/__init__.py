@@ -2,7 +2,7 @@
 
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Damage, Judgement, Recorded
-from bob.ledger.score import Score, best_scores, score_rows, units_of
+from bob.ledger.score import Score, best_scores, detections_of, score_rows, units_of
 
 __all__ = [
     "Damage",
@@ -11,6 +11,7 @@ __all__ = [
     "Recorded",
     "Score",
     "best_scores",
+    "detections_of",
     "score_rows",
     "units_of",
 ]

@@ -14,6 +14,7 @@ from bob.case import (
     Case,
     Comparison,
     Contributions,
+    DetectionOutcomes,
     Failure,
     ImageList,
     Outcomes,
@@ -105,6 +106,7 @@ def result_to_plain(result: Result) -> dict[str, Any]:
         "class_names": list(result.outcomes.class_names) if result.outcomes else None,
         "temperature": result.outcomes.temperature if result.outcomes else None,
         "contributions": _lists(result.contributions),
+        "detections": _lists(result.detections),
     }
 
 
@@ -120,6 +122,7 @@ def result_from_plain(
         outcomes=_outcomes(plain["class_names"], plain.get("temperature"), arrays),
         queries=_queries(arrays),
         contributions=_contributions(plain.get("contributions"), arrays),
+        detections=_detections(plain.get("detections"), arrays),
         timings=_numbers(plain["timings"]),
         peak_memory_mb=float(plain["peak_memory_mb"]),
         environment=dict(plain["environment"]),
@@ -145,9 +148,9 @@ def result_from_plain(
 
 
 def result_arrays(result: Result) -> dict[str, NDArray[Any]]:
-    """The arrays of a result by name: outcomes per sample and query, contributions per image."""
+    """The arrays of a result by name: outcomes per sample, query and detection, contributions."""
     arrays: dict[str, NDArray[Any]] = {}
-    for part in (result.outcomes, result.queries, result.contributions):
+    for part in (result.outcomes, result.queries, result.contributions, result.detections):
         if part is not None:
             arrays |= arrays_of(part)
     return arrays
@@ -213,8 +216,8 @@ def _queries(arrays: Arrays) -> QueryOutcomes | None:
     return QueryOutcomes(**_fields(QueryOutcomes, arrays)) if "first_ranks" in arrays else None
 
 
-def _lists(contributions: Contributions | None) -> list[dict[str, Any]] | None:
-    return [asdict(images) for images in contributions.lists] if contributions else None
+def _lists(part: Contributions | DetectionOutcomes | None) -> list[dict[str, Any]] | None:
+    return [asdict(images) for images in part.lists] if part else None
 
 
 def _contributions(lists: list[dict[str, Any]] | None, arrays: Arrays) -> Contributions | None:
@@ -224,6 +227,14 @@ def _contributions(lists: list[dict[str, Any]] | None, arrays: Arrays) -> Contri
         raise BobError(f"arrays.npz lacks {CONTRIBUTIONS}")
     return Contributions(
         values=arrays[CONTRIBUTIONS], lists=tuple(ImageList(**images) for images in lists)
+    )
+
+
+def _detections(lists: list[dict[str, Any]] | None, arrays: Arrays) -> DetectionOutcomes | None:
+    if lists is None:  # of results of earlier versions too
+        return None
+    return DetectionOutcomes(
+        lists=tuple(ImageList(**images) for images in lists), **_fields(DetectionOutcomes, arrays)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bob.case import Result
+from bob.case import DetectionOutcomes, Result
 from bob.ledger.records import Recorded
 from bob.ledger.units import Units, units_of_result
 from bob.protocols import PROTOCOLS, Judged
@@ -156,6 +156,17 @@ def units_of(recorded: Iterable[Recorded]) -> dict[RunId, Units]:
         units = units_of_result(result) if result.run_key else None
         if units is not None:
             found[entry.session, result.case.backbone.key, result.run_key, entry.role] = units
+    return found
+
+
+def detections_of(recorded: Iterable[Recorded]) -> dict[RunId, DetectionOutcomes]:
+    """What average precision is computed from, as ``units_of``."""
+    found = {}
+    for entry in recorded:
+        result = entry.result
+        if result.run_key and result.detections is not None:
+            run = entry.session, result.case.backbone.key, result.run_key, entry.role
+            found[run] = result.detections
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from statistics import fmean
 
@@ -16,6 +16,7 @@ from bob.ledger.score import RunId, Score, ordered_tasks
 from bob.ledger.units import Units
 from bob.report.bootstrap import rank_intervals
 from bob.report.cells import Cell, cell
+from bob.report.drawn import Drawing
 from bob.report.facts import Facts
 from bob.report.ranking import rank_cells, tie_groups
 
@@ -24,6 +25,9 @@ SMALL = 30.0
 
 FEWEST = 4
 """Backbones from which on a correlation is told."""
+
+MOST_DETECTIONS = 1_500_000
+"""Of all runs together that a board draws images for; more would take minutes."""
 
 VerdictKey = tuple[str, str]
 """Backbone, and setting without the metric."""
@@ -129,6 +133,7 @@ def make_board(
     facts: Mapping[str, Facts],
     verdicts: Mapping[VerdictKey, Verdict] | None = None,
     others: Iterable[Score] = (),
+    drawing: Drawing | None = None,
 ) -> Board:
     """The board of some scores.
 
@@ -139,7 +144,11 @@ def make_board(
         facts: By backbone.
         verdicts: The newest of each backbone and setting.
         others: Further judged metrics of the same runs.
+        drawing: Where scores that are no mean over images are drawn, for the ranks of the draws;
+            ties are of the other scores. Nothing is drawn for more than ``MOST_DETECTIONS``.
     """
+    if drawing is not None and drawing.detections > MOST_DETECTIONS:
+        drawing = None
     groups: dict[str, dict[str, list[Score]]] = {}
     scores = [score for score in scores if math.isfinite(score.value)]
     for score in scores:
@@ -155,7 +164,16 @@ def make_board(
     shared = [name for name in names if len(cells[name]) > 1]
     complete = [key for key in backbones if all(key in cells[name] for name in shared)]
     board_cells = {name: {key: cells[name][key] for key in complete} for name in shared}
-    intervals = rank_intervals(board_cells, complete)
+    intervals = rank_intervals(
+        {
+            name: {
+                key: replace(entry, drawn=drawing.of(groups[name][key]) if drawing else None)
+                for key, entry in row.items()
+            }
+            for name, row in board_cells.items()
+        },
+        complete,
+    )
     rows = _rows(board_cells, complete, intervals.overall, facts, scores)
     z = _z_by_task(cells)
     return Board(

@@ -39,7 +39,8 @@ def rank_intervals(
 
     Images that several settings share are drawn once for all of them, and so for all backbones.
     Seeds are drawn for each backbone and setting apart; one seed does not move, which is told
-    beside the board. A score without outcomes by image moves by its standard error where it has
+    beside the board. A score that is no mean over images moves with the draws it comes with, if all
+    come with the same. Another without outcomes by image moves by its standard error where it has
     one, and stays where it is where it has none.
 
     Args:
@@ -83,7 +84,12 @@ def _moved_by_images(
         kinds = {(row[key].units_of, _count(row[key])) for key in backbones}
         values = np.array([row[key].value for key in backbones])
         moved[name] = np.repeat(values[:, None], draws, axis=1)
-        if len(kinds) == 1 and min(kinds)[1]:
+        drawn = [entry for key in backbones if (entry := row[key].drawn) is not None]
+        if len(drawn) == len(backbones) and all(entry.lists == drawn[0].lists for entry in drawn):
+            for index, entry in enumerate(drawn):
+                for steps in entry.moved.values():
+                    moved[name][index] += np.resize(steps, draws)
+        elif len(kinds) == 1 and min(kinds)[1]:
             together.setdefault(min(kinds), []).append(name)
         else:
             errors = np.array([row[key].image_error or 0.0 for key in backbones])

@@ -14,6 +14,7 @@ from bob.case import ImageList
 from bob.intervals import wilson
 from bob.ledger.score import RunId, Score
 from bob.ledger.units import ROUNDED, Units
+from bob.report.drawn import Drawing, Drawn
 
 _Z95 = 1.959963984540054
 
@@ -42,6 +43,8 @@ class Cell:
         unsteady: Variance of one image's or query's outcome between seeds, beyond what all share;
             the mean over them.
         seeded: Whether another seed may give another score, or nobody knows.
+        drawn: How the score moves with drawn test images, where it is no mean over them; none where
+            that is not known or was not asked for.
     """
 
     value: float
@@ -57,9 +60,14 @@ class Cell:
     by_seed: Mapping[int, float] = field(default_factory=dict)
     unsteady: float = 0.0
     seeded: bool = False
+    drawn: Drawn | None = None
 
 
-def cell(rows: Sequence[Score], units: Mapping[RunId, Units] | None = None) -> Cell:
+def cell(
+    rows: Sequence[Score],
+    units: Mapping[RunId, Units] | None = None,
+    drawing: Drawing | None = None,
+) -> Cell:
     """The score of one backbone in one setting from its seeds.
 
     The interval joins that of the number of test images or queries with Student's of the seeds.
@@ -70,6 +78,7 @@ def cell(rows: Sequence[Score], units: Mapping[RunId, Units] | None = None) -> C
     Args:
         rows: One a seed, at least one.
         units: Outcomes per image or query, by ``Score.run``; the rows' own are looked up.
+        drawing: Where scores that are no mean over images are drawn.
     """
     scores = [row.value for row in rows]
     value, size = fmean(scores), min(row.test_size for row in rows)
@@ -102,6 +111,7 @@ def cell(rows: Sequence[Score], units: Mapping[RunId, Units] | None = None) -> C
         by_seed={row.seed: row.value for row in rows},
         unsteady=0.0 if matrix is None else unsteady_variance(matrix),
         seeded=rows[0].seeded is not False,
+        drawn=drawing.of(rows) if drawing and matrix is None else None,
     )
 
 

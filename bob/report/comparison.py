@@ -15,7 +15,7 @@ import numpy as np
 
 from bob.report.cells import Cell
 from bob.report.p_values import holm, joint_bound, joint_p
-from bob.report.significance import Difference, difference, lists_of, same_units
+from bob.report.significance import Difference, difference, lists_of, same_draws, same_units
 
 ALPHA = 0.05
 _MOST_SEEDS = 50
@@ -234,7 +234,19 @@ def _identical(pair: Pair) -> float | None:
     known = before.units is not None and after.units is not None and same_units(before, after)
     if same_seeds and known and not np.array_equal(before.units, after.units):  # type: ignore[arg-type]
         return None
+    if same_seeds and same_draws(before, after) and not _moved_alike(before, after):
+        return None
     return fmean(second for _, second in values)
+
+
+def _moved_alike(before: Cell, after: Cell) -> bool:
+    """Whether every draw of the images moved two scores with ``same_draws`` to the same."""
+    assert before.drawn is not None
+    assert after.drawn is not None
+    return all(
+        np.allclose(values, after.drawn.moved[images], rtol=0, atol=_ROUNDED)
+        for images, values in before.drawn.moved.items()
+    )
 
 
 def _least_variance(pairs: Sequence[Pair]) -> float:
@@ -351,6 +363,7 @@ def _joined(cells: Mapping[str, Mapping[str, Cell]], count: int) -> Difference:
         name: row
         for name, row in cells.items()
         if same_units(row["after"], row["before"])
+        or same_draws(row["after"], row["before"])
         or (row["after"].image_error is not None and row["before"].image_error is not None)
     }
     spreads = dict.fromkeys(cells, float(count))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bob.catalog import Catalog
 from bob.evaluation import Evaluation
-from bob.ledger.score import best_scores, units_of
+from bob.ledger.score import best_scores, detections_of, units_of
 from bob.report import ranking_text
 from bob.report.ranking import Ranking, rank
 from bob.report.sources import newest, recorded_of_session, scores_of_session
@@ -49,6 +49,7 @@ def _board_files(
 ) -> dict[str, bytes]:
     from bob.report.board import make_board
     from bob.report.board_files import markdown_text
+    from bob.report.drawn import Drawing
     from bob.report.facts import facts_of
     from bob.report.page import page
 
@@ -69,6 +70,7 @@ def _board_files(
             for evaluation in evaluations
         },
         others=[row for row in every if row.unit and not row.is_score],
+        drawing=Drawing(detections_of(recorded_of_session(evaluations, session=session))),
     )
     title = f"Battle of the backbones: {scale}, session {session}"
     return {

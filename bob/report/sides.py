@@ -9,6 +9,7 @@ from bob.ledger.score import RunId, Score
 from bob.ledger.units import Units
 from bob.report.cells import cell
 from bob.report.comparison import Pair
+from bob.report.drawn import Drawing
 
 Key = tuple[str, str, str]
 """Subject, scale, and setting with metric."""
@@ -44,6 +45,7 @@ def sides(
     same_backbones: bool,
     delta: Callable[[Score], float],
     lost: tuple[Iterable[Score], Iterable[Score]] = ((), ()),
+    drawing: Drawing | None = None,
 ) -> Sides:
     """Bring two sides together.
 
@@ -55,6 +57,7 @@ def sides(
             backbone and they are held against each other.
         delta: The least difference of a score that matters.
         lost: Rows of either side that are NaN or infinite.
+        drawing: Where scores that are no mean over images are drawn.
     """
     lost_before, lost_after = (set(_grouped(rows, same_backbones)) for rows in lost)
     first, second = _grouped(before, same_backbones), _grouped(after, same_backbones)
@@ -79,8 +82,8 @@ def sides(
             Pair(
                 subject=key[0],
                 setting=key[2],
-                before=cell([*rows.values()], units),
-                after=cell([*others.values()], units),
+                before=cell([*rows.values()], units, drawing),
+                after=cell([*others.values()], units, drawing),
                 delta=delta(some),
             )
         )

@@ -111,6 +111,7 @@ def result_of(
         outcomes=output.outcomes,
         queries=output.queries,
         contributions=output.contributions,
+        detections=output.detections,
         timings={
             "load": loaded - start,
             **output.timings,

@@ -58,6 +58,7 @@ def train_and_test(job: Job[DetectionRecipe, DetectionData, Backbone]) -> TaskOu
             CHANCE_BOUND: chance_bound(data.test, found, max_detections=recipe.max_detections),
         },
         history=tuple(loop.history),
+        detections=scores.outcomes,
         timings={"train": loop.train_seconds, "evaluate": time.perf_counter() - start},
         files={
             **detection_files(job.case, data.test, found, scores, masks=recipe.masks),

@@ -10,6 +10,7 @@ from statistics import fmean
 
 from bob.backbones import Backbone
 from bob.case import Content
+from bob.case.detections import joined
 from bob.datasets.detection import DetectionShiftData
 from bob.detection.evaluate import chance_bound
 from bob.hashing import own_file_name
@@ -40,11 +41,12 @@ def run(job: Job[ShiftedDetectionRecipe, DetectionShiftData, Backbone]) -> TaskO
     start = time.perf_counter()
     metrics: dict[str, float] = {**training_metrics(loop), **chosen_metrics(trials)}
     files: dict[str, Content] = {**grid_files(trials)}
-    bounds = []
+    bounds, outcomes = [], []
     for shift in data.shifts:
         found = loop.detect(shift.split, workers=workers)
         scores = scored(recipe, shift.split, found)
         metrics[f"shift/{shift.name}"] = scores.metrics["box_ap"]
+        outcomes.append(scores.outcomes)
         bounds.append(chance_bound(shift.split, found, max_detections=recipe.max_detections))
         files |= detection_files(
             job.case,
@@ -66,6 +68,7 @@ def run(job: Job[ShiftedDetectionRecipe, DetectionShiftData, Backbone]) -> TaskO
     return TaskOutput(
         metrics=metrics,
         history=tuple(loop.history),
+        detections=joined([part for part in outcomes if part]) if all(outcomes) else None,
         timings={"train": loop.train_seconds, "evaluate": time.perf_counter() - start},
         files=files,
         remarks=(*remarks, *training_remarks(job, loop), *grid_remarks(recipe.grid, trials)),

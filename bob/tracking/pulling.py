@@ -36,7 +36,7 @@ from bob.tracking.writer import Writer
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_ARRAYS = ("outcomes.npz", "queries.npz", "contributions.npz")
+_ARRAYS = ("outcomes.npz", "queries.npz", "contributions.npz", "detections.npz")
 _LARGEST = {LEDGER_FILE: 64 * 2**20, **dict.fromkeys(_ARRAYS, 2**30)}
 """Bytes of a file that is read, and of what its arrays are unpacked."""
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
