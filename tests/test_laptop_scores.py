@@ -21,7 +21,8 @@ from bob.run import run_case
 from tests.real import LITE0, TWIN, fashion, lite, small_cases
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-SEEDLESS = ("knn", "linear_probe", "low_shot", "retrieval")
+QUICK = ("knn", "linear_probe", "retrieval")
+SEEDLESS = (*QUICK, "low_shot")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def references(cases: dict[tuple[str, str], Case], features: str, tmp_path_facto
     made = evaluator("cpu", references=folder)
     made.context = replace(made.context, features=features, workers=0)
     made.bands = Bands.ALL
-    for task in SEEDLESS:
+    for task in QUICK:
         made.evaluate(cases[task, LITE0])
     return folder
 
@@ -101,7 +102,7 @@ def references(cases: dict[tuple[str, str], Case], features: str, tmp_path_facto
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_seen(cases: dict[tuple[str, str], Case], references: Path, damage: str) -> None:
     """Nothing is random in these protocols, so that their values differ where anything does."""
-    chosen = [cases[task, LITE0] for task in ("knn", "linear_probe", "low_shot")]
+    chosen = [cases[task, LITE0] for task in QUICK]
     (evaluations,) = seen(chosen, references, "cpu", only=[damage]).values()
     statuses = {evaluation.verdict.status for evaluation in evaluations}
     unchanged = {evaluation.verdict.unchanged for evaluation in evaluations}
