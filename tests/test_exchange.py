@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bob.case import ImageList
 from bob.catalog import Catalog
 from bob.cli import main
 from bob.errors import BobError
@@ -55,7 +56,9 @@ def exactly(bundle: Bundle) -> tuple[object, ...]:
         )
         for row in bundle.scores
     ]
-    units = {run: (found.of, found.values.tobytes()) for run, found in bundle.units.items()}
+    units = {
+        run: (found.of, found.lists, found.values.tobytes()) for run, found in bundle.units.items()
+    }
     return rows, units
 
 
@@ -95,9 +98,16 @@ def test_any_bundle_comes_back_as_it_was(tmp_path: Path) -> None:
     ]  # fmt: skip
     runs = sorted({row.run for row in rows})
     units = {
-        run: Units(values=np.random.default_rng(n).random(n * 20_000 + 1), of=f"query d {n}")
+        run: Units(
+            values=np.random.default_rng(n).random(n * 20_000 + 1), of=f"query d {n}",
+            lists=() if n % 3 == 0 else (
+                ImageList(count=n * 15_000, digest=f"{n}", share=1 / 3, step=4),
+                ImageList(count=n * 2_500, digest="same", share=1 / 3 + 2e-16),
+                ImageList(count=n * 2_500 + 1, digest="same", share=1 / 3 + 2e-16),
+            ),
+        )
         for n, run in enumerate(runs)
-    }
+    }  # fmt: skip
     units["nobody", "x", "check"] = units[runs[0]]
     bundle = bundle_of([*rows, *rows], units)
     assert len(bundle.scores) == len(rows)

@@ -111,6 +111,11 @@ WRONG_OUTCOMES = {
     "nobody's": (cell("run", "x", 1), "row 1, column run: 'backbone_000' 'x' of role"),
     "setting": (cell("setting", "x/y", 1), "row 1, column setting: the run's setting is"),
     "seed": (cell("seed", 5, 1), "row 1, column seed: the run's seed is 0"),
+    "no list": (cell("list", "x", 6), "row 5, column list: of the run that begins here '' is not"),
+    "list of another": (cell("list", "1 d 0.5 1", 5), "'1 d 0.5 1' is not number, digest, share"),
+    "share of a list": (cell("list", "0 d 1.5 1", 5), "'0 d 1.5 1' has no share above 0"),
+    "no share": (cell("list", "0 d e+e 1", 5), "'0 d e+e 1' has no share above 0"),
+    "step of a list": (cell("list", "0 d 0.5 0", 5), "or no step of 1 or more"),
     "twice": (lambda t: pa.concat_tables([t, t.slice(0, 4)]), "row 25, column run: "),
 }
 

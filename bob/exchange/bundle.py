@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from bob.errors import BobError
 from bob.exchange.checks import distinct, fault_of, refusal
 from bob.exchange.columns import FIELDS, OUTCOMES, SCORES, schema_of, score_table
+from bob.exchange.image_lists import list_column
 from bob.exchange.outcomes import Run, read_runs
 from bob.exchange.reading import MOST_BYTES, open_table, unpacked_batches
 from bob.ledger.score import RunId, Score
@@ -111,6 +112,7 @@ def _part(row: Score, units: Units, schema: pa.Schema) -> pa.Table:
         for value, column in zip(fixed, schema, strict=False)
     ]
     arrays += [
+        list_column(units.lists, count),
         pa.array(np.arange(count, dtype=np.int32)),
         pa.array(units.values, type=pa.float64()),
     ]
@@ -136,7 +138,7 @@ def read_bundle(folder: Path) -> Bundle:
             _check_run(run, known, file, number)
             if run.id in units:
                 raise refusal(str(file), number, "run", f"{run.id[2]!r} stands twice")
-            units[run.id] = Units(values=run.values, of=run.of)
+            units[run.id] = Units(values=run.values, of=run.of, lists=run.lists)
     return Bundle(scores=tuple(scores), units=dict(sorted(units.items())))
 
 

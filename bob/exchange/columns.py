@@ -43,6 +43,7 @@ OUTCOME_COLUMNS: pa.Schema = pa.schema(
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         pa.field("of", pa.string(), nullable=False),
+        pa.field("list", pa.string(), nullable=False),
         pa.field("index", pa.int32(), nullable=False),
         pa.field("value", pa.float64(), nullable=False),
     ]
@@ -89,6 +90,9 @@ WORDS: dict[str, dict[str, str]] = {
         "seed": "as in the scores",
         "kind": "image, query, or contribution to a score over shifts or draws",
         "of": "digest of the images or queries: equal for two runs on the same, in the same order",
+        "list": "which images these are, whatever else the run was scored on: number of the list "
+        "within the run, digest of the classes of its images, part of the score that is of them, "
+        "and how-manieth image of the list each is; empty where it is not known",
         "index": "position, from 0",
         "value": "1 or 0 for an image that was classified correctly or not; of a query its "
         "average precision; a contribution is weighted, so that their mean is the score",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from bob.case import ImageList
 from bob.exchange.checks import refusal
 from bob.exchange.columns import OUTCOME_COLUMNS, OUTCOMES
+from bob.exchange.image_lists import lists_of
 from bob.exchange.reading import open_table, unpacked_batches
 from bob.ledger.score import RunId
 
@@ -21,7 +23,8 @@ _ROUNDING = 1e-6
 
 KINDS = ("image", "query", "contribution")
 
-_NAMES = tuple(OUTCOME_COLUMNS.names[:-2])
+_NAMES = tuple(OUTCOME_COLUMNS.names[: OUTCOME_COLUMNS.names.index("list")])
+"""What tells a run from all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Run:
         id: As ``Score.run``.
         values: ``(n,)``, from 0 to 1; contributions are weighted.
         of: Whose they are; see ``bob.ledger.units.Units``.
+        lists: As there.
     """
 
     id: RunId
@@ -39,6 +43,7 @@ class Run:
     seed: int
     values: NDArray[np.float64]
     of: str
+    lists: tuple[ImageList, ...]
 
 
 def read_runs(path: Path) -> Iterator[tuple[int, Run]]:
@@ -49,6 +54,7 @@ def read_runs(path: Path) -> Iterator[tuple[int, Run]]:
     """
     key: tuple[Any, ...] | None = None
     parts: list[NDArray[np.float64]] = []
+    lists: list[tuple[str, int]] = []
     first, number = 1, 1
     with open_table(path, OUTCOMES) as table:
         for batch in unpacked_batches(table, path, texts_once=True):
@@ -57,12 +63,12 @@ def read_runs(path: Path) -> Iterator[tuple[int, Run]]:
             _check(batch, path, number)
             index = batch.column("index").to_numpy()
             values = batch.column("value").to_numpy()
-            for start, stop in _stretches(batch):
+            for start, stop in _stretches(batch, (*_NAMES, "list")):
                 here = tuple(batch.column(name)[start].as_py() for name in _NAMES)
                 if here != key:
                     if key is not None:
-                        yield first, _run(key, parts)
-                    key, parts, first = here, [], number + start
+                        yield first, _run(key, parts, lists, path, first)
+                    key, parts, lists, first = here, [], [], number + start
                     if here[6] not in KINDS:
                         why = f"{here[6]!r} is none of {', '.join(KINDS)}"
                         raise refusal(str(path), first, "kind", why)
@@ -70,26 +76,38 @@ def read_runs(path: Path) -> Iterator[tuple[int, Run]]:
                 if here[6] == "image":
                     _check_images(values[start:stop], path, number + start)
                 parts.append(values[start:stop].copy())
+                lists.append((batch.column("list")[start].as_py(), stop - start))
             number += len(batch)
     if key is not None:
-        yield first, _run(key, parts)
+        yield first, _run(key, parts, lists, path, first)
 
 
-def _run(key: tuple[Any, ...], parts: list[NDArray[np.float64]]) -> Run:
+def _run(
+    key: tuple[Any, ...],
+    parts: list[NDArray[np.float64]],
+    lists: list[tuple[str, int]],
+    path: Path,
+    first: int,
+) -> Run:
     session, backbone, run, role, setting, seed, kind, of = key
+    try:
+        images = lists_of(lists)
+    except ValueError as error:
+        raise refusal(str(path), first, "list", f"of the run that begins here {error}") from None
     return Run(
         id=(session, backbone, run, role),
         setting=setting,
         seed=seed,
         values=np.concatenate(parts),
         of=f"{kind} {of}",
+        lists=images,
     )
 
 
-def _stretches(batch: pa.RecordBatch) -> list[tuple[int, int]]:
-    """Where rows of one run begin and end."""
+def _stretches(batch: pa.RecordBatch, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Where rows with the same texts in some columns begin and end."""
     changed = np.zeros(len(batch), bool)
-    for name in _NAMES:
+    for name in names:
         column = batch.column(name)
         codes = column.indices if pa.types.is_dictionary(column.type) else column
         changed[1:] |= np.diff(codes.to_numpy(zero_copy_only=False)) != 0
