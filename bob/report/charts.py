@@ -15,6 +15,7 @@ from bob.report.history import History
 _WIDTH, _HEIGHT = 560, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44
 _CELL = 46
+_LETTER, _LINE = 6.0, 11.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,7 @@ def _scatter(axis: Axis, points: Sequence[Point], *, of: int) -> Chart:
     parts = [_axes(axis.words, _ticks(low, high), across, least, most, down)]
     steps = " ".join(f"{across(logs[i]):.1f},{down(points[i].y):.1f}" for i in front)
     parts.append(f'<polyline class="front" points="{steps}"/>')
+    written: list[tuple[float, float, float]] = []  # begin, end and height of each name
     for index, point in enumerate(points):
         x, y = across(logs[index]), down(point.y)
         kind = "dot best" if index in front else "dot"
@@ -125,9 +127,15 @@ def _scatter(axis: Axis, points: Sequence[Point], *, of: int) -> Chart:
             f'<g><circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
             f"<title>{escape(label)}</title></g>"
         )
-        if index in front or len(points) <= 12:
-            left = x > _WIDTH - 150
-            anchor = "end" if left else "start"
+        left = x > _WIDTH - 150
+        anchor, length = "end" if left else "start", _LETTER * len(point.name)
+        begins = x - 8 - length if left else x + 8
+        free = not any(
+            abs(y - other) < _LINE and begins < right and begins + length > begun
+            for begun, right, other in written
+        )
+        if (index in front or len(points) <= 12) and free:
+            written.append((begins, begins + length, y))
             parts.append(
                 f'<text class="name" x="{x + (-8 if left else 8):.1f}" y="{y + 4:.1f}" '
                 f'text-anchor="{anchor}">{escape(point.name)}</text>'
