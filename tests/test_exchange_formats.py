@@ -155,7 +155,8 @@ def test_every_eval_ever(run: Ledger, tmp_path: Path, capsys: pytest.CaptureFixt
     by_model = {record["model_info"]["name"]: record for record in records}
     assert by_model.keys() == {"a", "c", ODD, "resnet50_a1_in1k"}
     known = by_model["resnet50_a1_in1k"]["model_info"]
-    assert known["id"] == "timm/resnet50.a1_in1k"
+    assert (known["id"], known["developer"]) == ("timm/resnet50.a1_in1k", "timm")
+    assert by_model["a"]["model_info"]["developer"] == "unknown"
     assert any("timm/resnet50.a1_in1k" in str(path) for path in files)
     (result,) = by_model["a"]["evaluation_results"]
     assert result["metric_config"]["lower_is_better"] is False
@@ -169,13 +170,14 @@ def test_every_eval_ever(run: Ledger, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_every_eval_ever_by_its_own_package(run: Ledger, tmp_path: Path) -> None:
     validation = pytest.importorskip("every_eval_ever.validator.validation_core")
     words = ["export", "--format", "every-eval-ever", "-o", "out", "--creator", "Somebody"]
-    assert main(words) == 0
+    assert main([*words, "--developer", "A maker"]) == 0
     root = tmp_path / "out" / "every-eval-ever"
     for path in root.rglob("*.json"):
         report = validation.validate_aggregate(
             path, repo_path=str(path.relative_to(root)), run_semantic_checks=True
         )
         assert report.valid, report.errors
+        assert not report.warnings
 
 
 def test_published_scores_are_left_to_who_published_them(

@@ -51,6 +51,10 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--licence", default="", help="licence of these results")
     parser.add_argument("--creator", default="", metavar="NAME", help="who made these results")
+    parser.add_argument(
+        "--developer", default="", metavar="NAME",
+        help="who made the backbones that the catalog does not place on the hub (unknown)",
+    )  # fmt: skip
     parser.add_argument("--url", default="", help="where these results are published")
     parser.add_argument(
         "--benchmark", dest="benchmarks", action="append", default=[], type=_benchmark,
@@ -133,7 +137,10 @@ def _told(args: argparse.Namespace, rows: list[Score], options: Any) -> tuple[Co
         scale=options.scale,
         catalog=load_catalog(options.catalogs),
     )
-    asker = Asker(licence=args.licence, creator=args.creator, url=args.url, benchmarks=benchmarks)
+    asker = Asker(
+        licence=args.licence, creator=args.creator, developer=args.developer, url=args.url,
+        benchmarks=benchmarks,
+    )  # fmt: skip
     return told, asker
 
 

@@ -63,12 +63,14 @@ class Asker:
     Attributes:
         licence: Of the results.
         creator: Who made them.
+        developer: Who made the backbones that the catalog does not place on the hub.
         url: Where they are published.
         benchmarks: By setting or dataset, which one of the Hugging Face hub it is.
     """
 
     licence: str = ""
     creator: str = ""
+    developer: str = ""
     url: str = ""
     benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
 

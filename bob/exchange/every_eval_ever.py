@@ -14,6 +14,7 @@ from bob.intervals import wilson
 
 SCHEMA_VERSION = "0.3.0"
 COLLECTION = "battle-of-backbones"
+UNKNOWN = "unknown"
 
 _BOUNDS: dict[str, tuple[float | str, float | str]] = {
     "proportion": (0, 1), "bounded": (0, 1), "positive": (0, "Infinity"),
@@ -33,6 +34,10 @@ def record(told: Contents, backbone: str, asker: Asker, *, now: int) -> tuple[st
     subject = told.subjects[backbone]
     cells = [cell for cell in told.cells[backbone] if math.isfinite(cell.value)]
     model = subject.model or own_file_name(backbone)
+    owner, name = asker.developer or UNKNOWN, model
+    if subject.model:
+        owner, _, name = model.partition("/")
+    owner = own_file_name(owner)  # the schema's readers look for a model by its path
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "evaluation_id": f"{COLLECTION}-{told.scale}/{model}/{now}",
@@ -44,14 +49,13 @@ def record(told: Contents, backbone: str, asker: Asker, *, now: int) -> tuple[st
             "evaluator_relationship": "other",
         },
         "eval_library": {"name": "battle-of-backbones", "version": _versions(cells)},
-        "model_info": _model(subject, model),
+        "model_info": _model(subject, model, owner),
         "evaluation_results": [_result(cell) for cell in cells],
     }
     if asker.url:
         document["source_metadata"]["source_organization_url"] = asker.url
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    owner, _, name = model.partition("/") if subject.model else ("unknown", "", model)
-    folder = f"data/{COLLECTION}/{own_file_name(owner)}/{own_file_name(name)}"
+    folder = f"data/{COLLECTION}/{owner}/{own_file_name(name)}"
     return f"{folder}/{_uuid(document)}.json", text
 
 
@@ -63,7 +67,7 @@ def _versions(cells: list[Cell]) -> str:
     return ", ".join(sorted({cell.row.version for cell in cells} - {""})) or __version__
 
 
-def _model(subject: Subject, model: str) -> dict[str, Any]:
+def _model(subject: Subject, model: str, owner: str) -> dict[str, Any]:
     details = {
         "deployment_type": "self_deployed",
         "model_availability": "open_weights" if subject.url else "unknown",
@@ -76,6 +80,7 @@ def _model(subject: Subject, model: str) -> dict[str, Any]:
     return {
         "name": subject.backbone,
         "id": model,
+        "developer": owner,
         "additional_details": {name: text for name, text in details.items() if text},
     }
 
