@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bob.cli.gathering import Gathered, add_sources, chosen, gather
+from bob.cli.gathering import Gathered, add_sources, asked_for, gather
 from bob.errors import BobError, unknown
 from bob.options.arguments import add_arguments, read_arguments
 
@@ -78,7 +78,7 @@ def _export(args: argparse.Namespace) -> int:
     if EVERY in formats and not args.creator:
         raise BobError(f"--format {EVERY}: its schema asks who made the results; name --creator.")
     gathered = gather(args.sources, options, every_metric=True)
-    rows = _rows(args, gathered, options.scale)
+    rows = asked_for(args, [*gathered.scores, *gathered.others, *gathered.rest], options.scale)
     told, asker = _told(args, rows, options)
     files = list(_files(formats, told, asker))
     folder: Path = args.output
@@ -100,24 +100,6 @@ def _export(args: argparse.Namespace) -> int:
     backbones = len({row.backbone for row in rows})
     print(f"{folder}: {len(rows)} rows of {backbones} backbones", file=sys.stderr)
     return 0
-
-
-def _rows(args: argparse.Namespace, gathered: Gathered, scale: str) -> list[Score]:
-    rows = chosen([*gathered.scores, *gathered.others, *gathered.rest], args.words)
-    known = {row.backbone for row in rows}
-    for name in args.backbones:
-        if name not in known:
-            raise unknown("measured backbone", name, known)
-    if args.backbones:
-        rows = [row for row in rows if row.backbone in args.backbones]
-    if not rows:
-        words = f" and {args.words!r} in its name" if args.words else ""
-        raise BobError(
-            f"There is no score of scale {scale!r}{words} in "
-            f"{', '.join(args.sources or ['the ledger'])}. Run the suite first, or name another "
-            "source with --from."
-        )
-    return rows
 
 
 def _told(args: argparse.Namespace, rows: list[Score], options: Any) -> tuple[Contents, Asker]:

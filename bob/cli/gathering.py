@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bob.cli.selecting import named_by
-from bob.errors import BobError, did_you_mean
+from bob.errors import BobError, did_you_mean, unknown
 
 if TYPE_CHECKING:
     from bob.case import DetectionOutcomes, Verdict
@@ -287,6 +287,34 @@ def chosen(rows: Sequence[Score], words: str) -> list[Score]:
     """Rows whose ``task[backbone-dataset]`` pytest's ``-k`` would choose."""
     has = named_by(words)
     return [row for row in rows if has(row.case_name.lower())]
+
+
+def asked_for(args: argparse.Namespace, scores: Sequence[Score], scale: str) -> list[Score]:
+    """The rows of the backbones and settings that a command names.
+
+    Args:
+        args: With ``backbones``, ``words`` and ``sources``.
+        scores: Of the scale.
+        scale: Its name.
+
+    Raises:
+        BobError: A backbone was not measured, or there is no such row.
+    """
+    rows = chosen(scores, args.words)
+    known = {row.backbone for row in rows}
+    for name in args.backbones:
+        if name not in known:
+            raise unknown("measured backbone", name, known)
+    if args.backbones:
+        rows = [row for row in rows if row.backbone in args.backbones]
+    if not rows:
+        words = f" and {args.words!r} in its name" if args.words else ""
+        raise BobError(
+            f"There is no score of scale {scale!r}{words} in "
+            f"{', '.join(args.sources or ['the ledger'])}. Run the suite first, or name another "
+            "source with --from."
+        )
+    return rows
 
 
 def margins(options: Options, metric: str = "") -> Mapping[str, float]:

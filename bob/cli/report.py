@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bob.cli.gathering import Gathered, add_sources, chosen, gather, margins
+from bob.cli.gathering import Gathered, add_sources, asked_for, chosen, gather, margins
 from bob.errors import BobError, unknown
 from bob.options.arguments import add_arguments, read_arguments
 
@@ -75,20 +75,7 @@ def _board(args: argparse.Namespace, gathered: Gathered, options: Any) -> tuple[
     from bob.report.facts import facts_of
     from bob.report.sources import current
 
-    rows = current(chosen(gathered.scores, args.words))
-    known = {row.backbone for row in rows}
-    for name in args.backbones:
-        if name not in known:
-            raise unknown("measured backbone", name, known)
-    if args.backbones:
-        rows = [row for row in rows if row.backbone in args.backbones]
-    if not rows:
-        words = f" and {args.words!r} in its name" if args.words else ""
-        raise BobError(
-            f"There is no score of scale {options.scale!r}{words} in "
-            f"{', '.join(args.sources or ['the ledger'])}. Run the suite first, or name another "
-            "source with --from."
-        )
+    rows = current(asked_for(args, gathered.scores, options.scale))
     keys = {(row.backbone, row.setting, row.seed) for row in rows}
     others = [
         row for row in current(gathered.others) if (row.backbone, row.setting, row.seed) in keys
