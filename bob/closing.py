@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,22 @@ TERMINATED = 75
 
 if TYPE_CHECKING:
     from bob.session import BobSession
+
+
+def with_lines(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback of which every place has a line; the same one where that is so already."""
+    places: list[tuple[TracebackType, int | None]] = []
+    place = traceback
+    while place is not None:
+        places.append((place, place.tb_lineno))  # its type says int, and it may be None
+        place = place.tb_next
+    if all(line is not None for _, line in places):
+        return traceback
+    made: TracebackType | None = None
+    for place, line in reversed(places):
+        known = place.tb_frame.f_code.co_firstlineno if line is None else line
+        made = TracebackType(made, place.tb_frame, place.tb_lasti, known)
+    return made
 
 
 class Closing:
@@ -30,9 +47,17 @@ class Closing:
         self._cut_short = False
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self) -> None:
-        """Remember it: ``pytest.exit`` may give any exit status."""
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember it: ``pytest.exit`` may give any exit status.
+
+        A signal may meet an instruction of no line, on which pytest's own report of it fails and
+        with it the session's end; such a place gets the line its function begins at.
+        """
         self._cut_short = True
+        traceback = with_lines(excinfo.value.__traceback__)
+        if traceback is not None and traceback is not excinfo.value.__traceback__:
+            excinfo.value.__traceback__ = traceback
+            excinfo.traceback = type(excinfo.traceback)(traceback)
 
     def status(self, exitstatus: int) -> str:
         """What MLflow says of a session that ends so."""

@@ -339,7 +339,7 @@ def test_who_waits_goes_on_where_a_killed_one_was(
     tmp_path: Path, root: Path, server: FileServer
 ) -> None:
     own = catalog(tmp_path, server)
-    server.files["/birds.tgz"], server.pause = LARGE, 0.1
+    server.files["/birds.tgz"], server.pause = LARGE, 0.5
     first = command(own)
     await_part(root, first)
     second = command(own)
@@ -372,7 +372,7 @@ def test_what_a_killed_process_left_half_unpacked_goes(
 
 def test_ctrl_c_keeps_what_came(tmp_path: Path, root: Path, server: FileServer) -> None:
     own = catalog(tmp_path, server)
-    server.files["/birds.tgz"], server.pause = LARGE, 0.1
+    server.files["/birds.tgz"], server.pause = LARGE, 0.5  # half a minute in all
     process = command(own)
     await_part(root, process)
     process.send_signal(signal.SIGINT)

@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from types import FrameType, TracebackType
 
 import pytest
 
 from bob import interrupts
+from bob.closing import Closing, with_lines
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -26,6 +29,33 @@ def installed() -> Iterator[None]:
     restore()
     for number, handler in former.items():
         signal.signal(number, handler)
+
+
+def test_one_on_an_instruction_without_a_line_can_be_shown() -> None:
+    """A signal may meet any instruction, and some have no line."""
+
+    def closes() -> FrameType:
+        with suppress(ValueError):
+            return sys._getframe()
+
+    frame = closes()
+    (place, *_) = (start for start, _, line in frame.f_code.co_lines() if line is None)
+    nowhere = TracebackType(None, frame, place, -1)
+    assert nowhere.tb_lineno is None
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt as error:
+        raised = error.__traceback__
+        assert raised is not None
+        whole = TracebackType(nowhere, raised.tb_frame, raised.tb_lasti, raised.tb_lineno)
+        excinfo = pytest.ExceptionInfo.from_exception(error.with_traceback(whole))
+    with pytest.raises(TypeError):
+        excinfo.getrepr(funcargs=True)
+    Closing(lambda config: None).pytest_keyboard_interrupt(excinfo)
+    shown = str(excinfo.getrepr(funcargs=True))
+    assert "def closes() -> FrameType:" in shown
+    sound = with_lines(excinfo.value.__traceback__)
+    assert sound is excinfo.value.__traceback__
 
 
 @pytest.mark.parametrize("how", SIGNALS)
