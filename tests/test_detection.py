@@ -246,6 +246,7 @@ def test_a_case_gives_scores_and_files(
     case = cases[f"{task} resnet_micro_glyphs"]
     case = Case(**{**vars(case), "recipe": case.recipe.model_copy(update={"epochs": 1})})
     result = run_case(case, Context(accelerator="cpu"))
+    assert gc.get_freeze_count() > 100_000
     scenes.load.cache_clear()
     assert result.failure is None, result.failure
     judged = {metric.name for metric in case.judged}

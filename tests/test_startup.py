@@ -184,6 +184,22 @@ def test_imports_are_frozen_and_earlier_garbage_is_not(package: str) -> None:
         assert gc.get_freeze_count() > frozen
     finally:
         gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+
+def test_what_training_had_looked_at_again_is_left_alone_behind_the_case() -> None:
+    with startup.settled_objects():
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
+    garbage = weakref.ref(Cycle())
+    startup.settle_again()
+    assert garbage() is None
+    frozen = gc.get_freeze_count()
+    assert frozen > 10_000
+    kept = [[number] for number in range(1000)]
+    startup.settle_again()  # nothing has thawed it
+    assert gc.get_freeze_count() < frozen + len(kept)
 
 
 def test_digits_are_those_that_scikit_learn_reads() -> None:

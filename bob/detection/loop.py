@@ -25,7 +25,8 @@ from bob.detection.records import Detections
 from bob.distributed.group import Group, batches_of
 from bob.errors import TrainingDiverged
 from bob.protocols.detection import DetectionRecipe
-from bob.training.memory import Counts, Parts, settled_objects
+from bob.startup import settled_objects
+from bob.training.memory import Counts, Parts
 from bob.training.states import Unfit, take_up_training, training_state
 from bob.training.throttle import Throttle
 

@@ -14,7 +14,7 @@ from bob.objects import import_object
 from bob.protocols import PROTOCOLS
 from bob.run.failures import exit_failure, failed
 from bob.run.remarks import score_remarks
-from bob.startup import import_torchmetrics, importing
+from bob.startup import import_torchmetrics, importing, settle_again
 from bob.threads import wait_passively
 
 __all__ = ["run_case", "score_remarks"]
@@ -55,6 +55,7 @@ def run_case(case: Case, context: Context, emit: Emit | None = None) -> Result:
         except BaseException as error:
             result = failed(case, error)
     release_freed_memory()
+    settle_again()
     if asked and (result.failure is None or result.failure.kind != "exit"):
         result = Result(case=case, failure=exit_failure(asked[0]))
     if result.failure is not None and context.checkpoints and keys:

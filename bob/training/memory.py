@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -181,17 +179,3 @@ def _state(device: torch.device, module: nn.Module | None) -> Callable[[], None]
                 buffer.copy_(value)
 
     return put_back
-
-
-@contextmanager
-def settled_objects() -> Iterator[None]:
-    """Python's search for cycles passes over every object that exists already.
-
-    Imports leave half a million of them, and a loop of small updates that allocates many objects
-    spends a tenth of its time looking through them.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
