@@ -73,12 +73,12 @@ def test_the_spread_over_draws_is_that_over_other_test_images() -> None:
 @pytest.mark.slow
 def test_equal_detectors_are_seldom_called_different_and_a_drop_is_found() -> None:
     rng = np.random.default_rng(1)
-    pairs = [compared(FIXED, 0.0, 0.0, rng) for _ in range(300)]
+    pairs = [compared(FIXED, 0.0, 0.0, rng) for _ in range(150)]
     called = sum(pair.answer is not Answer.UNDECIDED for pair in pairs) / len(pairs)
     assert called <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(pairs))
     assert called > 0  # nothing that is always undecided is a test
     spread, gap = detection_power.deviation(FIXED, rng)
-    worse = [compared(FIXED, 5 * gap, 0.0, rng).answer is Answer.WORSE for _ in range(40)]
+    worse = [compared(FIXED, 5 * gap, 0.0, rng).answer is Answer.WORSE for _ in range(20)]
     assert np.mean(worse) > 0.8
     small = [compared(FIXED, 0.0, 8 * spread, rng).answer for _ in range(10)]
     assert small.count(Answer.EQUIVALENT) >= 9
