@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -308,8 +309,10 @@ def test_a_data_root_that_is_read_only(
 def command(own: Path) -> subprocess.Popen[bytes]:
     words = ["datasets", "--catalog", str(own), "get", "own_birds", "--yes"]
     return subprocess.Popen(
-        [sys.executable, "-m", "bob.cli", *words], cwd=ROOT, stderr=subprocess.PIPE
-    )
+        [sys.executable, "-m", "bob.cli", *words], cwd=ROOT, stderr=subprocess.PIPE,
+        # jobs that a shell runs in the background inherit that SIGINT is ignored
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def await_part(root: Path, process: subprocess.Popen[bytes]) -> None:
