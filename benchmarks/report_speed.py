@@ -1,4 +1,4 @@
-"""How long the board, a comparison, a summary and an export of thousands of runs take.
+"""How long the board, a comparison and an export of thousands of runs take.
 
 ::
 
@@ -91,7 +91,6 @@ def main() -> int:
         for words in (
             ["report", *source, "-o", "board.html"],
             ["compare", *backbones[:2], *source],
-            ["profile", *source],
             ["export", *source, "-o", "out"],
         ):
             begun = time.perf_counter()
