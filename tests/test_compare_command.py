@@ -66,9 +66,9 @@ def test_two_backbones(two_sessions: Ledger, capsys: pytest.CaptureFixture[str])
     assert main(["compare", "a", "b"]) == 1
     told = capsys.readouterr().out
     assert "knn/digits top1" in told
-    assert "1 settings: 1 worse." in told
+    assert "1 setting: 1 worse." in told
     assert main(["compare", "b", "a"]) == 0
-    assert "1 settings: 1 better." in capsys.readouterr().out
+    assert "1 setting: 1 better." in capsys.readouterr().out
     assert main(["compare", "a@first", "b@first"]) == 0
     assert "1 identical" in capsys.readouterr().out
 
@@ -121,13 +121,14 @@ def test_what_cannot_be_found_is_told(
 ) -> None:
     for words, told in (
         (["a", "bb"], "'bb' is no backbone, session, commit or source"),
+        (["a", "b", "--metric", "mask_ap"], "that has mask_ap at scale"),
         (["firzt", "second"], "Did you mean 'first'"),
         (["a@first", "d@second"], "d@second: second has no score of 'd'"),
         (["a", "b", "--from", "nowhere"], "--from nowhere: there is no such folder"),
         (["a", "b", "--from", "legder"], "Did you mean 'ledger'"),
         (["a", "b", "-k", "retrieval"], "No setting was measured for both a and b"),
         (["c", "second"], "No setting was measured for both c and second"),
-        (["a", "b", "--scale", "full"], "scores of scale 'full'"),
+        (["a", "b", "--scale", "full"], "has scores at scale 'full'"),
         (["a", "b", "--metric", "top_1"], "Did you mean 'top1'"),
     ):
         assert main(["compare", *words]) == 2

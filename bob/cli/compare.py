@@ -163,7 +163,8 @@ def _where(text: str, gathered: Gathered, options: Options) -> list[Score]:
             return _of_source(text, gathered, options)
     names = {row.backbone for row in gathered.scores} | {row.session for row in gathered.scores}
     raise BobError(
-        f"{text!r} is no backbone, session, commit or source that has scores of scale "
+        f"{text!r} is no backbone, session, commit or source that has "
+        f"{gathered.metric or 'scores'} at scale "
         f"{options.scale!r}. {did_you_mean(text, names)} `bob profile --from ledger` shows what "
         "was measured; --from reads elsewhere.".replace("  ", " ")
     )

@@ -89,7 +89,8 @@ def _signed(value: float) -> str:
 def _notes(compared: ComparedSides, sides: Sides) -> list[str]:
     told = [answer for answer in Answer if compared.count(answer)]
     counts = ", ".join(f"{compared.count(answer)} {answer.value}" for answer in told)
-    found = [f"{len(compared.contrasts)} settings: {counts}."]
+    count = len(compared.contrasts)
+    found = [f"{count} {'setting' if count == 1 else 'settings'}: {counts}."]
     if compared.overall is not None and len(compared.contrasts) > 1:
         overall = compared.overall
         found.append(f"Overall B is {overall.answer.value}{_because(overall)}.")
