@@ -172,6 +172,19 @@ def test_published_scores_enter_no_board_unasked(
     assert "under different protocols" in capsys.readouterr().err
 
 
+def test_all_seeds_of_a_published_score_count(tmp_path: Path, everything: Catalog) -> None:
+    values = {"x": (0.5, 0.6, 0.61), "y": (0.55, 0.56, 0.54)}
+    lines = [
+        f"{key},knn,digits,top1,{value},{seed}"
+        for key, row in values.items()
+        for seed, value in enumerate(row)
+    ]
+    text = "\n".join(["backbone,task,dataset,metric,value,seed", *lines, ""])
+    rows = current(read_csv(written(tmp_path, "seeds.csv", text), everything).bundle.scores)
+    found = {key: sorted(row.value for row in rows if row.backbone == key) for key in values}
+    assert found == {key: sorted(row) for key, row in values.items()}
+
+
 def test_names_of_a_table_act_on_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,7 @@ def _record(path: Path, number: int, line: str) -> dict[str, Any]:
         if type(value) not in (int, float):
             raise refusal(str(path), number, "metrics", f"{metric} is {value!r} and no number")
     full: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), **record}
+    full["seed"] = full["seed"] or 0
     # before schema 7 what was asked for is not told
     full["pooling_requested"] = full["pooling_requested"] or full["pooling"]
     return full

@@ -168,7 +168,8 @@ def measured_first(scores: Iterable[Score]) -> list[Score]:
     """Scores without the published ones that something better stands for.
 
     A published score counts where nothing was measured. Of several of one thing, as a table has
-    them at several image sizes, the one at the largest counts, and of those the first by source.
+    them at several image sizes, the one at the largest counts, and of those the first by source,
+    with all its seeds.
     """
     kept: list[Score] = []
     published: dict[tuple[str, ...], list[Score]] = {}
@@ -182,7 +183,14 @@ def measured_first(scores: Iterable[Score]) -> list[Score]:
             kept.append(score)
     for key, rows in published.items():
         if key not in measured:
-            kept.append(min(rows, key=lambda row: (-_side(row), row.protocol, row.environment)))
+            rows.sort(key=lambda row: (-_side(row), row.protocol, row.environment))
+            first = rows[0]
+            by_seed: dict[int, Score] = {}
+            for row in rows:
+                same = (row.protocol, row.data, row.weights)
+                if same == (first.protocol, first.data, first.weights):
+                    by_seed.setdefault(row.seed, row)
+            kept += by_seed.values()
     return kept
 
 
