@@ -83,6 +83,12 @@ def test_the_last_line_of_a_run_counts(tmp_path: Path) -> None:
     assert taken.apart[SUPERSEDED] == 2
 
 
+def test_a_run_without_a_seed_is_that_of_seed_0(tmp_path: Path) -> None:
+    again = {**RECORD, "seed": 0, "metrics": {"mAP": 0.32}}
+    taken = read_records(records(tmp_path, {**RECORD, "seed": None}, again), load_catalog())
+    assert [(row.seed, row.value) for row in taken.bundle.scores] == [(0, 0.32)]
+
+
 def test_records_enter_a_board_where_they_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

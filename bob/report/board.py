@@ -147,8 +147,6 @@ def make_board(
         drawing: Where scores that are no mean over images are drawn, for the ranks of the draws;
             ties are of the other scores. Nothing is drawn for more than ``MOST_DETECTIONS``.
     """
-    if drawing is not None and drawing.detections > MOST_DETECTIONS:
-        drawing = None
     groups: dict[str, dict[str, list[Score]]] = {}
     scores = [score for score in scores if math.isfinite(score.value)]
     for score in scores:
@@ -164,16 +162,7 @@ def make_board(
     shared = [name for name in names if len(cells[name]) > 1]
     complete = [key for key in backbones if all(key in cells[name] for name in shared)]
     board_cells = {name: {key: cells[name][key] for key in complete} for name in shared}
-    intervals = rank_intervals(
-        {
-            name: {
-                key: replace(entry, drawn=drawing.of(groups[name][key]) if drawing else None)
-                for key, entry in row.items()
-            }
-            for name, row in board_cells.items()
-        },
-        complete,
-    )
+    intervals = rank_intervals(_with_draws(board_cells, groups, drawing), complete)
     rows = _rows(board_cells, complete, intervals.overall, facts, scores)
     z = _z_by_task(cells)
     return Board(
@@ -201,6 +190,22 @@ def make_board(
         ),
         disagreements=tuple(_disagreements(scores, others)),
     )
+
+
+def _with_draws(
+    cells: Mapping[str, Mapping[str, Cell]],
+    groups: Mapping[str, Mapping[str, Sequence[Score]]],
+    drawing: Drawing | None,
+) -> Mapping[str, Mapping[str, Cell]]:
+    """Cells with the draws of their rows, if these are not more than there is time for."""
+    if drawing is None or drawing.detections > MOST_DETECTIONS:
+        return cells
+    return {
+        name: {
+            key: replace(entry, drawn=drawing.of(groups[name][key])) for key, entry in row.items()
+        }
+        for name, row in cells.items()
+    }
 
 
 def _rows(
