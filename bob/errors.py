@@ -11,6 +11,9 @@ from bob.redaction import redacted
 
 _SHOWN = 3
 
+LISTED = ("backbones", "datasets", "tasks", "scales", "executors")
+"""What ``bob list`` prints of the kinds of names that may be unknown."""
+
 
 class BobError(Exception):
     """Something a user can put right; the message names the input at fault and the remedy.
@@ -72,8 +75,10 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Bo
     offer = did_you_mean(name, names)
     if not offer and len(names) <= 12:
         offer = f"Known: {', '.join(names) or 'none'}."
-    elif not offer:
+    elif not offer and f"{what}s" in LISTED:
         offer = f"{len(names)} are known; `bob list {what}s` prints them."
+    elif not offer:
+        offer = f"{len(names)} are known, such as {some(names)}."
     return BobError(" ".join(part for part in (f"Unknown {what} {name!r}.", offer, hint) if part))
 
 

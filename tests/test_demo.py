@@ -28,3 +28,13 @@ def test_the_demo_ends_in_a_board(
     (tmp_path / "file").write_text("")
     assert main(["demo", str(tmp_path / "file")]) == 2
     assert "Name another folder" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "pytest.ini"])
+def test_the_demo_leaves_a_folder_of_others_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).write_text("mine")
+    assert main(["demo", str(tmp_path)]) == 2
+    assert f"holds {name}, which no demo wrote" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]

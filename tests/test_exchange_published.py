@@ -8,10 +8,12 @@ import pytest
 
 from bob.catalog import Catalog, load_catalog
 from bob.cli import main
+from bob.errors import BobError
 from bob.exchange.bundle import read_bundle
 from bob.exchange.published import read_csv
 from bob.ledger import Ledger, Score
-from bob.report.sources import current, measured_first
+from bob.report.published import measured_first, published_remarks
+from bob.report.sources import current
 from tests.test_compare_command import ledger, ran, right
 
 __all__ = ["ledger"]
@@ -89,6 +91,61 @@ def test_a_table_with_one_score_a_row(tmp_path: Path, everything: Catalog) -> No
     assert list(taken.apart) == ["depth rmse is no metric that the suite judges"]
     assert by_metric["ViT-B/16 (DINO)", "map"].setting == "retrieval/cub200"
     assert by_metric["ViT-B/16 (MAE)", "map"].value == 0.11
+
+
+PROTOCOLS = """\
+backbone,task,dataset,setting,metric,value,dataset_size,source
+a,knn,cub200,fine-tuned,top1,0.9,100,x
+a,knn,cub200,frozen,top1,0.5,100,x
+b,knn,cub200,frozen,top1,0.6,100,x
+b,knn,cub200,"frozen, layer 3",top1,0.1,100,x
+c,knn,cub200,fine-tuned,top1,0.8,100,x
+c,knn,cub200,frozen,top1,0.4,100,x
+d,knn,cub200,fine-tuned,top1,0.7,100,x
+e,knn,cub200,fine-tuned,top1,0.6,100,x
+"""
+
+
+def test_of_several_protocols_the_one_of_most_backbones_counts(
+    tmp_path: Path, everything: Catalog
+) -> None:
+    scores = read_csv(written(tmp_path, "scores.csv", PROTOCOLS), everything).bundle.scores
+    counting = measured_first(scores)
+    assert {row.backbone: row.value for row in counting} == {
+        "a": 0.9, "b": 0.6, "c": 0.8, "d": 0.7, "e": 0.6,
+    }  # fmt: skip
+    # as many of either
+    counting = measured_first(row for row in scores if row.backbone in "ac")
+    assert {row.backbone: row.value for row in counting} == {"a": 0.5, "c": 0.4}
+    assert list(published_remarks(scores, measured_first(scores))) == [
+        "knn/cub200 top1: 5 scores are published by others and not measured here, 4 of "
+        "'fine-tuned', 1 of 'frozen'; 3 of other protocols of the same backbones are not shown."
+    ]
+
+
+def test_a_board_tells_the_protocols_of_published_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "scores.csv", PROTOCOLS)
+    assert main(["import", "scores.csv"]) == 0
+    words = ["--from", "imported:scores", "--scale", "full"]
+    assert main(["report", *words, "-o", "-", "-o", "b.csv", "-o", "b.html"]) == 0
+    assert "4 of 'fine-tuned', 1 of 'frozen'; 3 of other" in capsys.readouterr().out
+    table = (tmp_path / "b.csv").read_text(encoding="utf-8")
+    assert ",published,published: fine-tuned," in table
+    page = (tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "Published by others" in page
+    assert "published: frozen" in page
+
+
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_columns_parted_otherwise_are_named(
+    tmp_path: Path, everything: Catalog, mark: str, word: str
+) -> None:
+    path = written(tmp_path, "scores.csv", PROTOCOLS.replace(",", mark))
+    with pytest.raises(BobError, match=f"its columns are parted by {word}; save it with commas"):
+        read_csv(path, everything)
 
 
 def changed(old: str, new: str, text: str = TIMM) -> str:

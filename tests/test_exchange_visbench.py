@@ -13,6 +13,7 @@ from bob.cli import main
 from bob.exchange.bundle import read_bundle
 from bob.exchange.published import read_records
 from bob.exchange.visbench import SUPERSEDED
+from bob.report.sources import current
 
 RECORD: dict[str, Any] = {
     "backbone": "dinov2_vits14", "backbone_key": "dinov2_vits14@224", "dataset": "CUB-200-2011",
@@ -83,10 +84,27 @@ def test_the_last_line_of_a_run_counts(tmp_path: Path) -> None:
     assert taken.apart[SUPERSEDED] == 2
 
 
+def test_a_later_line_with_fewer_metrics_replaces_those_alone(tmp_path: Path) -> None:
+    again = {**RECORD, "metrics": {"mAP": 0.32}, "timestamp": "2026-09-02T10:00:00+00:00"}
+    taken = read_records(records(tmp_path, RECORD, again), load_catalog())
+    assert {row.metric: row.value for row in taken.bundle.scores} == {"map": 0.32, "recall@1": 0.5}
+    assert taken.apart[SUPERSEDED] == 1
+
+
+def test_of_runs_of_other_data_the_newest_stands_on_the_board(tmp_path: Path) -> None:
+    old = {**RECORD, "dataset_fingerprint": None, "metrics": {"mAP": 0.2}}
+    new = {**RECORD, "metrics": {"mAP": 0.3}, "timestamp": "2026-09-02T10:00:00+00:00"}
+    for given in ((old, new), (new, old)):
+        taken = read_records(records(tmp_path, *given), load_catalog())
+        assert len(taken.bundle.scores) == 2
+        (counting,) = current(taken.bundle.scores)
+        assert (counting.value, counting.time) == (0.3, new["timestamp"])
+
+
 def test_a_run_without_a_seed_is_that_of_seed_0(tmp_path: Path) -> None:
-    again = {**RECORD, "seed": 0, "metrics": {"mAP": 0.32}}
+    again = {**RECORD, "seed": 0, "metrics": {"mAP": 0.32, "recall@1": 0.4}}
     taken = read_records(records(tmp_path, {**RECORD, "seed": None}, again), load_catalog())
-    assert [(row.seed, row.value) for row in taken.bundle.scores] == [(0, 0.32)]
+    assert sorted((row.seed, row.value) for row in taken.bundle.scores) == [(0, 0.32), (0, 0.4)]
 
 
 def test_records_enter_a_board_where_they_are_named(
@@ -119,6 +137,10 @@ WRONG = {
     "parameters": ({**RECORD, "task_params": [1]}, "column task_params: [1] is no JSON object"),
     "seed": ({**RECORD, "seed": 0.5}, "column seed: '0.5' is no whole number"),
     "nobody": ({**RECORD, "backbone": ""}, "column backbone: it is empty"),
+    "blank": ({**RECORD, "backbone": " \t"}, "column backbone: it is empty"),
+    "zero": ({**RECORD, "backbone": "a\0b"}, "column backbone: it holds a zero byte"),
+    "half": ({**RECORD, "dataset": "\ud800"}, "column dataset: '\\ud800' is no text that UTF-8"),
+    "half told": ({**RECORD, "task_params": {"a": "\udfff"}}, "column protocol: "),
 }  # fmt: skip
 
 

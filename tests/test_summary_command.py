@@ -29,6 +29,7 @@ def test_sessions_end_with_their_status(
     assert "nothing ran" in capsys.readouterr().out
     for words, problem in (
         (["nonsense"], "Unknown session 'nonsense'"),
+        ([""], "The name of the session is empty"),
         (["--since", "soon"], "--since 'soon': expected a time"),
         (["--ledger", "nowhere"], "There is no session in nowhere"),
     ):

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bob.errors import BobError
+from bob.errors import BobError, some
 
 BACKBONES = ("convnext_micro_glyphs", "resnet_micro_glyphs", "swin_micro_glyphs")
 PROTOCOLS = ("knn", "linear_probe", "retrieval")
 PAGE = "board.html"
 SETTINGS = "pytest.ini"
+INI = "[pytest]\n"
+RECORDS = "mlruns"
 
 
 def add_command(commands: Any) -> None:
@@ -32,10 +34,11 @@ def add_command(commands: Any) -> None:
 
 def _demo(args: argparse.Namespace) -> int:
     folder: Path = args.folder
+    _check(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # settings of a project around it are not the demo's
-        (folder / SETTINGS).write_text("[pytest]\n", encoding="utf-8")
+        (folder / SETTINGS).write_text(INI, encoding="utf-8")
     except OSError as error:
         raise BobError(f"Cannot make {folder} ({error.strerror}). Name another folder.") from None
     words = ["--pyargs", "suites", "-c", SETTINGS, "-p", "no:cacheprovider", "-q"]
@@ -52,6 +55,24 @@ def _demo(args: argparse.Namespace) -> int:
             "`bob ui` opens MLflow's pages, `bob list backbones` names what else can run."
         )
     return status
+
+
+def _check(folder: Path) -> None:
+    """Leave a folder alone that holds what no demo wrote."""
+    try:
+        foreign = sorted({entry.name for entry in folder.iterdir()} - {SETTINGS, PAGE, RECORDS})
+        own = (folder / SETTINGS).read_text("utf-8") if (folder / SETTINGS).exists() else INI
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise BobError(f"Cannot use {folder} ({error}). Name another folder.") from None
+    if own != INI:
+        foreign = [SETTINGS]
+    if foreign:
+        raise BobError(
+            f"{folder} holds {some(foreign)}, which no demo wrote. Name a folder that is empty or "
+            "not there yet."
+        )
 
 
 def _run(folder: Path, *words: str) -> int:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bob.cli.gathering import IMPORTED
+from bob.cli.gathering import IMPORTED, is_source
 from bob.errors import did_you_mean
 from bob.options.arguments import add_arguments, read_arguments
 
@@ -25,8 +25,9 @@ def add_command(commands: Any) -> None:
     add_arguments(profile, "profile")
     profile.add_argument(
         "--from", dest="source", type=_source, metavar="SOURCE", default="references",
-        help="where scores are read: references, ledger (of mlruns), mlflow, the folder of an "
-        "export, or imported:NAME; of runs of the same seed the newest (references)",
+        help="where scores are read: references, ledger (of mlruns), mlflow, the address of "
+        "another store, the folder of another ledger or of an export, or imported:NAME; of runs of "
+        "the same seed the newest (references)",
     )  # fmt: skip
     profile.add_argument("--session", default="", help="of the ledger or the store: this one alone")
     profile.add_argument("--markdown", action="store_true", help="as a Markdown table")
@@ -34,12 +35,12 @@ def add_command(commands: Any) -> None:
 
 
 def _source(text: str) -> str:
-    if text in SOURCES or text.startswith(IMPORTED) or (Path(text) / "scores.parquet").is_file():
+    if text and is_source(text):
         return text
     near = did_you_mean(text, (*SOURCES, IMPORTED))
     raise argparse.ArgumentTypeError(
-        f"{text!r} is none of {', '.join(SOURCES)}, the folder of an export or imported:NAME. "
-        f"{near}".strip()
+        f"{text!r} is none of {', '.join(SOURCES)}, the address of a store, the folder of a ledger "
+        f"or an export, or imported:NAME. {near}".strip()
     )
 
 
@@ -47,7 +48,8 @@ def _profile(args: argparse.Namespace) -> int:
     from bob.catalog import load_catalog
     from bob.errors import BobError, unknown
     from bob.report.profile import profile_table
-    from bob.report.sources import measured_first, newest
+    from bob.report.published import measured_first
+    from bob.report.sources import newest
     from bob.tabular import aligned, markdown
 
     options = read_arguments(args)

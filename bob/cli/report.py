@@ -73,9 +73,11 @@ def _board(args: argparse.Namespace, gathered: Gathered, options: Any) -> tuple[
     from bob.catalog import load_catalog
     from bob.report.board import make_board
     from bob.report.facts import facts_of
+    from bob.report.published import published_remarks
     from bob.report.sources import current
 
-    rows = current(asked_for(args, gathered.scores, options.scale))
+    asked = asked_for(args, gathered.scores, options.scale)
+    rows = current(asked)
     keys = {(row.backbone, row.setting, row.seed) for row in rows}
     others = [
         row for row in current(gathered.others) if (row.backbone, row.setting, row.seed) in keys
@@ -88,6 +90,7 @@ def _board(args: argparse.Namespace, gathered: Gathered, options: Any) -> tuple[
         verdicts=gathered.verdicts,
         others=others,
         drawing=gathered.drawing,
+        published=published_remarks(asked, rows),
     )
     return board, rows
 

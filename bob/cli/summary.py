@@ -20,7 +20,7 @@ def add_command(commands: Any) -> None:
         "session was cut short; 4 a case failed with an error; 5 nothing ran; 2 there is no such "
         "session.",
     )  # fmt: skip
-    parser.add_argument("session", nargs="?", default="", help="the newest by default")
+    parser.add_argument("session", nargs="?", help="the newest by default")
     add_arguments(parser, "summary")
     parser.add_argument(
         "--since", default="", metavar="TIME",
@@ -82,7 +82,7 @@ def _time(text: str) -> str:
         raise BobError(f"--since {text!r}: expected a time such as 2026-01-31T12:00:00.") from None
 
 
-def _session(text: str, ledger: Any, *, since: str) -> str:
+def _session(text: str | None, ledger: Any, *, since: str) -> str:
     """Name of the session that is meant; empty where none began since then."""
     sessions: list[str] = ledger.sessions()
     if since:
@@ -91,8 +91,10 @@ def _session(text: str, ledger: Any, *, since: str) -> str:
             return ""
     if not sessions:
         raise BobError(f"There is no session in {ledger.root}. --ledger names another folder.")
-    if not text:
+    if text is None:
         return sessions[-1]
+    if not text.strip():
+        raise BobError("The name of the session is empty. Leave it out for the newest.")
     found = [name for name in sessions if name == text]
     found = found or [name for name in sessions if name.startswith(text)]
     if len(found) > 1:

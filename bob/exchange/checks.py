@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 
 from bob.errors import BobError
@@ -16,6 +16,7 @@ from bob.protocols.spec import UNITS
 ROLES = ("check", "reference", PUBLISHED)
 
 _NAMED = ("backbone", "task", "dataset", "metric")
+_TEXTS = tuple(entry.name for entry in fields(Score) if entry.type == "str")
 _COUNTED = ("seed", "test_size")
 _MEASURED = ("seconds", "gpu_hours")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?)?")
@@ -52,9 +53,14 @@ def fault_of(score: Score) -> Fault | None:
 
 
 def _faults(score: Score) -> Iterator[Fault]:
+    for column in _TEXTS:
+        if not _encodable(getattr(score, column)):
+            yield Fault(column, f"{getattr(score, column)!r} is no text that UTF-8 can hold")
     for column in _NAMED:
-        if not getattr(score, column):
+        if not getattr(score, column).strip():
             yield Fault(column, "it is empty")
+        if "\0" in getattr(score, column):
+            yield Fault(column, "it holds a zero byte")
     if score.role not in ROLES:
         yield Fault("role", f"{score.role!r} is none of {', '.join(ROLES)}")
     if not score.scale and score.role != PUBLISHED:
@@ -66,7 +72,7 @@ def _faults(score: Score) -> Iterator[Fault]:
         number = getattr(score, column)
         if not math.isfinite(number) or number < 0:
             yield Fault(column, f"{number} is no time")
-    if not _is_time(score.time):
+    if not is_time(score.time):
         yield Fault("time", f"{score.time!r} is no time of ISO 8601 in UTC")
     yield from _metric_faults(score)
 
@@ -96,7 +102,16 @@ def _metric_faults(score: Score) -> Iterator[Fault]:
             yield Fault("value", f"{score.value} is outside the unit {score.unit}")
 
 
-def _is_time(text: str) -> bool:
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is a time of ISO 8601 in UTC, or empty."""
     if not text:
         return True
     if not _TIME.fullmatch(text):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bob.catalog import Catalog
 from bob.exchange.cells import Checkpoints, Place
-from bob.exchange.checks import refusal
+from bob.exchange.checks import is_time, refusal
 from bob.exchange.timm_table import DATASET, TASK
 from bob.ledger.score import PUBLISHED, Score
 from bob.protocols import PROTOCOLS
@@ -39,7 +39,7 @@ LONG_COLUMNS = {
     "source_repo": "the same, in parts",
     "source_path": "the same, in parts",
     "source_commit": "the same, in parts",
-    "timestamp": "kept beside the source",
+    "timestamp": "kept beside the source; of two scores of one protocol the newest counts",
 }
 """Columns and what becomes of them; the first of each group of names is ours."""
 
@@ -135,6 +135,7 @@ def _score(
         weights=cell("backbone_key"),
         data=cell("dataset_fingerprint"),
         environment=f"source={' '.join(sources) or place.path.name}",
+        time=cell("timestamp") if is_time(cell("timestamp")) else "",
     )
 
 

@@ -109,6 +109,9 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     if not lines:
         raise BobError(f"{path} is empty.")
     header = [name.strip() for name in lines[0]]
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            raise BobError(f"{path}: its columns are parted by {word}; save it with commas.")
     rows = []
     for number, cells in enumerate(lines[1:], start=1):
         if not cells:

@@ -30,7 +30,7 @@ _OF_THE_RUN = {
 _METRICS = {("retrieval", "mAP"): "map"}
 """Where a metric of the suite has another name there."""
 
-SUPERSEDED = "a later line of the file holds the same run"
+SUPERSEDED = "a later line of the file holds the same metric of the same run"
 
 
 def visbench_rows(
@@ -38,7 +38,7 @@ def visbench_rows(
 ) -> tuple[list[tuple[int, dict[str, str]]], Counter[str]]:
     """A row with one value for each metric of each record, with the number of its line.
 
-    The file is only ever added to, so that of the same run the last line counts.
+    The file is only ever added to, so that of a metric of the same run the last line counts.
 
     Returns:
         Rows with the columns of ``LONG_COLUMNS``, and how many values are left out, by why.
@@ -46,16 +46,15 @@ def visbench_rows(
     Raises:
         BobError: A line is no record of a schema that is known.
     """
-    newest: dict[str, tuple[int, dict[str, Any]]] = {}
+    newest: dict[tuple[str, str], tuple[int, dict[str, str]]] = {}
     left_out: Counter[str] = Counter()
     for number, line in lines:
         record = _record(path, number, line)
         run = json.dumps({**record, **dict.fromkeys(_OF_THE_RUN)}, sort_keys=True)
-        if run in newest:
-            left_out[SUPERSEDED] += len(newest[run][1]["metrics"])
-        newest[run] = (number, record)
-    rows = [(number, row) for number, record in newest.values() for row in _rows(record)]
-    return rows, left_out
+        for row in _rows(record):
+            left_out[SUPERSEDED] += (run, row["metric"]) in newest
+            newest[run, row["metric"]] = number, row
+    return list(newest.values()), +left_out
 
 
 def _record(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class Board:
         newest: The newest row of each setting and backbone, by which it is found again.
         verdicts: The newest verdict of each.
         disagreements: In words, where two metrics of one setting order backbones differently.
+        published: In words, what is told of scores that others published.
     """
 
     scale: str
@@ -123,6 +124,7 @@ class Board:
     picks: tuple[Pick, ...] = ()
     correlations: tuple[Correlation, ...] = ()
     disagreements: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
 
 
 def make_board(
@@ -134,6 +136,7 @@ def make_board(
     verdicts: Mapping[VerdictKey, Verdict] | None = None,
     others: Iterable[Score] = (),
     drawing: Drawing | None = None,
+    published: Iterable[str] = (),
 ) -> Board:
     """The board of some scores.
 
@@ -146,6 +149,7 @@ def make_board(
         others: Further judged metrics of the same runs.
         drawing: Where scores that are no mean over images are drawn, for the ranks of the draws;
             ties are of the other scores. Nothing is drawn for more than ``MOST_DETECTIONS``.
+        published: What is to be told of scores that others published.
     """
     groups: dict[str, dict[str, list[Score]]] = {}
     scores = [score for score in scores if math.isfinite(score.value)]
@@ -189,6 +193,7 @@ def make_board(
             for first, second in combinations(tasks, 2)
         ),
         disagreements=tuple(_disagreements(scores, others)),
+        published=tuple(published),
     )
 
 

@@ -13,7 +13,7 @@ from bob.tabular import csv_bytes, markdown
 COLUMNS = (
     "backbone", "family", "architecture", "pretraining", "licence", "parameters_m", "scale", "task",
     "setting", "metric", "score", "low", "high", "seeds", "rank", "rank_low", "rank_high", "mean_z",
-    "verdict", "session", "mlflow_run", "time",
+    "verdict", "role", "protocol", "session", "mlflow_run", "time",
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def markdown_text(board: Board, *, title: str) -> str:
             f"`{completing(entry, board.scale)}`"
             for entry in board.incomplete
         ]
-    parts += ["", *(f"- {text}" for text in board.disagreements)]
+    parts += ["", *(f"- {text}" for text in (*board.published, *board.disagreements))]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -64,8 +64,8 @@ def records(board: Board) -> list[dict[str, Any]]:
                 facts.parameters_m or None, board.scale, score.task, setting, metric, entry.value,
                 entry.low, entry.high, entry.seeds, row.rank if row else None,
                 row.low if row else None, row.high if row else None, row.mean_z if row else None,
-                verdict.status.value if verdict else None, score.session, score.mlflow_run,
-                score.time,
+                verdict.status.value if verdict else None, score.role, score.protocol,
+                score.session, score.mlflow_run, score.time,
             )  # fmt: skip
             found.append(dict(zip(COLUMNS, values, strict=True)))
     return found

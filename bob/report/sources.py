@@ -6,7 +6,6 @@ An MLflow store's are read by ``bob.tracking.read.scores_of_store``.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
@@ -14,10 +13,11 @@ from statistics import fmean
 from bob.evaluation import Evaluation
 from bob.ledger.ledger import Ledger
 from bob.ledger.records import Recorded, superseded
-from bob.ledger.score import PUBLISHED, RunId, Score, score_rows, unit_of
+from bob.ledger.score import RunId, Score, score_rows, unit_of
 from bob.ledger.units import Units
 from bob.protocols import PROTOCOLS
 from bob.references.files import ReferenceStore
+from bob.report.published import measured_first
 
 _SHOWN = 5e-5
 """Change of a score that four digits show."""
@@ -164,48 +164,12 @@ def newest(scores: Iterable[Score]) -> list[Score]:
     return list(kept.values())
 
 
-def measured_first(scores: Iterable[Score]) -> list[Score]:
-    """Scores without the published ones that something better stands for.
-
-    A published score counts where nothing was measured. Of several of one thing, as a table has
-    them at several image sizes, the one at the largest counts, and of those the first by source,
-    with all its seeds.
-    """
-    kept: list[Score] = []
-    published: dict[tuple[str, ...], list[Score]] = {}
-    measured: set[tuple[str, ...]] = set()
-    for score in scores:
-        key: tuple[str, ...] = (score.backbone, score.setting, score.scale, score.metric)
-        if score.role == PUBLISHED:
-            published.setdefault(key, []).append(score)
-        else:
-            measured.add(key)
-            kept.append(score)
-    for key, rows in published.items():
-        if key not in measured:
-            rows.sort(key=lambda row: (-_side(row), row.protocol, row.environment))
-            first = rows[0]
-            by_seed: dict[int, Score] = {}
-            for row in rows:
-                same = (row.protocol, row.data, row.weights)
-                if same == (first.protocol, first.data, first.weights):
-                    by_seed.setdefault(row.seed, row)
-            kept += by_seed.values()
-    return kept
-
-
-def _side(score: Score) -> int:
-    """Image size that a published score tells; 0 where it tells none."""
-    found = re.search(r"\b(\d{2,4})px\b", score.protocol)
-    return int(found[1]) if found else 0
-
-
 def current(scores: Iterable[Score]) -> list[Score]:
     """Of each backbone and setting the newest score, and those of other seeds that belong to it.
 
     Rows of another protocol, of other data or of other weights are earlier states of the same name.
     Of a backbone that is initialised anew for each seed the weights tell nothing. Of published
-    scores see ``measured_first``.
+    scores see ``published.measured_first``.
     A score that is not finite is none, and no earlier one stands in for it; see ``not_finite``.
     """
     groups: dict[tuple[str, ...], list[Score]] = {}

@@ -16,7 +16,7 @@ from typing import Any
 from bob import __version__
 from bob.case import Status, Verdict
 from bob.errors import some
-from bob.ledger.score import Score
+from bob.ledger.score import PUBLISHED, Score
 from bob.report.board import Board, Incomplete, between
 from bob.report.cells import Cell
 from bob.report.charts import charts, sparkline
@@ -183,6 +183,9 @@ def _cell(
     rows += _verdict_rows(verdict)
     if score.test_size:
         rows.append(("test images or queries", f"{score.test_size:,}", 0))
+    if score.role == PUBLISHED:
+        source = score.environment.removeprefix("source=")
+        rows += [("published by", source, 0), ("how", score.protocol, 0)]
     rows += [
         (name, text, code)
         for name, text, code in (
