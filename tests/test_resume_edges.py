@@ -23,6 +23,7 @@ from bob.tracking import Destination
 from bob.tracking.pulling import StoreResults
 from bob.tracking.writer import Writer
 from tests.replay_parts import Outcome, Replay
+from tests.test_ledger import assert_same, result_of
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -255,3 +256,18 @@ def test_a_pipe_in_the_place_of_a_result_is_not_waited_for(
     earlier = Earlier(ledger)
     assert earlier(recorded.result.case, "check").recorded is None
     assert ["a pipe" in str(damage) for damage in earlier.damaged] == [True]
+
+
+def test_all_that_is_told_of_images_comes_back_from_the_store(
+    local_store: Destination, outcome: Outcome, recorded: Recorded, tmp_path: Path
+) -> None:
+    everything = result_of(recorded.result.case)
+    arrays = ("outcomes", "queries", "contributions", "detections")
+    result = replace(recorded.result, **{name: getattr(everything, name) for name in arrays})
+    whole = replace(outcome, recorded=(replace(recorded, result=result), *outcome.recorded[1:]))
+    Replay(local_store, whole).whole()
+    shutil.rmtree(local_store.ledger)
+    earlier, _ = brought(Writer(local_store), tmp_path / "own", result.case)
+    assert earlier.index.damaged == []
+    (found,) = Ledger(tmp_path / "own").entries()
+    assert_same(replace(found.result, files={}), replace(result, files={}))
