@@ -22,7 +22,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture
 def installed() -> Iterator[None]:
-    former = {number: signal.getsignal(number) for number in SIGNALS}
+    # a job in the background inherits that some are ignored, and ``nohup`` ignores another
+    former = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     restore = interrupts.install()
     yield
