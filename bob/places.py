@@ -1,23 +1,44 @@
-"""Folders of the user's. Standard library alone, so that a plan can ask."""
+"""Folders of the user's. No large package is imported, so that a plan can ask."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from bob.errors import BobError
+
 FEATURES = "BOB_FEATURES"
 """Variable that names the folder of the feature store."""
 
 
+def user_path(text: str) -> Path:
+    """A path as it was written, with the home folder in the place of ``~`` and ``~user``.
+
+    Raises:
+        BobError: Nobody knows that user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise BobError(
+            f"{text}: there is no home folder of {text.split(os.sep)[0]!r}. Write the whole path."
+        ) from None
+
+
+def real_path(text: str) -> Path:
+    """``user_path``, absolute and behind all links; a link to itself stays what it is."""
+    return Path(os.path.realpath(user_path(text)))
+
+
 def cache_folder(name: str) -> Path:
     """A folder of this name in the user's cache: ``$XDG_CACHE_HOME``, else ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / name
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / name
 
 
 def own_folder(variable: str, name: str) -> Path:
     """The folder that an environment variable names, else ``bob/<name>`` in the user's cache."""
     named = os.environ.get(variable)
-    return Path(named).expanduser() if named else cache_folder("bob") / name
+    return user_path(named) if named else cache_folder("bob") / name
 
 
 def features_root() -> Path:
@@ -53,4 +74,4 @@ def scenes_root() -> Path:
 def hub_root() -> Path:
     """Torch's hub cache, as ``torch.hub`` finds it: ``$TORCH_HOME/hub``."""
     home = os.environ.get("TORCH_HOME")
-    return (Path(home).expanduser() if home else cache_folder("torch")) / "hub"
+    return (user_path(home) if home else cache_folder("torch")) / "hub"

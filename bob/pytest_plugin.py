@@ -161,7 +161,8 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     option = session.config.option
     broken = session.testsfailed and not option.continue_on_collection_errors
     cases = [case for case in map(_case_of, session.items) if case is not None]
-    if option.collectonly or broken or not cases:
+    nothing_runs = option.collectonly or option.setuponly or option.setupplan
+    if nothing_runs or broken or not cases:
         return (yield)
     session.config.add_cleanup(interrupts.install())
     session.config.add_cleanup(exits.install())
@@ -169,8 +170,10 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
         if _bob(session.config).options.download:
             _bob(session.config).lacking = _download(session.config, cases)
         _bob(session.config).start(cases)
+        for text in _bob(session.config).warnings:
+            session.config.issue_config_time_warning(BobWarning(shown.block(text)), stacklevel=2)
         return (yield)
-    except BobError as error:
+    except (BobError, BobWarning) as error:  # -W error makes one of the other
         raise pytest.UsageError(str(error)) from None
     finally:
         interrupts.hold_from_here()

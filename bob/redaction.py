@@ -31,7 +31,8 @@ _IN_TEXT = re.compile(
 )
 _HOST = re.compile(r"([\w.%~,-]*|\[[\w:.%]+\])(:\d*)?")
 _QUERY = re.compile(
-    r"(?P<before>[?&;](?:password|passwd|pwd|token|access_token|api_key|secret|sslpassword)=)"
+    r"(?P<before>[?&;](?:[\w.-]{0,60}(?:password|passwd|pwd|token|secret|signature|credential|"
+    r"api[_-]?key)|sig|key)=)"
     r"[^&;\s'\"<>]+?(?=:?(?:[&;\s'\"<>]|$))",
     re.IGNORECASE,
 )
@@ -91,9 +92,14 @@ def without_password(uri: str) -> str:
     return f"{login.scheme}{user}@{rest}"
 
 
+def holds_secret(uri: str) -> bool:
+    """Whether a URI has a password or token, in front of its host or in its parameters."""
+    return without_password(uri) != uri
+
+
 def password_word(uri: str) -> str:
     """Where the password of a URI belongs that is shown without it; empty where it has none."""
-    if without_password(uri) == uri:
+    if not holds_secret(uri):
         return ""
     login = login_of(uri)
     if login.password and login.scheme.endswith(("http://", "https://")):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bob.case import Case, Context
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
 from bob.errors import BobError, ExecutorLost
+from bob.options import OPTIONS
 from bob.options.pytest_config import read_options
 from bob.options.shell import left_out, repeated_words
 from bob.places import features_root
@@ -58,6 +59,7 @@ class BobSession:
         )
         self.lacking: Mapping[str, str] = {}  # key of a dataset → why it could not be fetched
         self.evaluations: list[Evaluation] = []
+        self.warnings: list[str] = []  # that ``start`` has
         self._updates: list[Update] = []
         self._problems: dict[str, str] = {}
         self._summary: dict[str, Any] = {}
@@ -109,6 +111,7 @@ class BobSession:
         cases = list(cases)
         store = ReferenceStore(self.options.references)
         store.check(self.options.scale)
+        self._check_folder(store)
         store.check_writable(case for case in cases if self._may_be_written(case, store))
         if self.options.max_gpu_hours is not None:
             features = self.options.features or features_root()
@@ -243,6 +246,21 @@ class BobSession:
         """Whether ``--bands`` may write a reference of a case."""
         bands = self.options.bands
         return bands in ("all", "failed") or (bands == "new" and store.find(case) is None)
+
+    def _check_folder(self, store: ReferenceStore) -> None:
+        """A folder of references that somebody named should be there.
+
+        Raises:
+            BobError: It is not, and bands are required.
+        """
+        usual = next(option.default for option in OPTIONS if option.flag == "--references")
+        usual_folder = self.config.rootpath / usual
+        if self.options.bands != "check" or store.folder == usual_folder or not store.missing:
+            return
+        told = f"--references: there is no folder {store.folder}, so that none of its bands holds."
+        if self.options.require_bands:
+            raise BobError(f"{told} Bands are required: name the folder that has them.")
+        self.warnings.append(f"{told} Packaged references hold alone.")
 
     def _runs(self, case: Case, store: ReferenceStore) -> int:
         """Seeds that a case certainly runs."""

@@ -10,8 +10,11 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+from pydantic import ValidationError
 
 from bob.case import Failure
+from bob.catalog.download import RemoteFile
+from bob.catalog.schema import Weights
 from bob.cli import main
 from bob.errors import BobError
 from bob.options.shell import left_out, repeated_words
@@ -276,3 +279,39 @@ def test_a_password_may_hold_what_parts_a_uri(uri: str, shown: str) -> None:
 def test_what_follows_a_password_in_a_sentence_stays() -> None:
     text = "mysql://h/d?password=geheim: ModuleNotFoundError"
     assert redacted(text) == "mysql://h/d?password=***: ModuleNotFoundError"
+
+
+SECRETS = (
+    "https://alice:s3cr3t@host/w.pth", "https://s3cr3t:@host/w.pth", "https://host/w.pth?sig=s3cr3t",
+    "https://host/w.pth?a=1&X-Amz-Signature=s3cr3t", "https://host/w.pth?private_token=s3cr3t",
+    "https://host/w.pth?X-Goog-Credential=s3cr3t&b=2", "https://host/w.pth?api-key=s3cr3t",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", SECRETS)
+def test_an_address_with_a_secret_is_no_place_of_weights_or_data(address: str) -> None:
+    """What a catalog says is kept with every result."""
+    for make in (
+        lambda: Weights(url=address),
+        lambda: RemoteFile(urls=(address,), gives="a"),
+        lambda: RemoteFile(urls=("https://host/a",), md5_url=address, gives="a"),
+    ):
+        with pytest.raises(ValidationError, match=r"put a login into ~/\.netrc"):
+            make()
+    assert "s3cr3t" not in redacted(f"of {address}, then")
+    assert Weights(url="https://host/w.pth?download=true").url
+
+
+def test_a_catalog_with_a_secret_is_refused_without_telling_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "backbones:\n  mine:\n    source: timm:resnet18\n    family: resnet\n"
+        f"    pretraining: x\n    weights: {{url: '{SECRETS[0]}'}}\n"
+    )
+    assert main(["list", "backbones", f"--catalog={path}"]) == 2
+    error = capsys.readouterr().err
+    assert "own.yaml:6" in error
+    assert "~/.netrc" in error
+    assert "s3cr3t" not in error

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,3 +182,71 @@ def test_other_images_right_are_told_however_many_there_are(
     assert before is not None
     assert same_right(before, first)
     assert not same_right(before, second)
+
+
+def broken_link(path: Path) -> None:
+    path.symlink_to("nowhere.json")
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [broken_link, loop, pipe, Path.mkdir])
+def test_what_stands_where_a_reference_belongs_is_no_missing_reference(
+    tmp_path: Path, tiny_case: Case, make_result: MakeResult, make: Callable[[Path], None]
+) -> None:
+    """The packaged reference behind it would pass what this one fails."""
+    packaged = ReferenceStore(tmp_path / "packaged", builtin=tmp_path / "none")
+    packaged.write(tiny_case, [make_result(tiny_case, 0.1)])
+    own = tmp_path / "own" / tiny_case.scale / f"{tiny_case.backbone.key}.json"
+    own.parent.mkdir(parents=True)
+    make(own)
+    behind = ReferenceStore(tmp_path / "own", builtin=tmp_path / "packaged")
+    for ask in (lambda: behind.find(tiny_case), lambda: behind.check(tiny_case.scale)):
+        with pytest.raises(BobError, match="Cannot read reference file "):
+            ask()
+
+
+@pytest.mark.parametrize("make", [broken_link, loop, Path.touch])
+@pytest.mark.parametrize("place", ["own", "own/tiny"])
+def test_a_folder_of_references_that_is_none_is_told(
+    tmp_path: Path, make: Callable[[Path], None], place: str
+) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    make(tmp_path / place)
+    with pytest.raises(BobError, match=f"Cannot read the references in .*{place}"):
+        ReferenceStore(tmp_path / "own").check("tiny")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs a second user")
+@pytest.mark.parametrize("place", [".", "tiny", "tiny/net.json"])
+def test_references_that_may_not_be_read_are_told(place: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="bob-two-users-") as name:
+        top = Path(name)
+        top.chmod(0o755)
+        (top / "own" / "tiny").mkdir(parents=True)
+        (top / "own" / "tiny" / "net.json").write_text("{}")
+        (top / "own" / place).chmod(0)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(BobError, match="Cannot read"):
+                ReferenceStore(top / "own").check("tiny")
+        finally:
+            os.seteuid(0)
+            (top / "own" / place).chmod(0o755)
+
+
+def test_a_named_folder_of_references_that_is_missing_is_told(project: pytest.Pytester) -> None:
+    words = ("-k", "pixels_coarse", "--references=reffs")
+    told = project.runpytest(*words)
+    told.stdout.fnmatch_lines(["*BobWarning: --references: there is no folder *reffs*"])
+    required = project.runpytest(*words, "--require-bands")
+    assert required.ret == pytest.ExitCode.USAGE_ERROR
+    required.stderr.fnmatch_lines(["ERROR: --references: there is no folder *Bands are required*"])
+    project.runpytest(*words, "--bands=new", "--seeds=2")
+    assert (project.path / "reffs" / "tiny" / "pixels_coarse.json").is_file()

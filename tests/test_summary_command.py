@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 
 from bob.cli import main
@@ -27,6 +29,13 @@ def test_sessions_end_with_their_status(
     assert capsys.readouterr().out.startswith(MARKER)
     assert main(["summary", "--since", "2999-01-01T00:00:00"]) == Outcome.NOTHING
     assert "nothing ran" in capsys.readouterr().out
+    later, earlier = (
+        (datetime.now(UTC) + timedelta(minutes=minutes)).astimezone(timezone(timedelta(hours=-9)))
+        for minutes in (30, -30)
+    )
+    assert main(["summary", "--since", later.isoformat()]) == Outcome.NOTHING
+    assert main(["summary", "--since", earlier.isoformat()]) == Outcome.INCOMPLETE
+    capsys.readouterr()
     for words, problem in (
         (["nonsense"], "Unknown session 'nonsense'"),
         ([""], "The name of the session is empty"),

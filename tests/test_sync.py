@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -63,6 +64,26 @@ def test_an_empty_store_gets_what_an_undisturbed_one_has(session: Path) -> None:
     assert facts_of(writer) == facts_of(writer_of(session, "undisturbed.db"))
     levels = [run["tags"]["bob.level"] for run in facts_of(writer).values()]
     assert sorted(levels) == ["case", "case", "seed", "seed", "seed", "seed", "session"]
+
+
+def test_names_of_files_lead_nowhere_else(
+    session: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ledger may be somebody else's."""
+    (file,) = (session / "mlruns" / "ledger").glob("*/summary.json")
+    summary = json.loads(file.read_text())
+    outside = tmp_path / "outside.txt"
+    names = (str(outside), "../" * 9 + str(outside)[1:], "..", "a/../../b")
+    summary["further"] = {**dict.fromkeys(names, "mine"), "board.md": "theirs"}
+    file.write_text(json.dumps(summary))
+    writer = writer_of(session, "later.db")
+    assert sync(Ledger(session / "mlruns" / "ledger"), writer).sent == 4
+    assert not outside.exists()
+    sent = facts_of(writer)
+    assert len(sent) == 7
+    (run,) = writer.search(writer.experiments("bob/"), "tags.`bob.level` = 'session'")
+    assert "board.md" in writer.artifacts(run.info.run_id)
+    assert any("cannot be that of a file" in remark for remark in writer.remarks)
 
 
 def test_a_second_time_sends_nothing(session: Path) -> None:

@@ -6,16 +6,13 @@ artifact and is told, and the rest stays.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bob.artifacts.names import REFUSED, is_artifact_name
 from bob.case import Content
 from bob.errors import BobError
 from bob.shown import line
-
-_NAME_BYTES = 200
-_PART = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]+")
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,8 @@ def make(contents: Mapping[str, Content]) -> Made:
     left_out = []
     for name, content in contents.items():
         try:
-            _check(name)
+            if not is_artifact_name(name):
+                raise BobError(REFUSED)
             made = content() if callable(content) else content
             if made is not None:
                 files[name] = bytes(made)
@@ -50,11 +48,3 @@ def make(contents: Mapping[str, Content]) -> Made:
             reason = line(f"{type(error).__name__}: {error}")
             left_out.append(f"{line(name, limit=80)} was left out: {reason}")
     return Made(files, tuple(left_out))
-
-
-def _check(name: str) -> None:
-    """Refuse what cannot be a file of the ledger and an artifact of MLflow's everywhere."""
-    parts = name.split("/")
-    plain = all(_PART.fullmatch(part) and part.strip(". ") for part in parts)
-    if not plain or len(name.encode(errors="replace")) > _NAME_BYTES or not name.isprintable():
-        raise BobError("its name cannot be that of a file everywhere")

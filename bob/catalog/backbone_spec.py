@@ -9,6 +9,7 @@ from bob.catalog.load import Catalog
 from bob.catalog.schema import BackboneEntry, Scalar, Weights
 from bob.errors import BobError
 from bob.hashing import digest_of_file
+from bob.places import real_path
 
 _FORMS = (
     "a catalog key, timm:NAME, package.module:factory or FILE.safetensors,model=NAME, each with "
@@ -144,7 +145,7 @@ def _scalar(text: str) -> Scalar:
 
 
 def _weights(spec: str, checkpoint: Scalar) -> Weights:
-    path = Path(str(checkpoint)).expanduser().resolve()
+    path = real_path(str(checkpoint))
     if not path.is_file():
         raise BobError(f"Backbone {spec!r}: no checkpoint file at {path}.")
     return Weights(file=str(path), sha256=digest_of_file(path))

@@ -15,6 +15,7 @@ from bob.catalog.schema import DatasetEntry, Scalar
 from bob.catalog.value_range import parse_range
 from bob.errors import BobError, unknown
 from bob.file_digests import digests_of_files
+from bob.places import real_path, user_path
 
 FORMS = "a catalog key, coco:FOLDER, folder:FOLDER or hf:NAME, each with optional ,key=value"
 HF_INSTALL = "pip install 'battle-of-backbones[hf]'"
@@ -100,7 +101,7 @@ def _number(spec: str, key: str, text: str) -> float | int:
 def _coco(place: str, name: str, options: dict[str, str]) -> DatasetEntry:
     from bob.catalog.coco_folder import coco_facts
 
-    folder = Path(place).expanduser().resolve()
+    folder = real_path(place)
     sha256, classes, train_size, test_size, masks = coco_facts(folder)
     return DatasetEntry(
         key=name or f"coco:{folder.name}",
@@ -116,7 +117,7 @@ def _coco(place: str, name: str, options: dict[str, str]) -> DatasetEntry:
 
 
 def _folder(place: str, name: str, settings: dict[str, Scalar]) -> DatasetEntry:
-    folder = Path(place).expanduser().resolve()
+    folder = real_path(place)
     listed = {key: value for key, value in settings.items() if key != "range"}
     content = read_folder(folder, **listed)  # type: ignore[arg-type]
     return DatasetEntry(
@@ -135,10 +136,10 @@ def _hub(place: str, name: str, settings: dict[str, Scalar]) -> DatasetEntry:
     library = find_spec("datasets")
     if library is None or library.origin is None:  # a folder of this name is not the library
         raise BobError(f"hf:{place} is read by the library `datasets`: {HF_INSTALL}.")
-    local = Path(place).expanduser()
+    local = user_path(place)
     if not local.exists() and re.match(r"[/.~]", place):
         raise BobError(f"hf:{place}: there is no such file or folder.")
-    path = str(local.resolve()) if local.exists() else place
+    path = str(real_path(place)) if local.exists() else place
     return DatasetEntry(
         key=name or printable(f"hf:{Path(path).name if local.exists() else place}"),
         loader="bob.datasets.hub:load",

@@ -8,12 +8,27 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bob.record import Record
+from bob.redaction import holds_secret
+
+
+def public_address(value: str) -> str:
+    """An address without a login or token: it is kept with every result.
+
+    Raises:
+        ValueError: It has one.
+    """
+    if holds_secret(value):
+        raise ValueError(
+            "a login or token in an address would be kept with every result; put a login into "
+            "~/.netrc, or fetch the file and name its path"
+        )
+    return value
 
 
 def _address(value: str) -> str:
     if value and not re.fullmatch(r"https?://[^/\s]+/\S+", value):
         raise ValueError("expected an address such as https://owner.example/birds.tgz")
-    return value
+    return public_address(value)
 
 
 def _given(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -161,4 +162,4 @@ def _rooted(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     weights = data.get("weights")
     if not isinstance(weights, dict) or not isinstance(weights.get("file"), str):
         return data
-    return {**data, "weights": {**weights, "file": str((folder / weights["file"]).resolve())}}
+    return {**data, "weights": {**weights, "file": os.path.realpath(folder / weights["file"])}}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from bob.catalog.download import Download
+from bob.catalog.download import Download, public_address
 from bob.kinds import DataKind
 from bob.record import Record
 
@@ -29,7 +29,9 @@ class Weights(Record):
     """
 
     file: str = ""
-    url: str = Field(default="", pattern=r"^(https?://[^/]+/.+)?$")
+    url: Annotated[str, AfterValidator(public_address)] = Field(
+        default="", pattern=r"^(https?://[^/]+/.+)?$"
+    )
     package: str = Field(default="", pattern=r"^([A-Za-z_]\w*(/[\w-][\w.-]*)+)?$")
     distribution: str = Field(default="", pattern=r"^[\w.-]*$")
     sha256: Sha256 | None = None

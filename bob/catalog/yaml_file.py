@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from bob.catalog.yaml_nodes import check_nodes
 from bob.errors import BobError
+from bob.regular_files import read_regular
 
 ENDINGS = (".yaml", ".yml")
 
@@ -31,7 +32,7 @@ class YamlFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            loader = _LOADER(path.read_text(encoding="utf-8"))
+            loader = _LOADER(read_regular(path).decode("utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise BobError(f"Cannot read catalog file {path}: {error}") from None
         try:

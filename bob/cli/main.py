@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +29,9 @@ from bob.cli import (
 from bob.cli.streams import shown_streams
 from bob.errors import BobError
 
+_CLOSED_PIPE = 141
+"""Exit status of what a closed pipe ends, as a shell tells it."""
+
 _COMMANDS = (
     demo, listing, plan, show, check, profile, summary, report, compare, export, importing, doctor,
     datasets, features, sync, outcomes, ui,
@@ -44,15 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     args = make_parser().parse_args(arguments)
+    status: int | None = None
     try:
-        status: int = args.run(args)
-        return status
+        status = args.run(args)
+        sys.stdout.flush()
     except BobError as error:
         print(f"bob: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        # whoever reads has enough; a command that had not come to its end has no status yet
+        return _CLOSED_PIPE if status is None else status
+    return status
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ def add_command(commands: Any) -> None:
     add_arguments(parser, "summary")
     parser.add_argument(
         "--since", default="", metavar="TIME",
-        help="only a session that began then or later, ISO 8601 in UTC; if there is none, nothing "
-        "ran",
+        help="only a session that began then or later, ISO 8601, without an offset in UTC; if "
+        "there is none, nothing ran",
     )  # fmt: skip
     parser.add_argument("--ledger", default="", metavar="DIR", help="mlruns/ledger by default")
     parser.add_argument("--markdown", action="store_true", help="for a job summary or a comment")
@@ -77,9 +77,12 @@ def _of_verdicts(ledger: Any, session: str) -> dict[str, Any]:
 
 def _time(text: str) -> str:
     try:
-        return datetime.fromisoformat(text).isoformat() if text else ""
+        moment = datetime.fromisoformat(text) if text else None
     except ValueError:
         raise BobError(f"--since {text!r}: expected a time such as 2026-01-31T12:00:00.") from None
+    if moment is None:
+        return ""
+    return (moment.astimezone(UTC) if moment.tzinfo else moment).isoformat()
 
 
 def _session(text: str | None, ledger: Any, *, since: str) -> str:

@@ -11,6 +11,7 @@ from bob.catalog.yaml_file import ENDINGS
 from bob.cost.table import check_gpu
 from bob.errors import BobError, no_file
 from bob.options.option import Said
+from bob.places import user_path
 from bob.sizes import parse_size
 
 _SMALLEST_SIDE, _LARGEST_SIDE = 8, 4096
@@ -34,7 +35,7 @@ def switch(said: Said) -> bool:
 
 def folder(said: Said) -> Path:
     """A folder, from where it was said."""
-    return said.base / Path(said.text).expanduser()
+    return said.base / user_path(said.text)
 
 
 def folder_if_any(said: Said) -> Path | None:
@@ -44,7 +45,7 @@ def folder_if_any(said: Said) -> Path | None:
 
 def catalog_files(said: Said) -> tuple[Path, ...]:
     """Catalog files, from where they were said."""
-    paths = tuple(said.base / Path(text).expanduser() for text in said.texts)
+    paths = tuple(said.base / user_path(text) for text in said.texts)
     for path, text in zip(paths, said.texts, strict=True):
         if not path.is_file():
             raise BobError(f"{said.name} {text}{said.where}: {no_file(path, endings=ENDINGS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,10 +108,10 @@ def gather(said: Callable[[Option], Said], root: Path) -> Options:
     values: dict[str, Any] = {option.field: option.value(words[option.field]) for option in OPTIONS}
     values["backbones"] = with_checkpoint(values["backbones"], values.pop("checkpoint"))
     values["scale"], scale_files = scale_and_file(values["scale"], words["scale"].base)
-    own_files = [path for path in [root / "bob.yaml"] if path.is_file()]
+    own_files = [path for path in [root / "bob.yaml"] if os.path.lexists(path)]
     values["catalogs"] = _distinct(*own_files, *values["catalogs"], *scale_files)
     return Options(**values)
 
 
 def _distinct(*paths: Path) -> tuple[Path, ...]:
-    return tuple({path.resolve(): path for path in paths}.values())
+    return tuple({os.path.realpath(path): path for path in paths}.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
@@ -19,6 +20,7 @@ from bob.record import Record
 from bob.references.bands import DIGITS
 from bob.references.samples import Samples, samples_of
 from bob.references.writing import alone_in, check_writable, replace_file
+from bob.regular_files import read_regular
 
 BUILTIN = Path(__file__).parent / "measured"
 SCHEMA = 1
@@ -116,7 +118,8 @@ class ReferenceStore:
 
     def __init__(self, folder: Path, builtin: Path = BUILTIN) -> None:
         self.folder = folder
-        self._roots = [folder] if folder.resolve() == builtin.resolve() else [folder, builtin]
+        same = os.path.realpath(folder) == os.path.realpath(builtin)
+        self._roots = [folder] if same else [folder, builtin]
         self._files: dict[Path, ReferenceFile | None] = {}
         self._alike: dict[str, dict[tuple[str, bool], list[Reference]]] = {}
 
@@ -145,7 +148,7 @@ class ReferenceStore:
         """Every reference of a scale that is in force, by file and setting."""
         seen: set[tuple[str, str]] = set()
         for root in self._roots:
-            for path in sorted((root / scale).glob("*.json")):
+            for path in _files_of(root, scale):
                 file = self._read(path)
                 for setting, reference in file.settings.items() if file else ():
                     if file and (file.backbone, setting) not in seen:
@@ -216,7 +219,7 @@ class ReferenceStore:
         Backbones named on the command line are not in the catalog; their files are left alone.
         Without a file no case is asked for.
         """
-        paths = sorted((self.folder / scale).glob("*.json"))
+        paths = _files_of(self.folder, scale)
         if not paths:
             return []
         wanted = {(case.backbone.key, case.setting) for case in cases}
@@ -235,10 +238,19 @@ class ReferenceStore:
         return rows
 
     def check(self, scale: str) -> None:
-        """Read every file of a scale, so that a malformed one is known before anything runs."""
+        """Read every file of a scale, so that a malformed one is known before anything runs.
+
+        Raises:
+            BobError: A file is malformed, or it or a folder cannot be read.
+        """
         for root in self._roots:
-            for path in sorted((root / scale).glob("*.json")):
+            for path in _files_of(root, scale):
                 self._read(path)
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no folder to update, so that the packaged references alone hold."""
+        return not _is_there(self.folder)
 
     @staticmethod
     def _path(root: Path, scale: str, backbone: str) -> Path:
@@ -269,16 +281,56 @@ class ReferenceStore:
 
     def _read(self, path: Path) -> ReferenceFile | None:
         if path not in self._files:
-            self._files[path] = _parse(path) if path.is_file() else None
+            self._files[path] = _parse(path) if _is_there(path) else None
         return self._files[path]
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something has this name, be it a link to nowhere.
+
+    Raises:
+        BobError: Nobody can tell.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise BobError(f"Cannot look for the references in {path} ({error.strerror}).") from None
+    return True
+
+
+def _files_of(root: Path, scale: str) -> list[Path]:
+    """The reference files of a scale.
+
+    Raises:
+        BobError: One of the folders is there and cannot be read.
+    """
+    for folder in (root, root / scale):
+        if not _is_there(folder):
+            return []
+        _check_folder(folder)
+    return sorted((root / scale).glob("*.json"))
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        with os.scandir(folder) as found:
+            next(found, None)
+    except OSError as error:
+        raise BobError(
+            f"Cannot read the references in {folder} ({error.strerror}). Put it right, or name "
+            "another folder with --references=DIR."
+        ) from None
 
 
 def _parse(path: Path) -> ReferenceFile:
     remedy = "Restore it from version control, or delete it and run with --bands new."
     try:
-        file = ReferenceFile.model_validate(parse_json(path.read_text(encoding="utf-8")))
+        text = read_regular(path).decode("utf-8")
+        file = ReferenceFile.model_validate(parse_json(text))
     except OSError as error:
-        raise BobError(f"Cannot read reference file {path}: {error}") from None
+        raise BobError(f"Cannot read reference file {path}: {error}. {remedy}") from None
     except UnicodeDecodeError as error:
         raise BobError(f"Reference file {path} is not text: {error}. {remedy}") from None
     except json.JSONDecodeError as error:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bob.artifacts.names import REFUSED, is_artifact_name
 from bob.shown import line
 from bob.tracking.client import alone, open_client
 from bob.tracking.destination import Destination, artifact_folder
@@ -193,6 +194,10 @@ class Writer:
 
     def _send(self, run_id: str, files: Mapping[str, bytes]) -> dict[str, str]:
         """Send files at once, or one by one if that fails; what did not arrive, and why."""
+        refused = {name: REFUSED for name in files if not is_artifact_name(name)}
+        files = {name: data for name, data in files.items() if name not in refused}
+        if not files:
+            return refused
         with tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
                 path = Path(folder) / name
@@ -203,9 +208,9 @@ class Writer:
                     lambda client: client.log_artifacts(run_id, folder),
                     extra=sum(map(len, files.values())) / _SLOWEST_UPLOAD,
                 )
-                return {}
+                return refused
             except Exception:
-                return self._send_each(run_id, Path(folder), list(files))
+                return refused | self._send_each(run_id, Path(folder), list(files))
 
     def _send_each(self, run_id: str, folder: Path, names: Sequence[str]) -> dict[str, str]:
         """Send files one by one; when two have failed the rest is not tried."""
