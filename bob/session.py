@@ -7,6 +7,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bob.case import Case, Context
+from bob.case_limits import (
+    certain_seeds,
+    checkpoint_options,
+    estimated_need,
+    executor_options,
+    may_be_written,
+    time_limit,
+)
 from bob.catalog import BackboneEntry, installed_backbones, load_catalog
 from bob.errors import BobError, ExecutorLost
 from bob.options import OPTIONS
@@ -19,13 +27,11 @@ from bob.protocols.detection import ENGINES
 from bob.telling import failure_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
     from bob.evaluation import Evaluation, Update
     from bob.evaluator import Evaluator
-    from bob.executors import Executor, Limit, Need
+    from bob.executors import Executor, Limit
     from bob.ledger import Ledger
     from bob.references.files import ReferenceStore
     from bob.report.ranking import Ranking
@@ -112,18 +118,18 @@ class BobSession:
         store = ReferenceStore(self.options.references)
         store.check(self.options.scale)
         self._check_folder(store)
-        store.check_writable(case for case in cases if self._may_be_written(case, store))
+        store.check_writable(case for case in cases if may_be_written(self.options, case, store))
         if self.options.max_gpu_hours is not None:
             features = self.options.features or features_root()
             check_limit(
                 cases,
                 limit=self.options.max_gpu_hours,
                 gpu=self.options.reference_gpu,
-                runs=lambda case: self._runs(case, store),
+                runs=lambda case: certain_seeds(self.options, case, store),
                 kept=Shelf(self.options.references, features).kept,
             )
-        executor = make_executor(self.options.executor, self._executor_options)
-        limit = self._time_limit(executor)
+        executor = make_executor(self.options.executor, executor_options(self.options))
+        limit = time_limit(self.options, executor)
         tracker = Tracker(
             resolve_store(self.config.rootpath, self.options.tracking_uri),
             self.options.scale,
@@ -163,7 +169,7 @@ class BobSession:
                 workers=self.options.workers,
                 features=str(self.options.features or ""),
                 features_limit=self.options.features_limit,
-                **self._checkpoints(self.tracker.store.ledger),
+                **checkpoint_options(self.options, self.tracker.store.ledger),
             ),
             store=store,
             tracker=self.tracker,
@@ -175,7 +181,7 @@ class BobSession:
             same_seed=self.options.repeats_reference,
             require_bands=self.options.require_bands,
             limit=limit,
-            need=self._needed(executor),
+            need=estimated_need(self.options, executor),
             watch=self.progress,
             lacking=lambda case: self.lacking.get(case.dataset.key, ""),
             earlier=self._earlier or nothing_earlier,
@@ -189,63 +195,10 @@ class BobSession:
         facts = {"bob.bands": options.bands, "bob.base_seed": str(options.base_seed)}
         return {**facts, RESUMED: "true"} if options.resume else facts
 
-    @property
-    def _executor_options(self) -> dict[str, str]:
-        address = {"address": self.options.ray_address} if self.options.executor == "ray" else {}
-        return {**address, **self.options.executor_options}
-
-    def _checkpoints(self, ledger: Path) -> dict[str, Any]:
-        """Where running cases write checkpoints, and how often; beside the ledger."""
-        minutes = self.options.save_every
-        if minutes is None:
-            return {}
-        return {
-            "checkpoints": str(ledger.parent / "checkpoints"),
-            "checkpoint_minutes": minutes,
-            "resume": self.options.resume,
-        }
-
-    def _needed(self, executor: Executor) -> Callable[[Case], Need | None]:
-        """What a run of a case is estimated to need, for an executor that asks."""
-        from bob.cost.needs import needed
-        from bob.executors import places_cases
-
-        gpu = self.options.reference_gpu
-        return (lambda case: needed(case, gpu)) if places_cases(executor) else (lambda case: None)
-
     def _hours(self, case: Case) -> float | None:
         from bob.cost.needs import needed
 
         return needed(case, self.options.reference_gpu).hours
-
-    def _time_limit(self, executor: Executor) -> Callable[[Case], Limit | None]:
-        """How long a run of a case may take.
-
-        Raises:
-            BobError: A time was named, and the executor cannot stop a case.
-        """
-        from bob.cost.needs import longest_silence
-        from bob.executors import Limit, stops_cases
-
-        timeout = self.options.case_timeout
-        if not stops_cases(executor):
-            if isinstance(timeout, float):
-                raise BobError(
-                    f"--case-timeout: the executor {self.options.executor!r} cannot stop a case. "
-                    "Add --executor=process."
-                )
-            return lambda case: None
-        if isinstance(timeout, float):
-            return lambda case: Limit(timeout)
-        if timeout is None:
-            return lambda case: None
-        gpu = self.options.reference_gpu
-        return lambda case: Limit(longest_silence(case, gpu), of_silence=True)
-
-    def _may_be_written(self, case: Case, store: ReferenceStore) -> bool:
-        """Whether ``--bands`` may write a reference of a case."""
-        bands = self.options.bands
-        return bands in ("all", "failed") or (bands == "new" and store.find(case) is None)
 
     def _check_folder(self, store: ReferenceStore) -> None:
         """A folder of references that somebody named should be there.
@@ -259,15 +212,9 @@ class BobSession:
             return
         told = f"--references: there is no folder {store.folder}, so that none of its bands holds."
         if self.options.require_bands:
-            raise BobError(f"{told} Bands are required: name the folder that has them.")
+            remedy = "name the folder that has them, or measure them with --bands=new."
+            raise BobError(f"{told} Bands are required: {remedy}")
         self.warnings.append(f"{told} Packaged references hold alone.")
-
-    def _runs(self, case: Case, store: ReferenceStore) -> int:
-        """Seeds that a case certainly runs."""
-        bands = self.options.bands
-        measured = bands == "all" or (bands == "new" and store.find(case) is None)
-        count = self.options.seeds or (case.reference_seeds if measured else 1)
-        return count if case.seeded else 1
 
     def evaluate(self, case: Case) -> Evaluation:
         """Run and judge a case; of one that is evaluated again the last time counts."""

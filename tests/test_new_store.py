@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -118,3 +120,32 @@ def test_a_broken_store_is_named_with_its_remedy(
     monkeypatch.chdir(tmp_path)
     assert main(["sync"]) != 0
     assert f"mv {database} {database}.broken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "behind a link"])
+@pytest.mark.parametrize("make_it", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_not_replaced_by_a_store(
+    project: pytest.Pytester, make_it: Callable[[Path], None], linked: bool
+) -> None:
+    """As root, a store at /dev/null would take its place for the whole machine."""
+    place = project.path / "odd"
+    make_it(place)
+    before = place.stat().st_mode
+    named = project.path / "named"
+    if linked:
+        named.symlink_to(place)
+    result = project.runpytest(
+        "-k", "pixels_coarse", f"--tracking-uri=sqlite:///{named if linked else place}"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: The MLflow store *d cannot be used: it is no file.*"])
+    assert place.stat().st_mode == before
+
+
+def test_a_store_behind_a_link_to_nothing_yet_is_made_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "named.db").symlink_to("real.db")
+    Tracker(
+        resolve_store(tmp_path, f"sqlite:///{tmp_path / 'named.db'}"), "tiny", tmp_path
+    ).start_session({})
+    assert (tmp_path / "named.db").is_symlink()
+    assert (tmp_path / "real.db").stat().st_size

@@ -317,6 +317,7 @@ def test_the_repeat_command_reproduces_a_failing_case(project: pytest.Pytester) 
     write_photos(project.path / "my shapes", 20)
     (project.path / "own.yaml").write_text(OWN)
     (project.path / "pixels.yaml").write_text(PIXELS)
+    (project.path / "mine").mkdir()
     command = fail_and_repeat(
         project, "--scale", "own.yaml", "--catalog", "pixels.yaml", "--backbone", "pixels_own",
         "--backbone", "vit_micro_random", "--dataset", "folder:my shapes,test=0.3", "--grid",

@@ -27,11 +27,11 @@ FLOORS = (
         "json_data",
         "kinds",
         "memory",
-        "places",
         "shown",
         "startup",
         "threads",
     ),
+    ("places",),
     ("file_digests", "objects", "record", "sizes", "tabular"),
     # declarations: what is measured, on what, with what
     ("protocols",),
@@ -53,6 +53,7 @@ FLOORS = (
     ("evaluator", "exchange", "report"),
     # the shell
     ("hooks", "options", "progress", "telling"),
+    ("case_limits",),
     ("session",),
     ("closing",),
     ("pytest_plugin",),

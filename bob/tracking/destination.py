@@ -192,7 +192,21 @@ def _reason(error: BaseException) -> str:
     return first_line(error)
 
 
+def check_file(database: Path) -> None:
+    """Refuse a store whose name a folder, device or pipe has.
+
+    Raises:
+        BobError: One has.
+    """
+    if database.exists() and not database.is_file():
+        raise BobError(
+            f"The MLflow store {database} cannot be used: it is no file. Nothing was run. Name "
+            "another with --tracking-uri=URI."
+        )
+
+
 def _check_folder(database: Path) -> None:
+    check_file(database)
     folder = database.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

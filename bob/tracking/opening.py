@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bob.errors import BobError
 from bob.shown import line
-from bob.tracking.destination import Destination, sqlite_uri
+from bob.tracking.destination import Destination, check_file, sqlite_uri
 
 _UNFIT = re.compile(
     r"already exists|out-of-date|no such (table|column)|can't locate revision|multiple head"
@@ -37,8 +37,14 @@ def make_missing(database: Path, create: Callable[[str], object]) -> None:
         database: Where it shall be. An empty file counts as none: it is what SQLite leaves behind
             where nothing was written.
         create: Makes the schema in the store of a URI.
+
+    Raises:
+        BobError: A folder, device or pipe has its name.
     """
     _drop_unfinished(database)
+    if os.path.lexists(database):
+        database = Path(os.path.realpath(database))
+    check_file(database)  # a new store takes its place, be it /dev/null
     if database.exists() and database.stat().st_size:
         return
     folder = Path(tempfile.mkdtemp(prefix=_prefix(database), dir=database.parent))
