@@ -118,8 +118,8 @@ def test_of_several_protocols_the_one_of_most_backbones_counts(
     counting = measured_first(row for row in scores if row.backbone in "ac")
     assert {row.backbone: row.value for row in counting} == {"a": 0.5, "c": 0.4}
     assert list(published_remarks(scores, measured_first(scores))) == [
-        "knn/cub200 top1: 5 scores are published by others and not measured here, 4 of "
-        "'fine-tuned', 1 of 'frozen'; 3 of other protocols of the same backbones are not shown."
+        "knn/cub200 top1: 5 scores are published by others and not measured here: 4 by "
+        "'fine-tuned', 1 by 'frozen'; 3 of other protocols of the same backbones are not shown."
     ]
 
 
@@ -131,7 +131,7 @@ def test_a_board_tells_the_protocols_of_published_scores(
     assert main(["import", "scores.csv"]) == 0
     words = ["--from", "imported:scores", "--scale", "full"]
     assert main(["report", *words, "-o", "-", "-o", "b.csv", "-o", "b.html"]) == 0
-    assert "4 of 'fine-tuned', 1 of 'frozen'; 3 of other" in capsys.readouterr().out
+    assert "4 by 'fine-tuned', 1 by 'frozen'; 3 of other" in capsys.readouterr().out
     table = (tmp_path / "b.csv").read_text(encoding="utf-8")
     assert ",published,published: fine-tuned," in table
     page = (tmp_path / "b.html").read_text(encoding="utf-8")

@@ -60,14 +60,14 @@ def published_remarks(scores: Iterable[Score], shown: Sequence[Score]) -> Iterat
             others.setdefault(named, set()).add((row.backbone, row.protocol))
     for name, protocols in sorted(taken.items()):
         ways = [
-            f"{count} of {protocol.removeprefix(_PREFIX)!r}"
+            f"{count} by {protocol.removeprefix(_PREFIX)!r}"
             for protocol, count in sorted(protocols.items(), key=lambda way: (-way[1], way[0]))
         ]
         left = len(others.get(name, ()))
         passed = f"; {left} of other protocols of the same backbones are not shown" if left else ""
         yield (
             f"{name}: {sum(protocols.values())} scores are published by others and not measured "
-            f"here, {some(ways)}{passed}."
+            f"here: {some(ways)}{passed}."
         )
 
 
