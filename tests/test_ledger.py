@@ -336,6 +336,73 @@ def test_a_disk_that_cannot_be_written_to_is_one_error(tmp_path: Path, tiny_case
         Ledger(tmp_path / "mlruns" / "ledger").open_session("s1", {})
 
 
+def bend(path: Path, *keys: str | int, to: object) -> None:
+    """Put something else in a place of a JSON file, or take it out where it is ``...``."""
+    record = json.loads(path.read_text())
+    inner = record
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = to
+    if to is ...:
+        del inner[keys[-1]]
+    path.write_text(json.dumps(record))
+
+
+SUMMARY = {
+    "status": "FINISHED", "table": "| a |", "counts": {"pass": 1}, "further": {"board.md": "b"},
+    "rows": [
+        {
+            "backbone": "b", "task": "knn", "dataset": "d", "metric": "top1", "score": "nan",
+            "failure": None, "status": "pass", "reason": "", "unchanged": False, "runs": [],
+            "bands": {"top1": {"value": 0.5, "low": "-inf", "high": 1, "reference": 0.5}},
+        },
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "to"),
+    [
+        (("rows",), 3),
+        (("rows",), ["a"]),
+        (("rows", 0, "score"), [1]),
+        (("rows", 0, "score"), 10**400),
+        (("rows", 0, "status"), "odd"),
+        (("rows", 0, "bands"), None),
+        (("rows", 0, "bands", "top1"), 3),
+        (("rows", 0, "bands", "top1", "low"), "soon"),
+        (("rows", 0, "dataset"), 1),
+        (("rows", 0, "unchanged"), "no"),
+        (("table",), ...),
+        (("table",), ["a"]),
+        (("status",), "RUNNING"),
+        (("status",), {}),
+        (("counts",), {"pass": "1"}),
+        (("counts",), {"pass": 10**400}),
+        (("further",), {"../up.md": "text"}),
+        (("further",), {"board.md": 3}),
+        (("further",), {"board.md": "\ud800"}),
+    ],
+)
+def test_a_bent_summary_is_named(ledger: Ledger, keys: tuple[str | int, ...], to: object) -> None:
+    ledger.write_summary("s1", SUMMARY)
+    assert ledger.summary("s1") == {"schema": SCHEMA, **SUMMARY}
+    path = ledger.root / "s1" / "summary.json"
+    bend(path, *keys, to=to)
+    assert ledger.summary("s1") is None
+    (damage,) = ledger.damaged
+    assert str(damage).startswith(f"{path}: is not a summary (")
+    assert str(damage).endswith("); move it away")
+
+
+def test_a_summary_of_an_earlier_version_is_read(ledger: Ledger) -> None:
+    ledger.write_summary("s1", SUMMARY)
+    path = ledger.root / "s1" / "summary.json"
+    bend(path, "further", to=...)
+    bend(path, "rows", 0, "unchanged", to=...)
+    assert ledger.summary("s1") == json.loads(path.read_text())
+
+
 def _write_many(root: Path, session: str, case: Case, count: int) -> None:
     ledger = Ledger(root)
     ledger.open_session(session, {})

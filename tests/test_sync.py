@@ -208,6 +208,29 @@ def test_damage_is_named_and_the_rest_is_sent(session: Path) -> None:
     assert f"{entry}: result.json is cut off or not JSON" in done.stderr
 
 
+def test_a_bent_summary_is_named_and_the_rest_is_sent(
+    session: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(session)
+    ledger = Ledger(session / "mlruns" / "ledger")
+    (name,) = ledger.sessions()
+    path = ledger.root / name / "summary.json"
+    whole = path.read_text()
+    path.write_text(json.dumps({**json.loads(whole), "rows": 3}))
+    capsys.readouterr()
+    assert main(["sync", "--tracking-uri", f"sqlite:///{session}/later.db"]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("4 results and 2 verdicts sent to sqlite:///")
+    assert f"left out: {path}: is not a summary" in told.err
+    assert main(["summary"]) == 2
+    assert "is not a summary (TypeError('rows is no list of records')); move it away" in (
+        capsys.readouterr().err
+    )
+    path.write_text(whole)  # mended, it is sent as well
+    report = sync(ledger, writer_of(session, "later.db"))
+    assert (report.sent, report.verdicts, report.sessions) == (0, 0, 1)
+
+
 def test_a_profile_of_each_source_tells_the_same(
     session: Path,
     monkeypatch: pytest.MonkeyPatch,

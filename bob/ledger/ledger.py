@@ -14,7 +14,14 @@ from typing import Any
 
 from bob.errors import BobError
 from bob.ledger.plain import verdict_to_plain
-from bob.ledger.reading import Unreadable, is_whole, read_entry, read_judgement, read_record
+from bob.ledger.reading import (
+    Unreadable,
+    is_whole,
+    read_entry,
+    read_record,
+    read_judgement,
+    read_summary,
+)
 from bob.ledger.records import SCHEMA, Damage, Judgement, Recorded, now
 from bob.ledger.writing import write_entry, write_record
 
@@ -142,12 +149,12 @@ class Ledger:
             return {}, ""
 
     def summary(self, session: str) -> dict[str, Any] | None:
-        """What ``write_summary`` wrote; none where the session has not ended."""
+        """What ``write_summary`` wrote; none where the session has not ended, or it is damaged."""
         path = self.root / session / "summary.json"
         if not path.is_file():
             return None
         try:
-            return read_record(path)
+            return read_summary(path)
         except Unreadable as error:
             self._damage(path, str(error))
             return None

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 from bob.errors import BobError
 from bob.hashing import digest_of
 from bob.json_data import parse_json
+from bob.ledger.forms import check_summary, text
 from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_plain
 from bob.ledger.records import SCHEMA, Judgement, Recorded, is_name_of
 from bob.regular_files import inside, read_regular
+from bob.shown import line
 
 MALFORMED = (
     AttributeError,
@@ -31,6 +33,8 @@ MALFORMED = (
     MemoryError,
     NotImplementedError,
     OSError,
+    OverflowError,
+    RecursionError,
     TypeError,
     ValueError,
     struct.error,
@@ -59,7 +63,9 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
         arrays = arrays_in(packed) if packed else {}
         files = {name.removeprefix("files/"): content for name, content in contents.items()}
     except MALFORMED as error:
-        raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
+        raise Unreadable(
+            f"result.json is not a result ({line(repr(error))}); move it away"
+        ) from None
     return recorded_of(record, arrays, files, facts)
 
 
@@ -94,8 +100,8 @@ def recorded_of(
     Raises:
         Unreadable: It is no result, or of another version.
     """
-    _check_digest(record)
     try:
+        _check_digest(record)
         case = case_from_plain(record["case"])
         if case.id != record["case"]["id"]:
             raise Unreadable(
@@ -103,13 +109,13 @@ def recorded_of(
             )
         datetime.fromisoformat(record["time"])
         for name in ("run_key", "weights_digest", "data_digest"):
-            _text(record["result"], name)
+            text(record["result"], name)
         return Recorded(
-            entry=_text(record, "entry"),
-            session=_text(record, "session"),
-            role=_text(record, "role"),
+            entry=text(record, "entry"),
+            session=text(record, "session"),
+            role=text(record, "role"),
             time=record["time"],
-            version=_text(record, "version"),
+            version=text(record, "version"),
             facts=facts,
             result=result_from_plain(case, record["result"], arrays, files),
             curve=tuple(
@@ -124,7 +130,13 @@ def recorded_of(
         where = ".".join(map(str, first["loc"]))
         raise Unreadable(f"{where}: {first['msg']}; it is of another version of bob") from None
     except MALFORMED as error:
-        raise Unreadable(f"result.json is not a result ({error!r}); move it away") from None
+        raise Unreadable(
+            f"result.json is not a result ({line(repr(error))}); move it away"
+        ) from None
+
+
+def _no_result(error: Exception) -> Unreadable:
+    return Unreadable(f"result.json is not a result ({line(repr(error))}); move it away")
 
 
 def _check_digest(record: Mapping[str, Any]) -> None:
@@ -175,6 +187,20 @@ def read_judgement(path: Path) -> Judgement:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable(f"is not a verdict ({error!r}); move it away") from None
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What a session came to, by its file.
+
+    Raises:
+        Unreadable: It is cut off, no summary, or of a newer version.
+    """
+    record = read_record(path)
+    try:
+        check_summary(record)
+    except MALFORMED as error:
+        raise Unreadable(f"is not a summary ({line(repr(error))}); move it away") from None
+    return record
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
     # numbers that JSON has no word for are text in a ledger
     score = "-" if row["score"] is None else f"{row['metric']} {float(row['score']):.4f}"
     word = "error" if row["failure"] is not None and row["status"] == "fail" else row["status"]
-    if row["unchanged"]:
+    if row.get("unchanged"):  # earlier versions do not tell
         word = "pass (unchanged)"
     return (
         row["backbone"],

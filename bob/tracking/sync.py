@@ -313,10 +313,10 @@ class _Session:
             summary["table"],
             summary["rows"],
             summary["counts"],
-            {name: text.encode() for name, text in summary["further"].items()},
+            {name: text.encode() for name, text in summary.get("further", {}).items()},
         )
         run_id = self.writer.create(
-            experiment_name(common["bob.scale"], "sessions"),
+            experiment_name(common.get("bob.scale", ""), "sessions"),
             f"session-{self.session}",
             {**common, "bob.level": "session"},
             ticket=f"{self.session}/session",
