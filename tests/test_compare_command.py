@@ -87,6 +87,30 @@ def test_sessions_and_commits(two_sessions: Ledger, capsys: pytest.CaptureFixtur
     assert "Only A has c" in capsys.readouterr().out
 
 
+def test_bent_files_are_named_and_what_is_whole_is_compared(
+    two_sessions: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = Verdict(status=Status.PASS, reason="")
+    for name in ("bent", "sound"):
+        two_sessions.write_verdict(
+            Judgement(name=name, session="first", entries=("x",), verdict=verdict)
+        )
+    bent = two_sessions.root / "first" / "verdicts" / "bent.json"
+    bent.write_text(json.dumps({**json.loads(bent.read_text()), "entries": [{}]}))
+    session = two_sessions.root / "second" / "session.json"
+    session.write_text(json.dumps({"schema": 1, "facts": [], "time": "2026-01-02T00:00:00"}))
+    assert main(["compare", "a@second", "b@second"]) == 1
+    told = capsys.readouterr()
+    assert "1 setting: 1 worse." in told.out
+    assert f"bob: left out: {bent}: is not a verdict" in told.err
+    assert f"bob: left out: {session}: tells of no session" in told.err
+    two_sessions.write_summary(
+        "second", {"status": "FINISHED", "table": "", "rows": [], "counts": {}}
+    )
+    assert main(["summary", "second"]) == 5
+    assert "nothing ran" in capsys.readouterr().out
+
+
 def test_other_folders_and_shapes(
     two_sessions: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

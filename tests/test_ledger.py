@@ -403,6 +403,79 @@ def test_a_summary_of_an_earlier_version_is_read(ledger: Ledger) -> None:
     assert ledger.summary("s1") == json.loads(path.read_text())
 
 
+@pytest.mark.parametrize(
+    ("key", "to"),
+    [
+        ("facts", ...), ("facts", []), ("facts", ["a"]), ("facts", {"scale": 3}), ("time", ...),
+        ("time", 5), ("time", "soon"), ("time", "0001-01-01T00:00:00"),
+    ],
+)  # fmt: skip
+def test_a_bent_session_is_named_and_its_results_are_read(
+    ledger: Ledger, tiny_case: Case, key: str, to: object
+) -> None:
+    ledger.open_session("s2", {"scale": "tiny"})
+    for session in ("s1", "s2"):
+        ledger.write(recorded_of(result_of(tiny_case), session=session))
+    path = ledger.root / "s1" / "session.json"
+    bend(path, key, to=to)
+    assert sorted(ledger.sessions()) == ["s1", "s2"]
+    assert {entry.session: entry.facts for entry in ledger.entries()} == {
+        "s1": {}, "s2": {"scale": "tiny"},
+    }  # fmt: skip
+    (damage,) = ledger.damaged
+    assert str(damage).startswith(f"{path}: tells of no session (")
+
+
+@pytest.mark.parametrize(
+    ("keys", "to"),
+    [
+        (("entries",), [{}]),
+        (("entries",), {"a": 1}),
+        (("entries",), "ab"),
+        (("name",), 3),
+        (("role",), ...),
+        (("session",), []),
+        (("verdict",), []),
+        (("verdict", "scores"), [0.5]),
+        (("verdict", "scores"), {"0": 10**400}),
+        (("verdict", "scores"), {"0": [1]}),
+        (("verdict", "reason"), None),
+        (("verdict", "comparisons"), [{"metric": "top1", "status": "pass"}]),
+        (("verdict", "comparisons", 0, "value"), {}),
+        (("verdict", "comparisons", 0, "low"), "x"),
+        (("verdict", "published"), 3),
+        (("verdict", "stage"), "2"),
+        (("verdict", "stale"), "yes"),
+        (("verdict", "warnings"), "look"),
+    ],
+)
+def test_a_bent_verdict_is_named_and_the_others_are_read(
+    ledger: Ledger, keys: tuple[str | int, ...], to: object
+) -> None:
+    comparison = Comparison(
+        metric="top1", value=0.5, low=0.4, high=0.6, reference=0.5, z=0.0, status=Status.PASS
+    )
+    verdict = Verdict(
+        status=Status.PASS, reason="", scores={0: 0.5}, comparisons=(comparison,), origin="a file"
+    )
+    for name in ("bent", "sound"):
+        ledger.write_verdict(
+            Judgement(name=name, session="s1", entries=("a",), verdict=verdict, role="check")
+        )
+    path = ledger.root / "s1" / "verdicts" / "bent.json"
+    bend(path, *keys, to=to)
+    assert [found.name for found in ledger.verdicts("s1")] == ["sound"]
+    (damage,) = ledger.damaged
+    assert str(damage).startswith(f"{path}: is not a verdict (")
+
+
+def test_a_number_too_large_for_a_result_is_named(ledger: Ledger, tiny_case: Case) -> None:
+    path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
+    bend(path, "sha256", to=...)
+    bend(path, "result", "metrics", "top1", to=10**400)
+    assert "result.json is not a result (OverflowError" in damaged(ledger)
+
+
 def _write_many(root: Path, session: str, case: Case, count: int) -> None:
     ledger = Ledger(root)
     ledger.open_session(session, {})

@@ -1,12 +1,13 @@
 """What plain data of the ledger have to look like, for who takes their parts at their word.
 
-Summaries carry no digest. One that was bent is told here, not where its parts are put into a table
-or sent to a store, which would be blamed for it.
+Session, summary and verdict files carry no digest. One that was bent is told here, not where its
+parts are put into a table or sent to a store, which would be blamed for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from bob.case import Status
@@ -27,6 +28,14 @@ def text(record: Mapping[str, Any], name: str) -> str:
     if not isinstance(record[name], str):
         raise TypeError(f"{name} is no text")
     return str(record[name])
+
+
+def texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A list of texts; errors as of ``text``."""
+    found = record[name]
+    if not isinstance(found, list) or not all(isinstance(value, str) for value in found):
+        raise TypeError(f"{name} is no list of texts")
+    return tuple(found)
 
 
 def named_texts(record: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -83,6 +92,20 @@ def truth(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} is neither true nor false")
     return value
+
+
+def moment(record: Mapping[str, Any], name: str) -> str:
+    """A time in ISO 8601 that counts in seconds since 1970.
+
+    Raises:
+        KeyError: There is no such part.
+        OverflowError: It is too far away.
+        TypeError: It is no text.
+        ValueError: It is no time.
+    """
+    found = text(record, name)
+    datetime.fromisoformat(found).timestamp()
+    return found
 
 
 def check_summary(record: Mapping[str, Any]) -> None:

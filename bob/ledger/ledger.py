@@ -18,7 +18,7 @@ from bob.ledger.reading import (
     Unreadable,
     is_whole,
     read_entry,
-    read_record,
+    read_facts,
     read_judgement,
     read_summary,
 )
@@ -142,8 +142,7 @@ class Ledger:
         """What holds for a session, and when it began; empty where its file cannot be read."""
         path = self.root / session / "session.json"
         try:
-            record = read_record(path)
-            return dict(record["facts"]), str(record["time"])
+            return read_facts(path)
         except Unreadable as error:
             self._damage(path, str(error))
             return {}, ""

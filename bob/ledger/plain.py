@@ -27,6 +27,7 @@ from bob.case import (
 )
 from bob.catalog.schema import BackboneEntry, DatasetEntry
 from bob.errors import BobError, unknown
+from bob.ledger.forms import named, number, records, text, texts, truth, whole
 from bob.protocols import PROTOCOLS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -163,43 +164,62 @@ def verdict_to_plain(verdict: Verdict) -> dict[str, Any]:
 
 
 def verdict_from_plain(plain: Mapping[str, Any]) -> Verdict:
-    """The verdict of ``verdict_to_plain``."""
-    comparisons = tuple(_comparison(entry) for entry in plain["comparisons"])
+    """The verdict of ``verdict_to_plain``.
+
+    Raises:
+        ArithmeticError, AttributeError, LookupError, TypeError, ValueError: The data are not those
+            of a verdict.
+    """
     together = plain.get("together")  # verdicts of earlier versions have none
+    scores = named(plain, "scores")
     return Verdict(
         status=Status(plain["status"]),
-        reason=plain["reason"],
-        scores={int(seed): float(score) for seed, score in plain["scores"].items()},
-        comparisons=comparisons,
+        reason=text(plain, "reason"),
+        scores={int(seed): number(scores, seed) for seed in scores},
+        comparisons=tuple(map(_comparison, records(plain, "comparisons"))),
         together=_comparison(together) if together else None,
-        reference_seeds=tuple(plain["reference_seeds"]),
-        origin=plain["origin"],
-        stage=plain["stage"],
-        detectable=_number(plain.get("detectable")),
-        guards_little=plain.get("guards_little", False),
-        unchanged=plain.get("unchanged", False),
-        stale=plain["stale"],
-        warnings=tuple(plain["warnings"]),
-        published=tuple(PublishedComparison(**_floats(entry)) for entry in plain["published"]),
+        reference_seeds=tuple(whole(seed, "a seed") for seed in plain["reference_seeds"]),
+        origin=text(plain, "origin"),
+        stage=whole(plain["stage"], "stage"),
+        detectable=None if plain.get("detectable") is None else number(plain, "detectable"),
+        guards_little=_truth(plain, "guards_little"),
+        unchanged=_truth(plain, "unchanged"),
+        stale=_truth(plain, "stale"),
+        warnings=texts(plain, "warnings"),
+        published=tuple(map(_published, records(plain, "published"))),
     )
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
 def _comparison(entry: Mapping[str, Any]) -> Comparison:
-    return Comparison(**{**_floats(entry), "status": Status(entry["status"])})
+    return Comparison(
+        metric=text(entry, "metric"),
+        value=number(entry, "value"),
+        low=number(entry, "low"),
+        high=number(entry, "high"),
+        reference=number(entry, "reference"),
+        z=number(entry, "z"),
+        status=Status(entry["status"]),
+        improved=_truth(entry, "improved"),
+        exact=_truth(entry, "exact"),
+    )
+
+
+def _published(entry: Mapping[str, Any]) -> PublishedComparison:
+    return PublishedComparison(
+        metric=text(entry, "metric"),
+        value=number(entry, "value"),
+        published=number(entry, "published"),
+        width=number(entry, "width"),
+        source=text(entry, "source"),
+    )
+
+
+def _truth(entry: Mapping[str, Any], name: str) -> bool:
+    return truth(entry.get(name, False), name)  # earlier versions tell fewer
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
-
-
-def _floats(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers that were written as strings because JSON lacks them."""
-    special = ("nan", "inf", "-inf")
-    return {key: float(value) if value in special else value for key, value in entry.items()}
 
 
 def _outcomes(

@@ -8,7 +8,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 from bob.errors import BobError
 from bob.hashing import digest_of
 from bob.json_data import parse_json
-from bob.ledger.forms import check_summary, text
+from bob.ledger.forms import check_summary, moment, named_texts, text, texts
 from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_plain
 from bob.ledger.records import SCHEMA, Judgement, Recorded, is_name_of
 from bob.regular_files import inside, read_regular
@@ -107,14 +106,13 @@ def recorded_of(
             raise Unreadable(
                 f"was run as case {record['case']['id']}, which this version of bob calls {case.id}"
             )
-        datetime.fromisoformat(record["time"])
         for name in ("run_key", "weights_digest", "data_digest"):
             text(record["result"], name)
         return Recorded(
             entry=text(record, "entry"),
             session=text(record, "session"),
             role=text(record, "role"),
-            time=record["time"],
+            time=moment(record, "time"),
             version=text(record, "version"),
             facts=facts,
             result=result_from_plain(case, record["result"], arrays, files),
@@ -179,14 +177,29 @@ def read_judgement(path: Path) -> Judgement:
     record = read_record(path)
     try:
         return Judgement(
-            name=record["name"],
-            session=record["session"],
-            role=record["role"],
-            entries=tuple(record["entries"]),
+            name=text(record, "name"),
+            session=text(record, "session"),
+            role=text(record, "role"),
+            entries=texts(record, "entries"),
             verdict=verdict_from_plain(record["verdict"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"is not a verdict ({error!r}); move it away") from None
+    except MALFORMED as error:
+        raise Unreadable(f"is not a verdict ({line(repr(error))}); move it away") from None
+
+
+def read_facts(path: Path) -> tuple[dict[str, str], str]:
+    """What holds for a session by its file, and when it began.
+
+    Raises:
+        Unreadable: It is cut off, tells of no session, or is of a newer version.
+    """
+    record = read_record(path)
+    try:
+        return dict(named_texts(record, "facts")), moment(record, "time")
+    except MALFORMED as error:
+        raise Unreadable(
+            f"tells of no session ({line(repr(error))}); put back what was written"
+        ) from None
 
 
 def read_summary(path: Path) -> dict[str, Any]:
