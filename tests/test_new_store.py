@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,10 @@ import pytest
 
 from bob.cli import main
 from bob.errors import BobError
-from bob.tracking import Tracker, resolve_store
+from bob.ledger import Ledger
+from bob.tracking import Tracker, check_reachable, resolve_store
+from bob.tracking.client import alone, in_turn
+from bob.tracking.locks import check_lock, held
 from tests.store_parts import EmptyStore, hearing
 
 MAKER = """
@@ -149,3 +153,91 @@ def test_a_store_behind_a_link_to_nothing_yet_is_made_where_it_leads(tmp_path: P
     ).start_session({})
     assert (tmp_path / "named.db").is_symlink()
     assert (tmp_path / "real.db").stat().st_size
+
+
+def odd_lock(path: Path, kind: str) -> str:
+    """Put what is no lock in its place; the words for it."""
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+        return "Is a directory"
+    path.symlink_to(path.parent / "nowhere" / "x")
+    return "it is a link"
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+@pytest.mark.parametrize("name", ["lock", "turn"])
+def test_a_lock_that_cannot_be_used_is_named(
+    kind: str, name: str, tmp_path: Path, empty_store: EmptyStore,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    uri = empty_store(tmp_path / "m.db")
+    Ledger(tmp_path / "mlruns" / "ledger").open_session("s1", {"bob.scale": "tiny"})
+    lock = tmp_path / f"m.db.{name}"
+    why = odd_lock(lock, kind)
+    told = f"The lock {lock} of the MLflow store cannot be used ({why}). It holds no result: remove"
+    for command in (["sync"], ["profile", "--from", "mlflow"], ["report", "--from", "mlflow"]):
+        assert main([*command, "--tracking-uri", uri]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"bob: {told}")
+        assert error.count("\n") == 1
+    main(["doctor", "--tracking-uri", uri])
+    assert told in " ".join(capsys.readouterr().out.split())
+    store = resolve_store(tmp_path, uri)
+    with (
+        pytest.raises(BobError, match="of the MLflow store cannot be used"),
+        alone(store),
+        in_turn(store),
+    ):
+        pass
+
+
+def test_a_session_whose_store_cannot_be_locked_runs_nothing(
+    project: pytest.Pytester, own_store: tuple[str, str]
+) -> None:
+    odd_lock(project.path / "mlflow.db.lock", "folder")
+    done = project.runpytest("-k", "coarse", *own_store)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(
+        ["ERROR: The lock *mlflow.db.lock * (Is a directory)*Nothing was run*"]
+    )
+    done.stderr.no_fnmatch_line("*INTERNALERROR*")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs a second user")
+def test_two_users_of_a_folder_share_its_lock(empty_store: EmptyStore) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        store = resolve_store(folder, empty_store(folder / "m.db"))
+        (folder / "m.db").chmod(0o666)
+        with alone(store):
+            pass
+        lock = folder / "m.db.lock"
+        os.seteuid(65534)
+        try:
+            with alone(store):
+                check_reachable(store)  # held, which is no fault of it
+        finally:
+            os.seteuid(0)
+        lock.unlink()
+        lock.touch(0o644)  # as another program's, or an older version's
+        os.seteuid(65534)
+        try:
+            with pytest.raises(BobError, match=r"m\.db\.lock of .* \(Permission denied\).*owner"):
+                check_reachable(store)
+            with pytest.raises(BobError, match="Permission denied"), alone(store):
+                pass
+        finally:
+            os.seteuid(0)
+
+
+def test_a_lock_that_another_process_keeps_is_named(tmp_path: Path) -> None:
+    with held(tmp_path / "a.lock", seconds=1):
+        check_lock(tmp_path / "a.lock")
+        with (
+            pytest.raises(BobError, match=r"Another process has held .*a\.lock for 0 s"),
+            held(tmp_path / "a.lock", seconds=0),
+        ):
+            pass

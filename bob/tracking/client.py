@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from bob import interrupts
 from bob.startup import importing
 from bob.tracking.destination import Destination
+from bob.tracking.locks import held, lock_of, turn_of
 from bob.tracking.opening import broken, make_missing
 from bob.tracking.patience import Patience
 
@@ -50,11 +49,15 @@ def open_client(store: Destination, patience: Patience) -> MlflowClient:
 
 @contextmanager
 def alone(store: Destination) -> Iterator[None]:
-    """Of sessions that start at once in an empty folder one makes the store of all."""
+    """Of sessions that start at once in an empty folder one makes the store of all.
+
+    Raises:
+        BobError: The lock cannot be used, or another process has had it for five minutes.
+    """
     if store.database is None:
         yield
         return
-    with FileLock(f"{store.database}.lock", timeout=300):
+    with held(lock_of(store.database), seconds=300):
         yield
 
 
@@ -65,11 +68,9 @@ def in_turn(store: Destination) -> Iterator[None]:
     Those wait for each other that share a SQLite file, or the ledger whose results go to a server.
 
     Raises:
-        Timeout: Another one has been at it for a minute.
+        BobError: The lock cannot be used, or another one has been at it for a minute.
     """
-    path = store.database or store.ledger / "sending"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.turn", timeout=60):
+    with held(turn_of(store.database or store.ledger / "sending"), seconds=60):
         yield
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 from bob.errors import BobError, first_line
 from bob.redaction import PASSWORD, TOKEN, USERNAME, password_word
 from bob.startup import importing
+from bob.tracking.locks import check_lock, lock_of, turn_of
 from bob.tracking.login import access_of
 from bob.tracking.patience import StoreSilentError, bounded, within
 
@@ -144,7 +145,8 @@ def check_reachable(store: Destination) -> None:
     """Fail now rather than after training.
 
     Raises:
-        BobError: The server does not answer, or the folder of the database is not writable.
+        BobError: The server does not answer, or the folder of the database is not writable, or a
+            lock beside it.
     """
     if store.remote:
         _check_server(store)
@@ -220,3 +222,8 @@ def _check_folder(database: Path) -> None:
             f"Cannot write to {folder} ({error.strerror or error}). Nothing was run. Make it "
             "writable, or record elsewhere with --tracking-uri=sqlite:////path/mlflow.db."
         ) from None
+    for path in (lock_of(database), turn_of(database)):
+        try:
+            check_lock(path)
+        except BobError as error:
+            raise BobError(f"{error} Nothing was run.") from None
