@@ -23,7 +23,10 @@ DEEPEST = 50
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
+_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
 _LARGEST = 2**63
+_LONGEST = 1000
+"""Characters of a number; what YAML reads to the base of 60 takes ever longer."""
 _ANOTHER_NUMBER = re.compile(r"[-+]?0[0-7_]+|.*:.*")
 """What YAML 1.1 reads to the base of 8 or 60: ``010`` and ``1:30``."""
 
@@ -106,21 +109,24 @@ class _Walk:
             )
 
     def _check_value(self, node: Any) -> None:
+        shown = repr(node.value[:40])
+        if node.tag in _NUMBERS and len(node.value) > _LONGEST:
+            raise self._error(node, f"{shown} is too long a number")
         try:
             value = self._loader.construct_object(node)
         except yaml.YAMLError:
             raise
         except Exception as error:  # the reader's own conversions check little
             raise self._error(
-                node, f"{node.value[:40]!r} is no {_short(node.tag)} ({first_line(error)})"
+                node, f"{shown} is no {_short(node.tag)} ({first_line(error)})"
             ) from None
-        shown = repr(node.value[:40])
         if not isinstance(value, str | int | float | None):
             raise self._error(node, f"{shown} is read as a {_short(node.tag)}; write it in quotes")
-        if isinstance(value, int | float) and _ANOTHER_NUMBER.fullmatch(node.value):
-            raise self._error(node, f"{shown} is read as {value}; write that, or put it in quotes")
+        # before it is written out: Python writes no number of thousands of digits
         if isinstance(value, int) and abs(value) >= _LARGEST:
             raise self._error(node, f"{shown} is too large a number")
+        if isinstance(value, int | float) and _ANOTHER_NUMBER.fullmatch(node.value):
+            raise self._error(node, f"{shown} is read as {value}; write that, or put it in quotes")
         if isinstance(value, float) and not math.isfinite(value):
             raise self._error(node, f"{shown} is no finite number")
 
