@@ -6,10 +6,12 @@ import hashlib
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import tempfile
 import time
+import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from bob.case import (
     Trial,
     Verdict,
 )
+from bob.cli.outcomes import outcome_table
 from bob.errors import BobError
 from bob.ledger import Judgement, Ledger, Recorded, score_rows
 from bob.ledger.plain import case_from_plain, case_to_plain
@@ -268,6 +271,30 @@ def test_damaged_contributions_are_named(
     del record["sha256"]
     path.write_text(json.dumps(record))
     assert told in damaged(ledger)
+
+
+def test_arrays_that_would_fill_the_memory_are_named_and_skipped(
+    ledger: Ledger, tiny_case: Case
+) -> None:
+    """Their digest is right: whoever made them made that too."""
+    path = ledger.write(recorded_of(result_of(tiny_case))) / "result.json"
+    with zipfile.ZipFile(path.with_name("arrays.npz"), "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(5):
+            with archive.open(f"a{number}.npy", "w") as member:
+                np.lib.format.write_array_header_1_0(
+                    member, {"descr": "|u1", "fortran_order": False, "shape": (2**28,)}
+                )
+                for _ in range(2**8):
+                    member.write(bytes(2**20))
+    content = path.with_name("arrays.npz").read_bytes()
+    assert len(content) < 2**21
+    bend(path, "files", "arrays.npz", to=hashlib.sha256(content).hexdigest())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = damaged(ledger)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+    assert "unpacked arrays.npz has 1.3 GB; more than 1.0 GB are not read; move the entry" in told
+    with pytest.raises(BobError, match=r"is not a file of outcomes \(unpacked arrays.npz has 1.3"):
+        outcome_table(path.parent)
 
 
 @pytest.mark.parametrize("key", ["metrics", "weights_digest", "run_key"])

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_MOST_BYTES = 2**31
-
 
 def add_command(commands: Any) -> None:
     """Add ``bob outcomes`` to the subcommands."""
@@ -38,13 +36,10 @@ def outcome_table(path: Path) -> bytes:
     Raises:
         BobError: There are none, or the file cannot be read.
     """
-    import zipfile
-    import zlib
-
-    import numpy as np
-
     from bob.artifacts.files import CONTRIBUTIONS, detection_table, sample_table
     from bob.errors import BobError, unknown
+    from bob.ledger.reading import MALFORMED, MOST_BYTES, Unreadable, arrays_in, check_size
+    from bob.regular_files import read_regular
     from bob.tabular import csv_bytes
 
     file = path / "arrays.npz" if path.is_dir() else path
@@ -54,12 +49,9 @@ def outcome_table(path: Path) -> bytes:
         near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise unknown("entry", path.name, near, hint=f"Looked in {path.parent}.")
     try:
-        with zipfile.ZipFile(file) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > _MOST_BYTES:
-            raise BobError(f"{file} is not a file of outcomes: it unpacks to {unpacked:,} bytes.")
-        arrays = dict(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        check_size(file.name, file.stat().st_size, most=MOST_BYTES)
+        arrays = arrays_in(read_regular(file), file.name)
+    except (Unreadable, *MALFORMED) as error:
         raise BobError(f"{file} is not a file of outcomes ({error}).") from None
     if "targets" in arrays:
         return sample_table(arrays)

@@ -23,6 +23,7 @@ from bob.ledger.plain import case_from_plain, result_from_plain, verdict_from_pl
 from bob.ledger.records import SCHEMA, Judgement, Recorded, is_name_of
 from bob.regular_files import inside, read_regular
 from bob.shown import line
+from bob.sizes import show_size
 
 MALFORMED = (
     AttributeError,
@@ -42,6 +43,9 @@ MALFORMED = (
 )
 """What reading raises where data have another form than they should."""
 
+MOST_BYTES = 2**30
+"""What the arrays of one file may be unpacked to; half a million detections are 10 MB."""
+
 
 class Unreadable(Exception):
     """Why a file is left out, in words for the user."""
@@ -59,7 +63,7 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
             name: _content(folder, name, digest) for name, digest in record["files"].items()
         }
         packed = contents.pop("arrays.npz", None)
-        arrays = arrays_in(packed) if packed else {}
+        arrays = _arrays(packed) if packed else {}
         files = {name.removeprefix("files/"): content for name, content in contents.items()}
     except MALFORMED as error:
         raise Unreadable(
@@ -77,9 +81,38 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def arrays_in(packed: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of an archive of NumPy's, by name; whatever is wrong is one of ``MALFORMED``."""
+def _arrays(packed: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        return arrays_in(packed, "arrays.npz")
+    except Unreadable as error:
+        raise Unreadable(f"{error}; move the entry away") from None
+
+
+def arrays_in(packed: bytes, name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive of NumPy's, by name; whatever else is wrong is of ``MALFORMED``.
+
+    Args:
+        packed: The archive.
+        name: Of its file.
+
+    Raises:
+        Unreadable: It unpacks to more than ``MOST_BYTES``.
+    """
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        # no more is read of a member than it says it holds
+        unpacked = sum(member.file_size for member in archive.infolist())
+    check_size(f"unpacked {name}", unpacked, most=MOST_BYTES)
     return dict(np.load(io.BytesIO(packed), allow_pickle=False))
+
+
+def check_size(name: str, size: int, *, most: int) -> None:
+    """Hold the bytes of a file, or of what it unpacks to, against what is read.
+
+    Raises:
+        Unreadable: There are more.
+    """
+    if size > most:
+        raise Unreadable(f"{name} has {show_size(size)}; more than {show_size(most)} are not read")
 
 
 def recorded_of(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import re
 import tempfile
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,16 +17,17 @@ from bob.json_data import parse_json
 from bob.ledger.ledger import Ledger
 from bob.ledger.reading import (
     MALFORMED,
+    MOST_BYTES,
     Unreadable,
     arrays_in,
     check_names,
+    check_size,
     checked_version,
     is_whole,
     recorded_of,
 )
 from bob.ledger.records import Damage, Recorded
 from bob.shown import line
-from bob.sizes import show_size
 from bob.tracking.projection import LEDGER_FILE, experiment_name
 from bob.tracking.sending import SESSION_FACTS, lacks, tag
 from bob.tracking.writer import Writer
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _ARRAYS = ("outcomes.npz", "queries.npz", "contributions.npz", "detections.npz")
-_LARGEST = {LEDGER_FILE: 64 * 2**20, **dict.fromkeys(_ARRAYS, 2**30)}
-"""Bytes of a file that is read, and of what its arrays are unpacked."""
+_LARGEST = {LEDGER_FILE: 64 * 2**20, **dict.fromkeys(_ARRAYS, MOST_BYTES)}
+"""Bytes of a file that is read."""
 _SESSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]*")
 """Names of sessions that are folders' names, whoever gave them."""
 
@@ -132,22 +131,11 @@ class StoreResults:
             there = self.writer.artifacts(run_id)
             wanted = [name for name in _LARGEST if name in there]
             for name in wanted:
-                _check_size(name, there[name], most=_LARGEST[name])
+                check_size(name, there[name], most=_LARGEST[name])
             paths = {name: self.writer.download(run_id, name, Path(folder)) for name in wanted}
             for name, path in paths.items():
-                _check_size(name, path.stat().st_size, most=_LARGEST[name])
+                check_size(name, path.stat().st_size, most=_LARGEST[name])
             return {name: path.read_bytes() for name, path in paths.items()}
-
-
-def _check_size(name: str, size: int, *, most: int) -> None:
-    if size > most:
-        raise Unreadable(f"{name} has {show_size(size)}; more than {show_size(most)} are not read")
-
-
-def _unpacked(archive: bytes) -> int:
-    """Bytes that an archive says it holds; no more are read of it."""
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        return sum(item.file_size for item in opened.infolist())
 
 
 def _recorded(run: Run, files: Mapping[str, bytes]) -> Recorded:
@@ -163,8 +151,7 @@ def _recorded(run: Run, files: Mapping[str, bytes]) -> Recorded:
     try:
         for name in _ARRAYS:
             if name in files:
-                _check_size(f"unpacked {name}", _unpacked(files[name]), most=_LARGEST[name])
-                arrays |= arrays_in(files[name])
+                arrays |= arrays_in(files[name], name)
         record = checked_version(parse_json(files[LEDGER_FILE]), LEDGER_FILE)
     except MALFORMED as error:
         raise Unreadable(f"its files are damaged ({line(repr(error))})") from None
