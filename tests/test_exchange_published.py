@@ -180,6 +180,9 @@ WRONG = {
     "unit": ("x.csv", changed(",percent", ",metres", LONG), "column unit: 'metres' is not the"),
     "seed": ("x.csv", changed("percent,0", "percent,a", LONG), "row 1, column seed: 'a' is no"),
     "nobody": ("x.csv", changed("dinov2_vitb14,", ",", LONG), "row 1, column backbone: it is"),
+    "long": ("x.csv", changed("dinov2_vitb14", "x" * 10_001, LONG),
+             "row 1, column backbone: it has 10,001 characters, and 10,000 are read"),
+    "long number": ("x.csv", changed("82.1", "x" * 100_000, LONG), "xxxx' is no number"),
     "twice": ("x.csv", changed("source\n", "backbone\n", LONG), "column backbone: it is there 2"),
     "quote": ("x.csv", LONG + '"a', "cannot be read as CSV"),
 }  # fmt: skip
@@ -196,6 +199,7 @@ def test_a_wrong_table_is_refused(
     error = capsys.readouterr().err
     assert error.startswith(f"bob: {name}")
     assert told in error
+    assert len(error) < 1000
     assert not (tmp_path / "mlruns").exists()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,15 @@ WRONG_SCORES = {
     "other table": (metadata(b"bob.table", b"outcomes"), "is no table of scores"),
     "foreign": (lambda t: t.replace_schema_metadata({}), "Other tables come in as CSV"),
     "null": (cell("task", None), "row 2, column task: it is null"),
+    "long": (
+        cell("backbone", "x" * 10_001),
+        "row 2, column backbone: it has 10,001",
+    ),
+    "long words": (
+        cell("environment", "ä" * 20_000, 5),
+        "row 5, column environment: it has 20",
+    ),
+    "long role": (cell("role", "x" * 9_999), "x' is none of check, reference, published."),
     "empty name": (cell("backbone", ""), "row 2, column backbone: it is empty"),
     "no scale": (cell("scale", ""), "row 2, column scale: it is empty"),
     "role": (cell("role", "chek"), "row 2, column role: 'chek' is none of check, reference"),
@@ -105,6 +117,7 @@ WRONG_OUTCOMES = {
     "above 1": (cell("value", 1.25, 6), "row 6, column value: 1.25 is not from 0 to 1"),
     "no number": (cell("value", float("nan"), 6), "row 6, column value: nan is not"),
     "part of an image": (cell("value", 0.5, 6), "row 6, column value: 0.5 of an image"),
+    "long": (cell("of", "x" * 10_001, 7), "row 7, column of: it has 10,001 characters"),
     "order": (cell("index", 3, 6), "row 6, column index: 3 stands where 1 is expected"),
     "cut": (lambda t: t.slice(1), "row 1, column index: 1 stands where 0"),
     "kind": (cell("kind", "pixel", 1), "row 1, column kind: 'pixel' is none of image, query"),
@@ -178,19 +191,71 @@ def test_every_cut_and_flipped_byte_is_an_error_or_harmless(export: Path, file: 
 def test_what_unpacks_to_too_much_is_refused(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum(path.stat().st_size for path in export.iterdir())
     table = pq.read_table(export / SCORES)
-    long = pa.array(["x" * 20_000] * len(table))
+    long = pa.array(["x" * 10_000] * len(table))
     place = table.schema.get_field_index("environment")
     field = table.schema.field("environment")
     repeated = pa.concat_tables([table.set_column(place, field, long)] * 50)
     pq.write_table(repeated, export / SCORES, compression="zstd")
     assert (export / SCORES).stat().st_size < size + 100_000
-    monkeypatch.setattr(reading, "MOST_BYTES", 1_000_000)
-    with pytest.raises(BobError, match="unpacks to more than"):
-        read_bundle(export)
-    monkeypatch.undo()
+    for bound, told in (
+        ("MOST_BYTES", "unpacks to more than 976.6 KB; it is not read"),
+        ("MOST_TEXT", "unpacks to more than 976.6 KB of text; it is not read"),
+    ):
+        monkeypatch.setattr(reading, bound, 1_000_000)
+        with pytest.raises(BobError, match=told):
+            read_bundle(export)
+        monkeypatch.undo()
     monkeypatch.setattr(bundles, "MOST_ROWS", 5)
     with pytest.raises(BobError, match="has 300 rows; 5 are read"):
         read_bundle(export)
+
+
+def test_texts_are_held_against_the_bound_before_they_are_unpacked(
+    export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their size is told by the file, so that nothing of it is read."""
+    monkeypatch.setattr(reading, "MOST_TEXT", 100)
+    monkeypatch.setattr(reading, "unpacked_batches", None)
+    with pytest.raises(BobError, match="unpacks to more than 100 B of text"):
+        read_bundle(export)
+
+
+BOMBS = {
+    "a long name": (SCORES, "backbone", 78_000_000, 20),
+    "long texts in many rows": (SCORES, "environment", 10_000, 100_000),
+}
+IMPORTED = """
+import re, sys
+from pathlib import Path
+from bob.cli import main
+status = main(["import", sys.argv[1], "--as", "x"])
+print(status, int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_few_kilobytes_do_not_fill_the_memory(export: Path, kind: str) -> None:
+    file, column, length, rows = BOMBS[kind]
+    table = pq.read_table(export / file)
+    table = pa.concat_tables([table] * (rows // len(table) + 1))
+    indices = pa.array(np.zeros(len(table), np.int32))
+    long = pa.DictionaryArray.from_arrays(indices, pa.array(["x" * length]))
+    place = table.schema.get_field_index(column)
+    changed = table.set_column(place, pa.field(column, long.type, nullable=False), long)
+    with pq.ParquetWriter(
+        export / file, changed.schema, compression="zstd", store_schema=False
+    ) as writer:
+        writer.write_table(changed)
+        writer.add_key_value_metadata(table.schema.metadata)
+    assert (export / file).stat().st_size < 200_000
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, str(export)], cwd=export, capture_output=True, text=True
+    )
+    status, megabytes = map(int, done.stdout.split())
+    assert status == 2
+    assert done.stderr.count("\n") == 1
+    assert megabytes < 800
 
 
 def test_more_than_is_read_is_not_written(
@@ -204,6 +269,26 @@ def test_more_than_is_read_is_not_written(
         write_bundle(other, found)
     assert not list(other.iterdir())
     assert write_bundle(other, found, outcomes=False) == (SCORES,)
+    monkeypatch.undo()
+    monkeypatch.setattr(bundles, "MOST_TEXT", 100)
+    with pytest.raises(BobError, match=r"Scores with .* of text are more than `bob import` reads"):
+        write_bundle(other, found)
+    monkeypatch.undo()
+    long = replace(found.scores[0], environment="x" * 10_001)
+    with pytest.raises(BobError, match="in column environment it has 10,001 characters"):
+        write_bundle(other, bundle_of([long], {}))
+
+
+def test_a_run_of_lists_without_end_is_refused(
+    export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bob.exchange.outcomes._MOST_LISTS", 2)
+    table = pq.read_table(export / OUTCOMES)
+    for row, text in ((5, "a"), (6, "b"), (7, "a")):
+        table = cell("list", text, row)(table)
+    pq.write_table(table, export / OUTCOMES)
+    with pytest.raises(BobError, match="row 7, column list: the run that begins in row 5 has more"):
+        read_bundle(export)
 
 
 def test_a_pipe_is_not_waited_for(export: Path) -> None:

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bob.errors import BobError
-from bob.exchange.checks import distinct, fault_of, refusal
+from bob.exchange.checks import LONGEST, TEXTS, distinct, fault_of, refusal, too_long
 from bob.exchange.columns import FIELDS, OUTCOMES, SCORES, schema_of, score_table
 from bob.exchange.image_lists import list_column
 from bob.exchange.outcomes import Run, read_runs
-from bob.exchange.reading import MOST_BYTES, open_table, unpacked_batches
+from bob.exchange.reading import MOST_BYTES, MOST_TEXT, Rows, open_table, unpacked_batches
 from bob.ledger.score import RunId, Score
 from bob.ledger.units import Units
+from bob.sizes import show_size
 
 SCORES_FILE, OUTCOMES_FILE = f"{SCORES}.parquet", f"{OUTCOMES}.parquet"
 
@@ -74,7 +76,7 @@ def write_bundle(folder: Path, bundle: Bundle, *, outcomes: bool = True) -> tupl
         Names of the files.
 
     Raises:
-        BobError: A text is none in UTF-8, or it is more than would be read again.
+        BobError: A text is none in UTF-8 or too long, or it is more than would be read again.
         OSError: A file cannot be written.
     """
     rows = sum(len(found.values) for found in bundle.units.values()) if outcomes else 0
@@ -83,8 +85,10 @@ def write_bundle(folder: Path, bundle: Bundle, *, outcomes: bool = True) -> tupl
             f"{len(bundle.scores):,} scores and {rows:,} outcomes are more than `bob import` "
             "reads. Choose backbones or settings (-k), or leave the outcomes out (--no-outcomes)."
         )
+    table = score_table(bundle.scores)
+    _check_texts(table, bundle.scores)
     pq.write_table(
-        score_table(bundle.scores), folder / SCORES_FILE, compression=_COMPRESSION,
+        table, folder / SCORES_FILE, compression=_COMPRESSION,
         row_group_size=_GROUP,
     )  # fmt: skip
     if not (outcomes and bundle.units):
@@ -101,6 +105,23 @@ def write_bundle(folder: Path, bundle: Bundle, *, outcomes: bool = True) -> tupl
         if parts:
             writer.write_table(pa.concat_tables(parts))
     return SCORES_FILE, OUTCOMES_FILE
+
+
+def _check_texts(table: pa.Table, scores: Iterable[Score]) -> None:
+    total = 0
+    for setting in {row.setting for row in scores}:  # made of several texts, for outcomes
+        if len(setting) > LONGEST:
+            raise BobError(f"Scores cannot be written: as a setting {too_long(len(setting))}.")
+    for name in TEXTS:
+        longest = pc.max(pc.utf8_length(table[name])).as_py() or 0
+        if longest > LONGEST:
+            raise BobError(f"Scores cannot be written: in column {name} {too_long(longest)}.")
+        total += table[name].nbytes
+    if total > MOST_TEXT:
+        raise BobError(
+            f"Scores with {show_size(total)} of text are more than `bob import` reads "
+            f"({show_size(MOST_TEXT)}). Choose backbones or settings (-k)."
+        )
 
 
 def _part(row: Score, units: Units, schema: pa.Schema) -> pa.Table:
@@ -144,11 +165,12 @@ def read_bundle(folder: Path) -> Bundle:
 
 def _checked(path: Path) -> Iterator[tuple[int, Score]]:
     number = 0
+    rows = Rows()
     with open_table(path, SCORES) as table:
         if table.metadata.num_rows > MOST_ROWS:
             raise BobError(f"{path} has {table.metadata.num_rows:,} rows; {MOST_ROWS:,} are read.")
         for batch in unpacked_batches(table, path):
-            for plain in batch.to_pylist():
+            for plain in rows.of(batch):
                 number += 1
                 for name, hint in FIELDS.items():
                     if plain[name] is None and hint in (str, int, float, bool):

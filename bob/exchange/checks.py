@@ -12,11 +12,17 @@ from bob.errors import BobError
 from bob.ledger.score import PUBLISHED, Score
 from bob.protocols import PROTOCOLS, Judged
 from bob.protocols.spec import UNITS
+from bob.shown import line
 
 ROLES = ("check", "reference", PUBLISHED)
 
+LONGEST = 10_000
+"""Characters of a text in a row."""
+
+_SHOWN = 500
+
 _NAMED = ("backbone", "task", "dataset", "metric")
-_TEXTS = tuple(entry.name for entry in fields(Score) if entry.type == "str")
+TEXTS = tuple(entry.name for entry in fields(Score) if entry.type == "str")
 _COUNTED = ("seed", "test_size")
 _MEASURED = ("seconds", "gpu_hours")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?)?")
@@ -44,7 +50,12 @@ def refusal(file: str, row: int, column: str, why: str) -> BobError:
         column: Name of the column.
         why: A sentence without its full stop.
     """
-    return BobError(f"{file}, row {row}, column {column}: {why}.")
+    return BobError(f"{file}, row {row}, column {column}: {line(why, limit=_SHOWN)}.")
+
+
+def too_long(length: int) -> str:
+    """What keeps a text of so many characters from being taken in."""
+    return f"it has {length:,} characters, and {LONGEST:,} are read"
 
 
 def fault_of(score: Score) -> Fault | None:
@@ -53,7 +64,9 @@ def fault_of(score: Score) -> Fault | None:
 
 
 def _faults(score: Score) -> Iterator[Fault]:
-    for column in _TEXTS:
+    for column in TEXTS:
+        if len(getattr(score, column)) > LONGEST:
+            yield Fault(column, too_long(len(getattr(score, column))))
         if not _encodable(getattr(score, column)):
             yield Fault(column, f"{getattr(score, column)!r} is no text that UTF-8 can hold")
     for column in _NAMED:

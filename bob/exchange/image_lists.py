@@ -34,17 +34,12 @@ def lists_of(stretches: Iterable[tuple[str, int]]) -> tuple[ImageList, ...]:
     """The lists of a run.
 
     Args:
-        stretches: Texts of the column and how many rows have each, in their order.
+        stretches: Texts of the column and how many rows in turn have each, in their order.
 
     Raises:
         ValueError: They are no lists; in words.
     """
-    counted: list[tuple[str, int]] = []
-    for text, count in stretches:
-        if counted and counted[-1][0] == text:
-            counted[-1] = (text, counted[-1][1] + count)
-        else:
-            counted.append((text, count))
+    counted = list(stretches)
     if [text for text, _ in counted] == [""]:
         return ()
     found: list[ImageList] = []

@@ -23,6 +23,8 @@ _ROUNDING = 1e-6
 
 KINDS = ("image", "query", "contribution")
 
+_MOST_LISTS = 10_000
+
 _NAMES = tuple(OUTCOME_COLUMNS.names[: OUTCOME_COLUMNS.names.index("list")])
 """What tells a run from all others."""
 
@@ -76,10 +78,20 @@ def read_runs(path: Path) -> Iterator[tuple[int, Run]]:
                 if here[6] == "image":
                     _check_images(values[start:stop], path, number + start)
                 parts.append(values[start:stop].copy())
-                lists.append((batch.column("list")[start].as_py(), stop - start))
+                _add(lists, batch.column("list")[start].as_py(), stop - start)
+                if len(lists) > _MOST_LISTS:
+                    why = f"the run that begins in row {first} has more than {_MOST_LISTS:,} lists"
+                    raise refusal(str(path), number + start, "list", why)
             number += len(batch)
     if key is not None:
         yield first, _run(key, parts, lists, path, first)
+
+
+def _add(lists: list[tuple[str, int]], text: str, count: int) -> None:
+    if lists and lists[-1][0] == text:
+        lists[-1] = (text, lists[-1][1] + count)
+    else:
+        lists.append((text, count))
 
 
 def _run(
