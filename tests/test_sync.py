@@ -21,6 +21,7 @@ from bob.ledger import Ledger, score_rows
 from bob.report.cells import cell
 from bob.report.sources import scores_of_session
 from bob.tracking import resolve_store
+from bob.tracking.projection import RunContent
 from bob.tracking.read import scores_of_store
 from bob.tracking.sync import sync
 from bob.tracking.writer import Writer
@@ -66,24 +67,34 @@ def test_an_empty_store_gets_what_an_undisturbed_one_has(session: Path) -> None:
     assert sorted(levels) == ["case", "case", "seed", "seed", "seed", "seed", "session"]
 
 
-def test_names_of_files_lead_nowhere_else(
-    session: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+ASTRAY = ("/{}", "../../../../../../../../../{}", "..", "a/../../b")
+"""Names of files that lead out of their folder."""
+
+
+def test_a_summary_that_names_files_elsewhere_is_damaged(session: Path, tmp_path: Path) -> None:
     """A ledger may be somebody else's."""
     (file,) = (session / "mlruns" / "ledger").glob("*/summary.json")
     summary = json.loads(file.read_text())
     outside = tmp_path / "outside.txt"
-    names = (str(outside), "../" * 9 + str(outside)[1:], "..", "a/../../b")
-    summary["further"] = {**dict.fromkeys(names, "mine"), "board.md": "theirs"}
-    file.write_text(json.dumps(summary))
-    writer = writer_of(session, "later.db")
-    assert sync(Ledger(session / "mlruns" / "ledger"), writer).sent == 4
+    names = [name.format(str(outside)[1:]) for name in ASTRAY]
+    ledger = Ledger(session / "mlruns" / "ledger")
+    for name in names:
+        file.write_text(json.dumps({**summary, "further": {name: "mine"}}))
+        sync(ledger, writer_of(session, "later.db"))
+        assert not outside.exists()
+        assert "further" in str(ledger.damaged[-1])
+    assert len(facts_of(writer_of(session, "later.db"))) == 6
+
+
+def test_a_file_with_such_a_name_is_sent_nowhere(tmp_path: Path, empty_store: EmptyStore) -> None:
+    writer = Writer(resolve_store(tmp_path, empty_store(tmp_path / "own.db")))
+    outside = tmp_path / "outside.txt"
+    run_id = writer.create("bob/x", "r", {}, ticket="t")
+    names = [name.format(str(outside)[1:]) for name in ASTRAY]
+    writer.add(run_id, RunContent(files={**dict.fromkeys(names, b"mine"), "board.md": b"theirs"}))
     assert not outside.exists()
-    sent = facts_of(writer)
-    assert len(sent) == 7
-    (run,) = writer.search(writer.experiments("bob/"), "tags.`bob.level` = 'session'")
-    assert "board.md" in writer.artifacts(run.info.run_id)
-    assert any("cannot be that of a file" in remark for remark in writer.remarks)
+    assert set(writer.artifacts(run_id)) == {"board.md"}
+    assert sum("cannot be that of a file" in remark for remark in writer.remarks) == len(names)
 
 
 def test_a_second_time_sends_nothing(session: Path) -> None:
