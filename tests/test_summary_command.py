@@ -50,3 +50,9 @@ def test_sessions_end_with_their_status(
     Ledger(project.path / "mlruns" / "ledger").open_session("killed", {})
     assert main(["summary", "killed"]) == Outcome.NOTHING
     assert "(cut short)" in capsys.readouterr().out
+    bent = project.path / "mlruns" / "ledger" / "bent" / "session.json"
+    bent.parent.mkdir()
+    bent.write_text("{}")
+    # what is wrong with one session says nothing of another
+    assert main(["summary", "killed", "--since", "2000-01-01"]) == Outcome.NOTHING
+    assert "(cut short)" in capsys.readouterr().out

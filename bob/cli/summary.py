@@ -50,8 +50,10 @@ def _summary(args: argparse.Namespace) -> int:
         return int(outcome(NOTHING))
     summary = ledger.summary(name)
     if summary is None:
-        if ledger.damaged:
-            raise BobError(str(ledger.damaged[-1]))
+        own = ledger.root / name / "summary.json"
+        for damage in ledger.damaged:
+            if damage.path == own:
+                raise BobError(str(damage))
         summary = _of_verdicts(ledger, name)
     print(shown(name, summary, every=args.all), end="" if args.markdown else "\n")
     return int(outcome(summary))
