@@ -66,9 +66,7 @@ def read_entry(folder: Path, facts: Mapping[str, str]) -> Recorded:
         arrays = _arrays(packed) if packed else {}
         files = {name.removeprefix("files/"): content for name, content in contents.items()}
     except MALFORMED as error:
-        raise Unreadable(
-            f"result.json is not a result ({line(repr(error))}); move it away"
-        ) from None
+        raise _no_result(error) from None
     return recorded_of(record, arrays, files, facts)
 
 
@@ -161,9 +159,7 @@ def recorded_of(
         where = ".".join(map(str, first["loc"]))
         raise Unreadable(f"{where}: {first['msg']}; it is of another version of bob") from None
     except MALFORMED as error:
-        raise Unreadable(
-            f"result.json is not a result ({line(repr(error))}); move it away"
-        ) from None
+        raise _no_result(error) from None
 
 
 def _no_result(error: Exception) -> Unreadable:
