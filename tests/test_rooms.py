@@ -27,6 +27,7 @@ FLOORS = (
         "json_data",
         "kinds",
         "memory",
+        "shared_folders",
         "shown",
         "startup",
         "threads",

@@ -42,6 +42,7 @@ def weights_file(entry: BackboneEntry) -> Path:
     problem = why_unreachable(weights.url)
     if not problem:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with locked(path.with_name(path.name + ".lock")):
                 if not path.is_file():
                     _download(entry, weights, path)

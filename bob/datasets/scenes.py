@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -38,6 +37,7 @@ from bob.datasets.photographs import photographs
 from bob.errors import BobError
 from bob.hashing import digest_of
 from bob.places import scenes_root
+from bob.shared_folders import shared_lock
 
 RECIPE_VERSION = 2
 CANVAS = 64
@@ -247,7 +247,7 @@ def _drawn(folder: Path, parts: Sequence[Glyphs], counts: tuple[int, int]) -> No
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with shared_lock(folder.with_name(f"{folder.name}.lock")):
             if folder.is_dir():
                 return
             fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".drawing-"))

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from bob.shared_folders import make_folder, share
+
 KEY_DIGITS = 40
 MANIFEST = "manifest.json"
 MARK = ".bob-features"
@@ -107,25 +109,6 @@ def set_aside(path: Path, root: Path) -> Path:
     place = Path(tempfile.mkdtemp(prefix=f"{path.name}-", dir=root / ASIDE)) / path.name
     os.replace(path, place)
     return place
-
-
-def make_folder(path: Path, root: Path) -> None:
-    """Make a folder that everybody may use who may use the store.
-
-    Raises:
-        OSError: It cannot be made, or something else has its name.
-    """
-    if not path.is_dir():
-        path.mkdir(exist_ok=True)
-        share(path, root)
-
-
-def share(path: Path, root: Path) -> None:
-    """Give a new file or folder the permissions of the store's folder, whatever the umask is."""
-    mode = stat.S_IMODE(root.stat().st_mode)
-    folder = path.is_dir()
-    with suppress(PermissionError):  # another user's, who has seen to it
-        path.chmod((mode & 0o2777) | 0o700 if folder else (mode & 0o666) | 0o600)
 
 
 def _own_files(folder: Path) -> list[Path]:

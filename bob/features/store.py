@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from bob.features.matrix import Features
 from bob.features.ownership import KEY_DIGITS, SCRATCH
 from bob.hashing import digest_of
 from bob.places import features_root
+from bob.shared_folders import make_folder, share, shared_lock
 
 DEFAULT_LIMIT = 50 * 2**30
 Batches = Callable[[], Iterable[NDArray[np.float32]]]
@@ -193,7 +193,7 @@ class FeatureStore:
         ownership.mark(self.root)
         scratch = self._scratch()
         final = self._folder(request.key)
-        ownership.make_folder(final.parent, self.root)
+        make_folder(final.parent, self.root)
         for _, left in ownership.left_behind(self.root, request.key):
             ownership.remove(left)  # whoever wrote it no longer holds the lock
         for half in (True, False) if request.half else (False,):
@@ -212,7 +212,7 @@ class FeatureStore:
                 )
                 entry.check(folder, manifest)
                 for path in (*folder.iterdir(), folder):
-                    ownership.share(path, self.root)
+                    share(path, self.root)
                 os.replace(folder, final)
             except TooWide:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -348,7 +348,7 @@ class FeatureStore:
         return True
 
     def _scratch(self) -> Path:
-        ownership.make_folder(self.root / SCRATCH, self.root)
+        make_folder(self.root / SCRATCH, self.root)
         return self.root / SCRATCH
 
     @contextmanager
@@ -374,10 +374,8 @@ class FeatureStore:
                 lock.release()
 
     def _file_lock(self, key: str) -> FileLock:
-        self.root.mkdir(parents=True, exist_ok=True)
-        ownership.make_folder(self.root / "locks", self.root)
-        shared = stat.S_IMODE(self.root.stat().st_mode) & 0o666 | 0o600
-        return FileLock(self.root / "locks" / f"{key}.lock", mode=shared)
+        make_folder(self.root / "locks", self.root)
+        return shared_lock(self.root / "locks" / f"{key}.lock")
 
 
 def _unstored(

@@ -55,10 +55,16 @@ def place(file: Path, name: str, to: Path, *, work: Path, flatten: bool = False)
     Raises:
         ArchiveRefused: The archive is damaged, would write outside its folder, or unpacks to far
             more than a dataset does.
-        BobError: The disk cannot hold it, or a file is there already with other content.
+        BobError: The disk cannot hold it, a file is there already with other content, or what
+            another user left cannot be removed.
         OSError: ``work`` cannot be made.
     """
     shutil.rmtree(work, ignore_errors=True)
+    if os.path.lexists(work):
+        raise BobError(
+            f"Cannot remove {work}, which another user's process left there when it was ended. "
+            "Remove it, or ask its owner to, and give the same command again."
+        )
     fresh = work / "content"
     fresh.mkdir(parents=True)
     try:

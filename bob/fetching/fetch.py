@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from bob.catalog.data_root import data_root
 from bob.errors import BobError
 from bob.fetching.answers import published_md5
 from bob.fetching.archives import ArchiveRefused, place
 from bob.fetching.http import Told, download
 from bob.fetching.lock import locked
 from bob.fetching.partial import Partial
-from bob.fetching.plan import Plan, Wanted, state_folder
+from bob.fetching.plan import Plan, Wanted, make_state_folder, state_folder
 from bob.hashing import digest_of
+from bob.shared_folders import make_folder
 from bob.sizes import show_size
 
 
@@ -48,6 +50,7 @@ def _one(wanted: Wanted, say: Callable[[str], None], told: Told) -> None:
     # archives of several sets share a name
     file = downloads / f"{digest_of(wanted.urls[0], length=8)}-{wanted.name}"
     try:
+        make_state_folder("downloads")
         with locked(Path(f"{file}.lock"), say):
             if wanted.there():
                 say(f"{wanted.name} is there by now")
@@ -70,9 +73,9 @@ def _checkable(wanted: Wanted) -> Wanted:
 
 
 def _unpack(wanted: Wanted, file: Path) -> None:
-    work = state_folder() / "unpacking" / file.name
+    work = make_state_folder("unpacking") / file.name
     if wanted.part:
-        wanted.receipt.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(wanted.receipt.parent, data_root())
     try:
         place(file, wanted.name, wanted.to, work=work, flatten=wanted.flatten)
     except ArchiveRefused:
@@ -88,11 +91,10 @@ def check_room(size: int) -> None:
     Raises:
         BobError: It cannot, or the data root cannot be written to.
     """
-    folder = state_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_state_folder()
     except OSError as error:
-        raise cannot_write(folder, error) from None
+        raise cannot_write(state_folder(), error) from None
     free = shutil.disk_usage(folder).free
     if size > free:
         raise BobError(

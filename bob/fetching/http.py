@@ -160,9 +160,9 @@ def _keep(
             "the answer is a web page, not the file: a proxy's or a login's. Open the address in a "
             "browser to see what it wants"
         )
+    if not start:
+        part.begin(url, length, validator_of(answer))
     with part.path.open("r+b" if start else "wb") as stream:
-        if not start:
-            part.begin(url, length, validator_of(answer))
         stream.seek(start)
         done = start
         while first:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from bob.shared_folders import shared_lock
 
 
 @contextmanager
@@ -14,14 +16,13 @@ def locked(path: Path, say: Callable[[str], None] = lambda text: None) -> Iterat
     """Hold a lock that ends with the process at the latest.
 
     Args:
-        path: Of the lock file; its folder is made.
+        path: Of the lock file, in a folder that is there.
         say: Told once where another process holds it and is waited for.
 
     Raises:
-        OSError: The folder cannot be made or written to.
+        OSError: The folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = shared_lock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bob.shared_folders import share
+
 if TYPE_CHECKING:
     import requests
 
@@ -43,8 +45,12 @@ class Partial:
 
     def begin(self, url: str, length: int | None, validator: str) -> None:
         """Note what it is the beginning of."""
+        self.drop()  # another user's could not be written to
         facts = {"url": url, "length": length, "validator": validator}
+        self.path.touch()
         self._note.write_text(json.dumps(facts), encoding="utf-8")
+        for path in (self.path, self._note):
+            share(path, path.parent)
 
     def drop(self) -> None:
         """Delete it."""

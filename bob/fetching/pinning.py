@@ -14,9 +14,10 @@ from pathlib import Path
 from bob.catalog import DatasetEntry
 from bob.catalog.data_root import data_root, located, missing
 from bob.errors import BobError, some
-from bob.fetching.plan import planned, state_folder
+from bob.fetching.plan import make_state_folder, planned, state_folder
 from bob.file_digests import UNREADABLE, digests_of_files
 from bob.hashing import own_file_name
+from bob.shared_folders import share
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,14 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
         )
     if earlier != found:
         try:
-            pin.parent.mkdir(parents=True, exist_ok=True)
+            folder = make_state_folder("pins")
             fresh = pin.with_suffix(".new")
             fresh.write_bytes(_packed(listed))
             fresh.replace(files_list(pin))  # first: it is looked at only where there is a pin
             fresh.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             fresh.replace(pin)
+            for path in (pin, files_list(pin)):
+                share(path, folder)
         except OSError as error:
             raise BobError(f"Cannot write {pin} ({error.strerror}).") from None
     return Checked(len(files), size, digest.hexdigest(), pinned=earlier == found)

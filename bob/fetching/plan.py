@@ -15,6 +15,7 @@ from bob.errors import BobError
 from bob.fetching.source import Source
 from bob.fetching.torchvision_files import published
 from bob.hashing import file_name, own_file_name
+from bob.shared_folders import make_folder
 
 MIRROR = "BOB_MIRROR"
 """Variable with an address that stands before ``HOST/PATH`` of every owner's address."""
@@ -78,6 +79,17 @@ class Plan:
 def state_folder() -> Path:
     """``.bob`` in the data root: what is kept besides data."""
     return data_root() / ".bob"
+
+
+def make_state_folder(*below: str) -> Path:
+    """Make a folder in ``state_folder()`` for everybody who may write to the data root.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder = state_folder().joinpath(*below)
+    make_folder(folder, data_root())
+    return folder
 
 
 def planned(entry: DatasetEntry) -> Plan:

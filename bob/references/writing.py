@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
-
 from bob.errors import BobError
+from bob.shared_folders import share, shared_lock
 
 LOCK = ".bob-references.lock"
 WRITING = ".bob-writing"
@@ -60,7 +59,7 @@ def replace_file(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(fresh, 0o644)
+        share(fresh, path.parent)
         os.replace(fresh, path)
     except OSError as error:
         raise _refused(path, error) from None
@@ -105,7 +104,7 @@ def check_writable(paths: Iterable[Path]) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     if os.name == "nt":
-        with FileLock(path, timeout=WAIT_SECONDS):  # removes its file itself
+        with shared_lock(path).acquire(timeout=WAIT_SECONDS):  # removes its file itself
             yield
         return
     try:
@@ -129,6 +128,7 @@ def _acquire(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            share(path, path.parent)
             if _locks(path, handle):
                 return handle
         except FileNotFoundError:  # a session that only tried has removed the empty folder

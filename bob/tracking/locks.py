@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bob.errors import BobError
+from bob.shared_folders import shared_lock
 
 
 def lock_of(database: Path) -> Path:
@@ -61,9 +61,7 @@ def check_lock(path: Path) -> None:
 def _acquired(path: Path, seconds: float) -> FileLock:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # a file that its maker alone may write keeps those out who share the store
-        shared = stat.S_IMODE(path.parent.stat().st_mode) & 0o666 | 0o600
-        lock = FileLock(path, mode=shared)
+        lock = shared_lock(path)
         lock.acquire(timeout=seconds)
     except Timeout:
         raise

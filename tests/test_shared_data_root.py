@@ -1,0 +1,129 @@
+"""A data root that several users write to, each with the usual umask."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bob.cli import main
+from bob.fetching.pinning import files_list
+from bob.references.writing import alone_in, replace_file
+from bob.shared_folders import make_folder, shared_lock
+from tests.fetching_parts import catalog, get, holds, kept
+from tests.file_server import FileServer, serving
+
+pytestmark = pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() != 0, reason="needs a second user"
+)
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving() as started:
+        yield started
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that everybody may write to, and the data root."""
+    folder = Path(tempfile.mkdtemp(prefix="bob-two-users-"))
+    folder.chmod(0o777)
+    monkeypatch.setenv("BOB_DATA", str(folder))
+    umask = os.umask(0o022)
+    yield folder
+    os.umask(umask)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def second_user() -> Iterator[None]:
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_another_user_goes_on_with_a_download(shared: Path, server: FileServer) -> None:
+    own = catalog(shared, server)
+    server.cut = [300, 0, 0]
+    assert get(own) == 2
+    with second_user():
+        assert get(own) == 0
+    assert server.asked[-1][1] == "bytes=300-"
+    assert holds(shared)
+    assert kept(shared) == []
+
+
+def test_another_user_begins_a_download_anew(shared: Path, server: FileServer) -> None:
+    own = catalog(shared, server)
+    server.cut = [300, 0, 0]
+    assert get(own) == 2
+    for left in (shared / ".bob/downloads").glob("*.part"):
+        left.chmod(0o644)  # as an older version's
+    (note,) = (shared / ".bob/downloads").glob("*.json")
+    note.write_text("{}")
+    with second_user():
+        assert get(own) == 0
+    assert holds(shared)
+
+
+def test_another_user_pins_what_was_fetched(
+    shared: Path, server: FileServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = catalog(shared, server)
+    assert get(own) == 0
+    verify = ["datasets", "--catalog", str(own), "verify", "own_birds"]
+    assert main(verify) == 0
+    with second_user():
+        assert main(verify) == 0
+        (shared / ".bob/pins/own_birds.json").unlink()
+        assert main(verify) == 0
+    assert "pinned" in capsys.readouterr().out
+    pin = shared / ".bob/pins/own_birds.json"
+    for path in (pin, files_list(pin)):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+
+
+def test_what_another_user_left_half_unpacked_is_named(
+    shared: Path, server: FileServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = catalog(shared, server)
+    server.cut = [300, 0, 0]
+    assert get(own) == 2
+    (part,) = (shared / ".bob/downloads").glob("*.part")
+    half = shared / ".bob/unpacking" / part.name.removesuffix(".part") / "content/birds"
+    make_folder(half.parents[2], shared)
+    half.mkdir(parents=True)
+    (half / "a.jpg").write_bytes(b"half")
+    with second_user():
+        assert get(own) == 2
+    assert f"Cannot remove {half.parents[1]}, which another user's" in capsys.readouterr().err
+    assert get(own) == 0  # its owner's command goes on
+    assert holds(shared)
+
+
+def test_another_user_replaces_a_reference(shared: Path) -> None:
+    folder = shared / "references"
+    make_folder(folder, shared)
+    with alone_in(folder):
+        replace_file(folder / "a.json", "1")
+    with second_user(), alone_in(folder):
+        replace_file(folder / "a.json", "2")
+    assert (folder / "a.json").read_text() == "2"
+
+
+def test_a_lock_keeps_to_the_folder(shared: Path) -> None:
+    for mode, expected in ((0o777, 0o666), (0o2775, 0o664), (0o755, 0o644), (0o700, 0o600)):
+        folder = shared / oct(mode)
+        folder.mkdir()
+        folder.chmod(mode)
+        with shared_lock(folder / "a.lock"):
+            assert stat.S_IMODE((folder / "a.lock").stat().st_mode) == expected
