@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def _check(args: argparse.Namespace) -> int:
     from bob.ledger import Ledger
     from bob.reuse import Earlier
     from bob.tracking import resolve_store
-    from bob.tracking.destination import check_reachable
     from bob.tracking.pulling import StoreResults
+    from bob.tracking.readable import is_made, readable
     from bob.tracking.writer import Writer
 
     options = read_arguments(args)
@@ -45,10 +46,11 @@ def _check(args: argparse.Namespace) -> int:
     destination = resolve_store(Path.cwd(), options.tracking_uri)
     root = Path(args.ledger) if args.ledger else destination.ledger
     earlier = Earlier(Ledger(root))
-    if options.tracking_uri:
-        check_reachable(destination)
-        earlier.elsewhere = StoreResults(Writer(destination), earlier.ledger)
-    found = standings(cases, options, earlier)
+    with ExitStack() as open_store:
+        if options.tracking_uri and is_made(destination):
+            store = open_store.enter_context(readable(destination))
+            earlier.elsewhere = StoreResults(Writer(store), earlier.ledger)
+        found = standings(cases, options, earlier)
     print(json.dumps(record(found), indent=1) if args.json else table(found))
     for problem in earlier.problems:
         print(f"bob: the store was not asked for what the ledger lacks: {problem}", file=sys.stderr)

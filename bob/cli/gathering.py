@@ -272,14 +272,14 @@ def _of_references(options: Options) -> Gathered:
 
 
 def _of_store(uri: str | None, options: Options) -> Gathered:
-    from bob.tracking.destination import check_reachable, resolve_store
+    from bob.tracking.destination import resolve_store
     from bob.tracking.read import scores_of_store
+    from bob.tracking.readable import readable
     from bob.tracking.writer import Writer
 
-    store = resolve_store(Path.cwd(), uri)
-    check_reachable(store)
     found = Gathered()
-    found.take(scores_of_store(Writer(store), scale=options.scale))
+    with readable(resolve_store(Path.cwd(), uri)) as store:
+        found.take(scores_of_store(Writer(store), scale=options.scale))
     return found
 
 
