@@ -37,6 +37,7 @@ class Reader(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.ids: list[str] = []
+        self.headings: list[str] = []
         self.targets: list[str] = []
         self.rows: list[dict[str, str]] = []
         self.feed(text)
@@ -47,6 +48,8 @@ class Reader(HTMLParser):
             self.open.append(tag)
         if "id" in named:
             self.ids.append(named["id"])
+        if tag == "h2":
+            self.headings.append(named["id"])
         if tag == "a":
             self.targets.append(named["href"])
         assert "src" not in named
@@ -79,12 +82,14 @@ def details(text: str) -> list[dict[str, object]]:
 
 
 def test_the_page_is_whole_and_asks_for_nothing(board: Board) -> None:
+    board = replace(board, published=("Of one protocol.",), disagreements=("In one setting.",))
     text = page(board, title="A board", subtitle="of nothing", command="bob report")
     read = Reader(text)
     assert read.open == []
     assert len(read.ids) == len(set(read.ids))
     inside = {target[1:] for target in read.targets if target.startswith("#")}
     assert inside <= set(read.ids)
+    assert set(read.headings) - {"detail-title"} <= inside  # of what opens
     assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest", text)
     assert len(read.rows) == 12 + 7 * 12  # board and incomplete, and each task
     cells = details(text)
@@ -220,6 +225,7 @@ def test_drift_of_references_is_shown(
     text = (tmp_path / "x.html").read_text("utf-8")
     first = text.partition('id="drift"')[2].partition("<tbody>")[2].partition("</tr>")[0]
     assert "resnet_micro_glyphs" in first
+    assert "#drift" in Reader(text).targets
     assert "-0.0200 worse" in first
     assert "2020-02-02 to" in first
 
