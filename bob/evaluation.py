@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from bob.case import Case, Failure, Result, Verdict
 from bob.ledger.records import Recorded
-from bob.references.files import Reference
+from bob.references.forms import Reference
 
 
 class Bands(StrEnum):

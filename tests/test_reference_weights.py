@@ -13,7 +13,8 @@ from bob.case import Case, Context, Result, Status
 from bob.catalog import load_catalog
 from bob.plan import Plan, Selection
 from bob.references.comparison import is_exact
-from bob.references.files import Reference, ReferenceStore
+from bob.references.files import ReferenceStore
+from bob.references.forms import Reference
 from bob.references.judge import Gate
 from bob.run import run_case
 

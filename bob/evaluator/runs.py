@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from bob.case import Case, Failure, Result, Verdict
 from bob.ledger.records import Recorded
-from bob.references.files import Reference
+from bob.references.forms import Reference
 from bob.references.repeat import Repeat
 from bob.reuse import Standing, State
 

@@ -11,7 +11,8 @@ from bob.case import Case, Comparison, Result, Status
 from bob.protocols import PROTOCOLS, Judged
 from bob.references import wording
 from bob.references.bands import Band, Spread, case_spread, distance, pool, predict, to_scale
-from bob.references.files import Reference, ReferenceStore
+from bob.references.files import ReferenceStore
+from bob.references.forms import Reference
 from bob.references.gate import ALPHA_SECOND, Levels, levels, margin
 
 TOGETHER = Judged(wording.TOGETHER, "real")

@@ -1,110 +1,25 @@
-"""Reference files: raw values per seed, one JSON file per backbone and scale."""
+"""The folders of reference files: one JSON file per backbone and scale."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, Field, ValidationError
 
 from bob.case import Case, Result
-from bob.errors import BobError, first_line
+from bob.errors import BobError
 from bob.hashing import file_name, own_file_name
-from bob.json_data import parse_json
-from bob.record import Record
-from bob.references.bands import DIGITS
-from bob.references.samples import Samples, samples_of
+from bob.references.forms import (
+    SCHEMA,
+    Reference,
+    ReferenceFile,
+    make_reference,
+    read_reference_file,
+)
 from bob.references.writing import alone_in, check_writable, replace_file
-from bob.regular_files import read_regular
 
 BUILTIN = Path(__file__).parent / "measured"
-SCHEMA = 1
-
-
-def _plain_seeds(by_seed: Any) -> Any:
-    """Two keys of a JSON object that mean one seed would leave the last alone."""
-    for key in by_seed if isinstance(by_seed, dict) else ():
-        if isinstance(key, str) and (not key.isascii() or str(_whole(key)) != key):
-            raise ValueError(f"{key!r} is no seed: write a whole number without leading zeros")
-    return by_seed
-
-
-def _whole(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
-
-
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Values = Annotated[dict[int, dict[str, Number]], BeforeValidator(_plain_seeds)]
-
-
-class Anchor(Record):
-    """The first accepted values under a protocol; updates keep it, so that drift adds up in view.
-
-    Attributes:
-        values: Judged metrics by seed.
-    """
-
-    recorded: str
-    weights: str
-    values: Values = Field(min_length=1)
-
-
-class Reference(Record):
-    """What one backbone scored in one setting.
-
-    Attributes:
-        protocol: Hash of the protocol it was measured under; see ``Case.protocol``.
-        recipe: The protocol's recipe, so that a difference can be named.
-        test_size: Images behind each value; 0 where not known.
-        weights: Digest of the weights that were measured; empty where they differ by seed, or where
-            one seed alone was measured of a backbone that is not known to have given weights.
-        data: Digest of the data; empty where it was not recorded.
-        values: Judged metrics by seed.
-        samples: Outcomes per test image by seed, where a seed has them.
-    """
-
-    origin: str = "measured"
-    protocol: str
-    recipe: dict[str, Any]
-    test_size: int = Field(ge=0)
-    recorded: str
-    weights: str = ""
-    data: str = ""
-    environment: dict[str, str] = Field(default_factory=dict)
-    values: Values = Field(min_length=1)
-    samples: Annotated[dict[int, Samples], BeforeValidator(_plain_seeds)] = Field(
-        default_factory=dict
-    )
-    anchor: Anchor
-
-    def metric(self, name: str) -> list[float]:
-        """Values of a metric, by seed in ascending order; seeds that lack it are left out."""
-        return _column(self.values, name)
-
-    def anchored(self, name: str) -> list[float]:
-        """The anchor's values of a metric."""
-        return _column(self.anchor.values, name)
-
-
-class ReferenceFile(Record):
-    """One backbone at one scale; settings are keyed ``task/dataset``."""
-
-    schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
-    backbone: str
-    scale: str
-    settings: dict[str, Reference]
-
-
-def _column(values: Mapping[int, Mapping[str, float]], name: str) -> list[float]:
-    return [values[seed][name] for seed in sorted(values) if name in values[seed]]
 
 
 class ReferenceStore:
@@ -185,7 +100,7 @@ class ReferenceStore:
             self._make_room(path, case.backbone.key)
             found = self.find(case)
             old = found[0] if found else None
-            new = _reference(case, list(results), old)
+            new = make_reference(case, list(results), old)
             kept = self._of(self.folder, case.scale, case.backbone.key)
             settings = {case.setting: new}
             for _, file in kept:
@@ -281,7 +196,7 @@ class ReferenceStore:
 
     def _read(self, path: Path) -> ReferenceFile | None:
         if path not in self._files:
-            self._files[path] = _parse(path) if _is_there(path) else None
+            self._files[path] = read_reference_file(path) if _is_there(path) else None
         return self._files[path]
 
 
@@ -324,36 +239,6 @@ def _check_folder(folder: Path) -> None:
         ) from None
 
 
-def _parse(path: Path) -> ReferenceFile:
-    remedy = "Restore it from version control, or delete it and run with --bands new."
-    try:
-        text = read_regular(path).decode("utf-8")
-        file = ReferenceFile.model_validate(parse_json(text))
-    except OSError as error:
-        raise BobError(f"Cannot read reference file {path}: {error}. {remedy}") from None
-    except UnicodeDecodeError as error:
-        raise BobError(f"Reference file {path} is not text: {error}. {remedy}") from None
-    except json.JSONDecodeError as error:
-        raise BobError(f"{path}:{error.lineno}: not valid JSON: {error.msg}. {remedy}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise BobError(f"{path}: {key}: {first['msg']}. {remedy}") from None
-    except ValueError as error:
-        raise BobError(f"{path}: {first_line(error)}. {remedy}") from None
-    if path.stem not in (own_file_name(file.backbone), file_name(file.backbone)):
-        raise BobError(
-            f"{path} is of backbone {file.backbone!r}, whose file is "
-            f"{own_file_name(file.backbone)}.json. {remedy}"
-        )
-    if path.parent.name != file.scale:
-        raise BobError(
-            f"{path} is of scale {file.scale!r}, but lies in the folder of {path.parent.name!r}. "
-            f"{remedy}"
-        )
-    return file
-
-
 def _check_units(case: Case, reference: Reference, path: Path) -> None:
     for judged in case.judged:
         for value in (*reference.metric(judged.name), *reference.anchored(judged.name)):
@@ -363,40 +248,3 @@ def _check_units(case: Case, reference: Reference, path: Path) -> None:
                     f"{judged.unit!r}. Restore it from version control, or delete it and run with "
                     "--bands new."
                 )
-
-
-def _reference(case: Case, results: list[Result], old: Reference | None) -> Reference:
-    names = [judged.name for judged in case.judged]
-    values = {
-        result.case.seed: {name: round(result.metrics[name], DIGITS) for name in names}
-        for result in results
-    }
-    weights = _given_weights(case, results)
-    today = date.today().isoformat()
-    keep = old is not None and old.protocol == case.protocol
-    anchor = old.anchor if old and keep else Anchor(recorded=today, weights=weights, values=values)
-    samples = [(result.case.seed, samples_of(result)) for result in results]
-    return Reference(
-        protocol=case.protocol,
-        recipe=case.recipe.model_dump(mode="json"),
-        test_size=case.dataset.test_size or results[0].test_size,
-        recorded=today,
-        weights=weights,
-        data=results[0].data_digest,
-        environment=dict(results[0].environment),
-        values=values,
-        samples={seed: found for seed, found in samples if found is not None},
-        anchor=anchor,
-    )
-
-
-def _given_weights(case: Case, results: list[Result]) -> str:
-    """Digest of weights that every seed has; empty where they differ by seed, or may.
-
-    One seed has one digest whatever the weights are, so that of a backbone that is not known to
-    have given weights it says nothing.
-    """
-    digests = {result.weights_digest for result in results}
-    seeds = {result.case.seed for result in results}
-    known = case.backbone.fixed or len(seeds) > 1
-    return digests.pop() if known and len(digests) == 1 else ""

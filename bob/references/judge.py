@@ -17,7 +17,8 @@ from bob.references.comparison import (
     spread_of,
     stays_above,
 )
-from bob.references.files import Reference, ReferenceStore
+from bob.references.files import ReferenceStore
+from bob.references.forms import Reference
 from bob.references.gate import ALPHA_SECOND, margin
 from bob.references.no_reference import origin_of, stale, without_reference
 from bob.references.power import guards_little, least_of, sight

@@ -11,7 +11,8 @@ from statistics import fmean
 from bob.case import Case, Result, Status, Verdict
 from bob.protocols.chance import CHANCE_BOUND, guessing_bound
 from bob.references.bands import DIGITS
-from bob.references.files import BUILTIN, Reference
+from bob.references.files import BUILTIN
+from bob.references.forms import Reference
 
 
 def without_reference(case: Case, scores: dict[int, float], results: Sequence[Result]) -> Verdict:

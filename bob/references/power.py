@@ -11,7 +11,8 @@ from bob.case import Case, Result
 from bob.protocols import Judged
 from bob.references.bands import Spread, from_scale, predict, to_scale
 from bob.references.comparison import is_exact, spread_of
-from bob.references.files import Reference, ReferenceStore
+from bob.references.files import ReferenceStore
+from bob.references.forms import Reference
 from bob.references.gate import levels, margin, stages
 from bob.references.no_reference import chance_of
 

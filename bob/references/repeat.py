@@ -14,7 +14,7 @@ from bob.case import Case, Comparison, Result, Status
 from bob.fingerprint import may_be_here
 from bob.protocols import PROTOCOLS
 from bob.references.bands import DIGITS
-from bob.references.files import Reference
+from bob.references.forms import Reference
 from bob.references.samples import moved, same_right
 
 
