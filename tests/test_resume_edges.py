@@ -22,8 +22,8 @@ from bob.reuse import Earlier, State
 from bob.tracking import Destination
 from bob.tracking.pulling import StoreResults
 from bob.tracking.writer import Writer
+from tests.ledger_parts import assert_same, result_of
 from tests.replay_parts import Outcome, Replay
-from tests.test_ledger import assert_same, result_of
 
 Change = Callable[[dict[str, Any]], None]
 
