@@ -110,6 +110,8 @@ class HeadPath:
         tolerance: As for `fit`, at each value.
         max_iterations: As for `fit`, at each value.
         dtype: As for `fit`.
+        like: Another path of the same features and targets in the same precision, with which what
+            was computed of them is shared.
 
     Attributes:
         heads: Those of the first values, as many as are fitted.
@@ -130,13 +132,16 @@ class HeadPath:
         tolerance: float = PATH_TOLERANCE,
         max_iterations: int = MAX_ITERATIONS,
         dtype: torch.dtype = torch.float32,
+        like: HeadPath | None = None,
     ) -> None:
         if any(later <= earlier for earlier, later in itertools.pairwise(values)):
             raise ValueError(f"values must ascend strictly: {list(values)}")
         if not all(value > 0 for value in values):
             raise ValueError(f"C must be above 0: {list(values)}")
         self._values, self._tolerance, self._device = tuple(values), tolerance, features.device
-        self._path = _Path(_Rows(features, targets, classes, dtype), init, max_iterations)
+        shared: _Path | None = like._path if like else None
+        rows = shared.rows if shared else _Rows(features, targets, classes, dtype)
+        self._path: _Path = _Path(rows, init, max_iterations, shared)
         self.heads: list[LinearHead] = []
 
     def __iter__(self) -> Iterator[tuple[float, LinearHead]]:
@@ -210,10 +215,16 @@ class _Rows:
 
 
 class _Path:
-    """Heads of the same rows at ascending C, each from where the ones before lead."""
+    """Heads of the same rows at ascending C, each from where the ones before lead.
 
-    def __init__(self, rows: _Rows, init: LinearHead | None, steps: int) -> None:
-        self._rows = rows
+    Attributes:
+        rows: What the heads are fitted on.
+    """
+
+    def __init__(
+        self, rows: _Rows, init: LinearHead | None, steps: int, like: _Path | None = None
+    ) -> None:
+        self.rows = rows
         self._steps = steps
         present, width = len(rows.present), rows.features.shape[1]
         self._only: LinearHead | None = None
@@ -221,7 +232,9 @@ class _Path:
             idle = rows.features.new_zeros(1, width)
             self._only = rows.head(idle, idle.new_zeros(1), converged=True)
             return
-        self._problem = Problem(rows.features, rows.targets, present)
+        self._problem: Problem = (
+            like._problem if like else Problem(rows.features, rows.targets, present)
+        )
         self._descent = Descent(self._problem, self._start(init))
 
     def approach(self, c: float) -> None:
@@ -254,7 +267,7 @@ class _Path:
         centred = descent.parameters - descent.parameters.mean(1, keepdim=True)
         weight = (axes.basis @ centred[:-1]).T.contiguous()
         bias = centred[-1].double() - weight.double() @ axes.mean.double()
-        return self._rows.head(weight / axes.scale, bias, converged=converged)
+        return self.rows.head(weight / axes.scale, bias, converged=converged)
 
     def state(self) -> State:
         """Of the descent, so far."""
@@ -267,7 +280,7 @@ class _Path:
 
     def _start(self, init: LinearHead | None) -> torch.Tensor:
         """``(r + 1, present)`` parameters in the problem's basis."""
-        rows, axes = self._rows, self._problem.spectrum
+        rows, axes = self.rows, self._problem.spectrum
         start = rows.features.new_zeros(axes.basis.shape[1] + 1, len(rows.present))
         if init is None:
             return start

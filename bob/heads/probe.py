@@ -175,6 +175,7 @@ class _Part:
         self._unseen, self._truth = features[choose_rows].to(dtype), targets[choose_rows].to(device)
         self._present = torch.unique(self.known[1])
         self._classes, self._dtype = classes, dtype
+        self._refined: HeadPath | None = None
 
     def point(self, c: float, head: LinearHead) -> PathPoint:
         """What the rows to choose on say of a head."""
@@ -200,7 +201,9 @@ class _Part:
             dtype=self._dtype,
             tolerance=FINE_TOLERANCE,
             max_iterations=FINE_ITERATIONS,
+            like=self._refined,
         )
+        self._refined = path
         return [head for _, head in path]
 
     def least(self, points: Sequence[PathPoint], heads: Sequence[LinearHead]) -> LeastLoss:
