@@ -185,6 +185,7 @@ def test_what_a_server_has_is_reused_on_another_machine(
     again = project.runpytest(*words, "--resume")
     again.assert_outcomes(passed=2, warnings=2)
     again.stdout.fnmatch_lines(["4 of 4 results are reused."])
+    again.stderr.no_fnmatch_line("*Downloading artifacts*")
     for entry in ledger.entries():
         first = before[entry.entry]
         assert entry.facts == first.facts

@@ -31,6 +31,7 @@ _OURS = {
     _RETRIES: "2",
     _BACKOFF: "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 Answer = TypeVar("Answer")
