@@ -1,13 +1,14 @@
-"""What the options say of single cases: seeds, time, checkpoints, and what an executor asks."""
+"""What the options say of cases: seeds, time, checkpoints, and what an executor asks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bob.case import Case
 from bob.errors import BobError
 from bob.options import Options
+from bob.places import features_root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,36 @@ def certain_seeds(options: Options, case: Case, store: ReferenceStore) -> int:
     measured = bands == "all" or (bands == "new" and store.find(case) is None)
     count = options.seeds or (case.reference_seeds if measured else 1)
     return count if case.seeded else 1
+
+
+def check_hours(options: Options, cases: Sequence[Case], store: ReferenceStore, root: Path) -> None:
+    """Refuse what is estimated to take longer than ``--max-gpu-hours``.
+
+    Args:
+        options: Of the session. Where it resumes, what is done already takes no time.
+        cases: What it selects.
+        store: References.
+        root: The project's folder.
+
+    Raises:
+        BobError: It takes longer, or the store does not answer.
+    """
+    from bob.cost.present import Shelf
+    from bob.cost.total import check_limit
+    from bob.standings import runs_left
+
+    assert options.max_gpu_hours is not None
+    if options.resume:
+        runs = runs_left(cases, options, root)
+    else:
+        runs = {case.id: certain_seeds(options, case, store) for case in cases}
+    check_limit(
+        cases,
+        limit=options.max_gpu_hours,
+        gpu=options.reference_gpu,
+        runs=lambda case: runs[case.id],
+        kept=Shelf(options.references, options.features or features_root()).kept,
+    )
 
 
 def executor_options(options: Options) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bob.case import Case, Context
 from bob.case_limits import (
-    certain_seeds,
+    check_hours,
     checkpoint_options,
     estimated_need,
     executor_options,
@@ -20,7 +20,6 @@ from bob.errors import BobError, ExecutorLost
 from bob.options import OPTIONS
 from bob.options.pytest_config import read_options
 from bob.options.shell import left_out, repeated_words
-from bob.places import features_root
 from bob.plan import Plan, Selection
 from bob.progress import ProgressLine
 from bob.protocols.detection import ENGINES
@@ -105,8 +104,6 @@ class BobSession:
             BobError: A reference file is malformed or cannot be written, the cases take longer than
                 ``--max-gpu-hours``, or the store cannot be used.
         """
-        from bob.cost.present import Shelf
-        from bob.cost.total import check_limit
         from bob.executors import make_executor
         from bob.ledger import Ledger
         from bob.references.files import ReferenceStore
@@ -120,14 +117,7 @@ class BobSession:
         self._check_folder(store)
         store.check_writable(case for case in cases if may_be_written(self.options, case, store))
         if self.options.max_gpu_hours is not None:
-            features = self.options.features or features_root()
-            check_limit(
-                cases,
-                limit=self.options.max_gpu_hours,
-                gpu=self.options.reference_gpu,
-                runs=lambda case: certain_seeds(self.options, case, store),
-                kept=Shelf(self.options.references, features).kept,
-            )
+            check_hours(self.options, cases, store, self.config.rootpath)
         executor = make_executor(self.options.executor, executor_options(self.options))
         limit = time_limit(self.options, executor)
         tracker = Tracker(

@@ -54,6 +54,7 @@ FLOORS = (
     ("evaluator", "exchange", "report"),
     # the shell
     ("hooks", "options", "progress", "telling"),
+    ("standings",),
     ("case_limits",),
     ("session",),
     ("closing",),

@@ -5,13 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from bob.case import Case
+from bob.cli.plan import LITTLE
 from bob.cli.selecting import add_selection, selected_cases
+from bob.cost.calibration import kept_calibration
+from bob.cost.cpu import estimate_on_cpu, total_on_cpu
+from bob.cost.model import estimate
+from bob.cost.present import Shelf
+from bob.cost.speed import Speeds
+from bob.cost.total import Total, refusal, rest_line, total
 from bob.errors import BobError
 from bob.options.arguments import add_arguments, read_arguments
+from bob.places import features_root
 
 
 def add_command(commands: Any) -> None:
@@ -31,9 +41,10 @@ def add_command(commands: Any) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from bob.cli.standings import is_done, record, standings, table
+    from bob.cli.standings import record, table
     from bob.ledger import Ledger
     from bob.reuse import Earlier
+    from bob.standings import standings
     from bob.tracking import resolve_store
     from bob.tracking.pulling import StoreResults
     from bob.tracking.readable import is_made, readable
@@ -51,11 +62,39 @@ def _check(args: argparse.Namespace) -> int:
             store = open_store.enter_context(readable(destination))
             earlier.elsewhere = StoreResults(Writer(store), earlier.ledger)
         found = standings(cases, options, earlier)
-    print(json.dumps(record(found), indent=1) if args.json else table(found))
+    rest = [standing for standing in found if standing.to_run]
+    speeds = Speeds(options.reference_gpu)
+    shelf = Shelf(options.references, options.features or features_root())
+    left = [(standing.case, standing.to_run, shelf.kept(standing.case)) for standing in rest]
+    hours = [estimate(case, speeds, runs=runs, stored=kept) for case, runs, kept in left]
+    if args.json:
+        print(json.dumps(record(found, hours), indent=1))
+    else:
+        print(table(found))
+        if rest:
+            print(_rest_line(left, total(hours, speeds.gpu)))
     for problem in earlier.problems:
         print(f"bob: the store was not asked for what the ledger lacks: {problem}", file=sys.stderr)
     for damage in earlier.damaged:
         print(f"not read: {damage}", file=sys.stderr)
     if not root.is_dir():
         print(f"bob: there is no ledger at {root}; --ledger names another", file=sys.stderr)
-    return 0 if all(map(is_done, found)) else 1
+    if options.max_gpu_hours is not None:
+        text = refusal(hours, speeds.gpu, options.max_gpu_hours)
+        if text:
+            print(f"bob: {text}", file=sys.stderr)
+    return 1 if rest else 0
+
+
+def _rest_line(left: Sequence[tuple[Case, int, frozenset[str]]], gpu: Total) -> str:
+    """What is left in GPU-hours, or where it is little in minutes on this CPU, if that is known."""
+    runs = sum(count for _, count, _ in left)
+    if gpu.unknown < gpu.cases and gpu.hours < LITTLE:
+        calibration = kept_calibration(lambda text: print(f"bob: {text}", file=sys.stderr))
+        if calibration is not None:
+            minutes = [
+                estimate_on_cpu(case, calibration, runs=count, stored=kept)
+                for case, count, kept in left
+            ]
+            return rest_line(total_on_cpu(minutes, calibration), runs, on_cpu=True)
+    return rest_line(gpu, runs)

@@ -20,7 +20,7 @@ from bob.fingerprint import cpu_model
 from bob.options.arguments import add_arguments, read_arguments
 from bob.places import features_root
 
-_LITTLE = 0.1
+LITTLE = 0.1
 """GPU-hours below which a selection may as well run on the CPU."""
 
 
@@ -37,7 +37,7 @@ def add_command(commands: Any) -> None:
     plan.add_argument(
         "--cpu", action=argparse.BooleanOptionalAction, default=None,
         help=f"minutes on this CPU, measured at first use; unless told otherwise for selections "
-        f"of less than {_LITTLE:g} GPU-hours",
+        f"of less than {LITTLE:g} GPU-hours",
     )  # fmt: skip
     plan.add_argument(
         "--calibrate", action="store_true", help="measure this CPU again; implies --cpu"
@@ -81,7 +81,7 @@ def _costs(
     gpu_total = total(gpu, speeds.gpu)
     wanted = args.calibrate or args.cpu
     if wanted is None:
-        wanted = gpu_total.unknown < len(cases) and gpu_total.hours < _LITTLE
+        wanted = gpu_total.unknown < len(cases) and gpu_total.hours < LITTLE
     calibration = _calibration(again=args.calibrate) if wanted else None
     if calibration is None:
         return Costs(gpu, gpu_total)

@@ -79,6 +79,22 @@ def total_line(whole: Total) -> str:
     return text + _unknown(whole)
 
 
+def rest_line(whole: Total, runs: int, *, on_cpu: bool = False) -> str:
+    """What is left to run, in a line.
+
+    Args:
+        whole: The cost of the runs that are left.
+        runs: Their number.
+        on_cpu: Whether it is of this CPU rather than of a GPU.
+    """
+    show = show_minutes if on_cpu else show_hours
+    unit = "minutes on this CPU" if on_cpu else f"GPU-hours on {whole.device}"
+    return (
+        f"to run: {runs} runs of {whole.cases} cases, about {show(whole.hours)} {unit} "
+        f"({show(whole.low)} to {show(whole.high)}){_unknown(whole)}"
+    )
+
+
 def show_minutes(hours: float | None) -> str:
     """Hours as a table shows minutes."""
     if hours is None:
@@ -138,14 +154,17 @@ def check_limit(
         cases: What would run.
         limit: GPU-hours.
         gpu: A GPU of the table.
-        runs: Seeds of a case.
+        runs: How many seeds of a case would run; of some none.
         kept: Splits of a case whose features are stored.
 
     Raises:
         BobError: It takes longer, or the table has no such GPU.
     """
     speeds = Speeds(gpu)
-    estimates = [estimate(case, speeds, runs=runs(case), stored=kept(case)) for case in cases]
+    counts = [(case, runs(case)) for case in cases]
+    estimates = [
+        estimate(case, speeds, runs=count, stored=kept(case)) for case, count in counts if count
+    ]
     text = refusal(estimates, speeds.gpu, limit)
     if text:
         raise BobError(text, kind="cost")

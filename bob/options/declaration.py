@@ -159,7 +159,7 @@ OPTIONS = (
     Option(
         "--features", "bob_features", "folder of the feature store (bob/features in the user's "
         "cache)", parse.folder_if_any, metavar="DIR", env=FEATURES,
-        commands=frozenset({"plan", "features"}),
+        commands=_PLAN | {"features"},
         table="the [feature store](docs/features.md) (`bob/features` in the user's cache)",
     ),
     Option(
