@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from bob.datasets.subsets import held_out
-from bob.heads.logistic import C_VALUES, HeadPath, LinearHead, fit
+from bob.heads.logistic import C_VALUES, FitRows, HeadPath, LinearHead, fit
 from bob.heads.probe import fit_probe
 from bob.metrics.calibration import equal_width_error
 from tests.micro_features import MICRO, Split, features_of
@@ -71,7 +71,7 @@ def chosen(split: Split) -> dict[str, float]:
     known, unseen = (torch.from_numpy(rows) for rows in held_out(split.targets, 0.1))
     truth = split.targets[unseen]
     losses, hits = [], []
-    for _, head in HeadPath(split.train[known], split.targets[known], classes=10):
+    for _, head in HeadPath(FitRows(split.train[known], split.targets[known], classes=10)):
         logits = head.logits(split.train[unseen]).double()
         losses.append(functional.cross_entropy(logits, truth, reduction="none"))
         hits.append(logits.argmax(1) == truth)
@@ -105,7 +105,7 @@ def main() -> None:
             split = features_of(backbone, dataset)
             again = [moved(split, round_) for round_ in range(max(rounds, 1))]
             picks = {**chosen(split), "suite": again[0][0]}
-            path = HeadPath(split.train, split.targets, classes=10)
+            path = HeadPath(FitRows(split.train, split.targets, classes=10))
             best = min((scores(head, split)[1], c) for c, head in path)
             cells = []
             for name, c in picks.items():

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from bob.errors import BobError
-from bob.heads.logistic import C_VALUES, HeadPath, LinearHead, fit
+from bob.heads.logistic import C_VALUES, FitRows, HeadPath, LinearHead, fit
 
 few = settings(deadline=None, max_examples=15)
 
@@ -97,7 +97,7 @@ def test_stated_tolerance_bounds_the_excess() -> None:
 def test_warm_path_equals_cold_fits() -> None:
     features, targets = problem(1, 600, 24, 6, overlap=3)
     values = [float(c) for c in np.logspace(-4, 2, 13)]
-    path = list(HeadPath(features, targets, classes=6, values=values))
+    path = list(HeadPath(FitRows(features, targets, classes=6), values=values))
     assert [c for c, _ in path] == values
     for c, warm in path:
         cold = fit(features, targets, classes=6, c=c)
@@ -174,7 +174,9 @@ def test_degenerate_problems_stay_finite(seed: int, shape: str) -> None:
         features = torch.cat([features, torch.full((10, 1), 1e3)], 1)
     elif shape == "one class":
         targets = torch.full_like(targets, 4)
-    heads = [head for _, head in HeadPath(features, targets, classes=10, values=C_VALUES[::8])]
+    heads = [
+        head for _, head in HeadPath(FitRows(features, targets, classes=10), values=C_VALUES[::8])
+    ]
     for head in heads:
         assert torch.isfinite(head.weight).all()
         assert torch.isfinite(head.bias).all()
@@ -239,7 +241,7 @@ def test_features_that_are_not_finite_are_refused(value: float) -> None:
     features, targets = problem(0, 20, 4, 3)
     features[7, 2] = value
     with pytest.raises(BobError, match=r"1 of 20 feature rows .* row 7") as caught:
-        HeadPath(features, targets, classes=3)
+        HeadPath(FitRows(features, targets, classes=3))
     assert caught.value.kind == "features"
 
 
@@ -264,4 +266,4 @@ def test_input_that_cannot_be_fitted_is_refused(
 def test_values_must_be_positive_and_ascend(values: tuple[float, ...]) -> None:
     features, targets = problem(0, 20, 4, 3)
     with pytest.raises(ValueError, match=r"ascend|above 0"):
-        HeadPath(features, targets, classes=3, values=values)
+        HeadPath(FitRows(features, targets, classes=3), values=values)

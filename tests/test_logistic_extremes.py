@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bob.heads._spectrum import eigen, spectrum
 from bob.heads.few_shot import fit_few
-from bob.heads.logistic import C_VALUES, HeadPath, LinearHead, fit
+from bob.heads.logistic import C_VALUES, FitRows, HeadPath, LinearHead, fit
 
 # Features of EfficientNet-Lite1 with ImageNet weights on the first image of each class of a draw
 # from Fashion-MNIST, fed 32 pixels wide, centred and divided by their root mean square. 1210 of
@@ -100,7 +100,7 @@ def test_ten_images_with_mostly_zero_features(scale: float, c: float) -> None:
 
 def test_the_path_and_a_warm_start_on_ten_images() -> None:
     features, targets = ten_images()
-    heads = dict(HeadPath(features, targets, classes=10, values=C_VALUES[::11]))
+    heads = dict(HeadPath(FitRows(features, targets, classes=10), values=C_VALUES[::11]))
     for c, head in heads.items():
         assert torch.isfinite(head.weight).all()
         if c <= 10:

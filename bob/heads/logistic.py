@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -88,7 +89,7 @@ def fit(
         BobError: ``kind="features"`` when features or targets cannot be fitted.
         ValueError: When ``c`` is not positive.
     """
-    path = _Path(_Rows(features, targets, classes, dtype), init, max_iterations)
+    path = _Path(FitRows(features, targets, classes=classes, dtype=dtype), init, max_iterations)
     head = path.head(c, tolerance)
     if init is None and not head.converged:
         path.approach(c)
@@ -102,46 +103,36 @@ class HeadPath:
     Iterating fits the values that are left, each when it is asked for, and gives C and head.
 
     Args:
-        features: As for `fit`.
-        targets: As for `fit`.
-        classes: As for `fit`.
+        rows: What to fit on; several paths may share it.
         values: Inverse penalties, above 0 and strictly ascending.
         init: Where to start at the first value; zero weights without it.
         tolerance: As for `fit`, at each value.
         max_iterations: As for `fit`, at each value.
-        dtype: As for `fit`.
-        like: Another path of the same features and targets in the same precision, with which what
-            was computed of them is shared.
 
     Attributes:
         heads: Those of the first values, as many as are fitted.
 
     Raises:
-        BobError: ``kind="features"`` when features or targets cannot be fitted.
+        BobError: ``kind="features"`` when the rows have no axes that a solver finds.
         ValueError: When ``values`` are not positive and ascending.
     """
 
     def __init__(
         self,
-        features: torch.Tensor,
-        targets: torch.Tensor,
+        rows: FitRows,
         *,
-        classes: int,
         values: Sequence[float] = C_VALUES,
         init: LinearHead | None = None,
         tolerance: float = PATH_TOLERANCE,
         max_iterations: int = MAX_ITERATIONS,
-        dtype: torch.dtype = torch.float32,
-        like: HeadPath | None = None,
     ) -> None:
         if any(later <= earlier for earlier, later in itertools.pairwise(values)):
             raise ValueError(f"values must ascend strictly: {list(values)}")
         if not all(value > 0 for value in values):
             raise ValueError(f"C must be above 0: {list(values)}")
-        self._values, self._tolerance, self._device = tuple(values), tolerance, features.device
-        shared: _Path | None = like._path if like else None
-        rows = shared.rows if shared else _Rows(features, targets, classes, dtype)
-        self._path: _Path = _Path(rows, init, max_iterations, shared)
+        self._values, self._tolerance = tuple(values), tolerance
+        self._device = rows.features.device
+        self._path = _Path(rows, init, max_iterations)
         self.heads: list[LinearHead] = []
 
     def __iter__(self) -> Iterator[tuple[float, LinearHead]]:
@@ -164,18 +155,32 @@ class HeadPath:
         self._path.take_up(state["descent"])
 
 
-class _Rows:
-    """Checked input, reduced to the classes that occur.
+class FitRows:
+    """Checked input, reduced to the classes that occur, and what is computed of it once.
+
+    Args:
+        features: As for `fit`.
+        targets: As for `fit`.
+        classes: As for `fit`.
+        dtype: As for `fit`.
 
     Attributes:
         features: ``(n, d)`` float32 or float64.
         targets: ``(n,)``, indices into ``present``.
         present: Classes that occur, ascending.
         classes: Number of all classes.
+
+    Raises:
+        BobError: ``kind="features"`` when features or targets cannot be fitted.
     """
 
     def __init__(
-        self, features: torch.Tensor, targets: torch.Tensor, classes: int, dtype: torch.dtype
+        self,
+        features: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        classes: int,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if features.ndim != 2 or targets.shape != features.shape[:1] or not len(features):
             raise BobError(
@@ -205,6 +210,15 @@ class _Rows:
         )
         self.classes = classes
 
+    @cached_property
+    def problem(self) -> Problem:
+        """The cross-entropy on them; of two classes or more.
+
+        Raises:
+            BobError: ``kind="features"`` when no solver finds the axes of the rows.
+        """
+        return Problem(self.features, self.targets, len(self.present))
+
     def head(self, weight: torch.Tensor, bias: torch.Tensor, *, converged: bool) -> LinearHead:
         """Head over all classes from ``(present, d)`` and ``(present,)``."""
         full = weight.new_zeros(self.classes, weight.shape[1])
@@ -215,16 +229,10 @@ class _Rows:
 
 
 class _Path:
-    """Heads of the same rows at ascending C, each from where the ones before lead.
+    """Heads of the same rows at ascending C, each from where the ones before lead."""
 
-    Attributes:
-        rows: What the heads are fitted on.
-    """
-
-    def __init__(
-        self, rows: _Rows, init: LinearHead | None, steps: int, like: _Path | None = None
-    ) -> None:
-        self.rows = rows
+    def __init__(self, rows: FitRows, init: LinearHead | None, steps: int) -> None:
+        self._rows = rows
         self._steps = steps
         present, width = len(rows.present), rows.features.shape[1]
         self._only: LinearHead | None = None
@@ -232,9 +240,7 @@ class _Path:
             idle = rows.features.new_zeros(1, width)
             self._only = rows.head(idle, idle.new_zeros(1), converged=True)
             return
-        self._problem: Problem = (
-            like._problem if like else Problem(rows.features, rows.targets, present)
-        )
+        self._problem = rows.problem
         self._descent = Descent(self._problem, self._start(init))
 
     def approach(self, c: float) -> None:
@@ -267,7 +273,7 @@ class _Path:
         centred = descent.parameters - descent.parameters.mean(1, keepdim=True)
         weight = (axes.basis @ centred[:-1]).T.contiguous()
         bias = centred[-1].double() - weight.double() @ axes.mean.double()
-        return self.rows.head(weight / axes.scale, bias, converged=converged)
+        return self._rows.head(weight / axes.scale, bias, converged=converged)
 
     def state(self) -> State:
         """Of the descent, so far."""
@@ -280,7 +286,7 @@ class _Path:
 
     def _start(self, init: LinearHead | None) -> torch.Tensor:
         """``(r + 1, present)`` parameters in the problem's basis."""
-        rows, axes = self.rows, self._problem.spectrum
+        rows, axes = self._rows, self._problem.spectrum
         start = rows.features.new_zeros(axes.basis.shape[1] + 1, len(rows.present))
         if init is None:
             return start

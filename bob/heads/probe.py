@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.nn import functional
@@ -11,7 +12,7 @@ from torch.nn import functional
 from bob.checkpoints.case_checkpoint import CaseCheckpoint
 from bob.datasets.subsets import held_out
 from bob.heads._softmax import FINE_TOLERANCE
-from bob.heads.logistic import HeadPath, LinearHead, fit
+from bob.heads.logistic import FitRows, HeadPath, LinearHead, fit
 from bob.heads.strength import LeastLoss, least_between
 from bob.metrics.calibration import fit_temperature
 
@@ -107,58 +108,95 @@ def fit_probe(
         advance: Receives the number of values solved.
         checkpoint: What keeps the path, so that a case that was stopped goes on along it.
     """
-    checkpoint = checkpoint or CaseCheckpoint()
-    size = len(features) * (features.shape[1] + classes)
-    dtype = torch.float64 if size <= DOUBLE_SIZE else torch.float32
-    fit_rows, choose_rows = (torch.from_numpy(rows) for rows in held_out(targets, holdout))
-    points: list[PathPoint] = []
-    point = temperature = None
-    edge = False
-    init: LinearHead | None = None
-    c = sorted(values)[len(values) // 2]
-    if len(choose_rows):
-        part = _Part(features, targets, fit_rows, choose_rows, classes, dtype)
-        path = HeadPath(*part.known, classes=classes, values=values)
-        if state := checkpoint.found("path"):
-            path.take_up(state)
-            points += map(part.point, values, path.heads)
-        with checkpoint.live("path", path.state):
-            for value, head in path:
-                points.append(part.point(value, head))
-                advance(len(points))
-                checkpoint.step()
-        found = part.least(points, path.heads)
-        c, edge = found.c, found.at_edge
-        init = part.refine((c,), path.heads[found.nearest])[0]
-        point, temperature = part.point(c, init), part.temperature(init)
+    choice = _choose(
+        features, targets, classes, values, holdout, advance, checkpoint or CaseCheckpoint()
+    )
     on_device = targets.to(features.device)
     head = fit(
         features,
         on_device,
         classes=classes,
-        c=c,
-        init=init,
-        dtype=dtype,
+        c=choice.c,
+        init=choice.head,
+        dtype=_precision(features, classes),
         tolerance=FINE_TOLERANCE,
         max_iterations=FINE_ITERATIONS,
     ).float()
     loss = float(functional.cross_entropy(head.logits(features), on_device))
     return Probe(
         head=head,
-        c=c,
-        path=tuple(points),
+        c=choice.c,
+        path=choice.path,
         train_loss=loss,
-        chosen=point,
-        at_edge=edge,
-        temperature=temperature,
+        chosen=choice.point,
+        at_edge=choice.at_edge,
+        temperature=choice.temperature,
     )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What the held-out part says; see ``Probe``.
+
+    Attributes:
+        head: Of the part that was fitted on, at ``c``.
+    """
+
+    c: float
+    path: tuple[PathPoint, ...] = ()
+    at_edge: bool = False
+    head: LinearHead | None = None
+    point: PathPoint | None = None
+    temperature: float | None = None
+
+
+def _choose(
+    features: torch.Tensor,
+    targets: torch.Tensor,
+    classes: int,
+    values: Sequence[float],
+    holdout: float,
+    advance: Callable[[int], None],
+    checkpoint: CaseCheckpoint,
+) -> _Choice:
+    """Solve the path and choose; the middle of the values where nothing can be held out."""
+    fit_rows, choose_rows = (torch.from_numpy(rows) for rows in held_out(targets, holdout))
+    if not len(choose_rows):
+        return _Choice(c=sorted(values)[len(values) // 2])
+    part = _Part(features, targets, fit_rows, choose_rows, classes)
+    path = HeadPath(part.rows, values=values)
+    points: list[PathPoint] = []
+    if state := checkpoint.found("path"):
+        path.take_up(state)
+        points += map(part.point, values, path.heads)
+    with checkpoint.live("path", path.state):
+        for value, head in path:
+            points.append(part.point(value, head))
+            advance(len(points))
+            checkpoint.step()
+    found = part.least(points, path.heads)
+    (head,) = part.refine((found.c,), path.heads[found.nearest])
+    return _Choice(
+        c=found.c,
+        path=tuple(points),
+        at_edge=found.at_edge,
+        head=head,
+        point=part.point(found.c, head),
+        temperature=part.temperature(head),
+    )
+
+
+def _precision(features: torch.Tensor, classes: int) -> torch.dtype:
+    """What the choice is made in."""
+    size = len(features) * (features.shape[1] + classes)
+    return torch.float64 if size <= DOUBLE_SIZE else torch.float32
 
 
 class _Part:
     """The rows to fit on and those to choose on.
 
     Attributes:
-        known: Features and targets to fit on.
+        rows: To fit the path on, in single precision.
     """
 
     def __init__(
@@ -168,14 +206,23 @@ class _Part:
         fit_rows: torch.Tensor,
         choose_rows: torch.Tensor,
         classes: int,
-        dtype: torch.dtype,
     ) -> None:
         device = features.device
-        self.known = features[fit_rows], targets[fit_rows].to(device)
-        self._unseen, self._truth = features[choose_rows].to(dtype), targets[choose_rows].to(device)
-        self._present = torch.unique(self.known[1])
-        self._classes, self._dtype = classes, dtype
-        self._refined: HeadPath | None = None
+        known = targets[fit_rows].to(device)
+        self._dtype = _precision(features, classes)
+        self.rows = FitRows(features[fit_rows], known, classes=classes)
+        self._unseen, self._truth = (
+            features[choose_rows].to(self._dtype), targets[choose_rows].to(device)
+        )  # fmt: skip
+
+    @cached_property
+    def _fine_rows(self) -> FitRows:
+        """The same rows, in the precision that the choice is made in."""
+        rows = self.rows
+        if self._dtype == rows.features.dtype:
+            return rows
+        targets = rows.present[rows.targets]
+        return FitRows(rows.features, targets, classes=rows.classes, dtype=self._dtype)
 
     def point(self, c: float, head: LinearHead) -> PathPoint:
         """What the rows to choose on say of a head."""
@@ -183,7 +230,7 @@ class _Part:
         losses = -logits.log_softmax(dim=1)
         count = len(losses)
         total = float(losses.gather(1, self._truth[:, None]).sum(dtype=torch.float64))
-        guess = float(losses[:, self._present].mean(dtype=torch.float64))
+        guess = float(losses[:, self.rows.present].mean(dtype=torch.float64))
         return PathPoint(
             c=c,
             top1=float((logits.argmax(dim=1) == self._truth).float().mean()),
@@ -194,16 +241,12 @@ class _Part:
     def refine(self, values: Sequence[float], init: LinearHead) -> list[LinearHead]:
         """Heads at ascending C, solved as closely as their precision allows."""
         path = HeadPath(
-            *self.known,
-            classes=self._classes,
+            self._fine_rows,
             values=values,
             init=init,
-            dtype=self._dtype,
             tolerance=FINE_TOLERANCE,
             max_iterations=FINE_ITERATIONS,
-            like=self._refined,
         )
-        self._refined = path
         return [head for _, head in path]
 
     def least(self, points: Sequence[PathPoint], heads: Sequence[LinearHead]) -> LeastLoss:
