@@ -20,9 +20,9 @@ def user_path(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise BobError(
-            f"{text}: there is no home folder of {text.split(os.sep)[0]!r}. Write the whole path."
-        ) from None
+        user = text.split(os.sep)[0].removeprefix("~")
+        whose = f"of user {user!r}" if user else "of yours: HOME is not set"
+        raise BobError(f"{text}: there is no home folder {whose}. Write the whole path.") from None
 
 
 def real_path(text: str) -> Path:
@@ -32,7 +32,13 @@ def real_path(text: str) -> Path:
 
 def cache_folder(name: str) -> Path:
     """A folder of this name in the user's cache: ``$XDG_CACHE_HOME``, else ``~/.cache``."""
-    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / name
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return user_path(named or "~/.cache") / name
+    except BobError as error:
+        if named:
+            raise
+        raise BobError(f"{error} Or name a cache folder in XDG_CACHE_HOME.") from None
 
 
 def own_folder(variable: str, name: str) -> Path:

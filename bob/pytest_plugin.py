@@ -161,7 +161,9 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     option = session.config.option
     broken = session.testsfailed and not option.continue_on_collection_errors
     cases = [case for case in map(_case_of, session.items) if case is not None]
-    nothing_runs = option.collectonly or option.setuponly or option.setupplan
+    # plugins of pytest's own can be left out, and their options with them
+    ways = ("collectonly", "setuponly", "setupplan")
+    nothing_runs = any(getattr(option, way, False) for way in ways)
     if nothing_runs or broken or not cases:
         return (yield)
     session.config.add_cleanup(interrupts.install())

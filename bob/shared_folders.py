@@ -5,34 +5,35 @@ With the usual umask a lock or a folder that one of them made would keep the oth
 
 from __future__ import annotations
 
+import os
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 
-def file_mode(folder: Path) -> int:
-    """Permissions of a file in a folder: whoever may write to the folder may write to the file.
-
-    Raises:
-        OSError: The folder is not there or cannot be looked at.
-    """
-    return stat.S_IMODE(folder.stat().st_mode) & 0o666 | 0o600
-
-
-def share(path: Path, root: Path) -> None:
-    """Give a new file or folder the permissions of the folder that is shared.
+def share(made: Path | int, root: Path) -> None:
+    """Give a file or folder permissions and group of the folder that is shared.
 
     Args:
-        path: What was made, whatever the umask was; another user's is left as it is.
+        made: A path, or where the system allows it the handle of an open file. Another user's is
+            left as it is.
         root: The shared folder.
+
+    Raises:
+        OSError: ``made`` or ``root`` is not there.
     """
+    wanted, found = os.stat(root), os.stat(made)
+    mode = stat.S_IMODE(wanted.st_mode)
     with suppress(PermissionError):
-        if path.is_dir():
-            path.chmod(stat.S_IMODE(root.stat().st_mode) & 0o2777 | 0o700)
-        else:
-            path.chmod(file_mode(root))
+        if wanted.st_gid != found.st_gid and hasattr(os, "chown"):
+            os.chown(made, -1, wanted.st_gid)
+    # behind the group: whoever is not of it loses the bit that hands it down
+    with suppress(PermissionError):
+        folder = stat.S_ISDIR(found.st_mode)
+        os.chmod(made, mode & 0o2777 | 0o700 if folder else mode & 0o666 | 0o600)
 
 
 def make_folder(path: Path, root: Path) -> None:
@@ -44,19 +45,41 @@ def make_folder(path: Path, root: Path) -> None:
 
     Raises:
         OSError: One cannot be made, or something else has its name.
+        ValueError: ``path`` is not below ``root``.
     """
-    if path == root:
-        root.mkdir(parents=True, exist_ok=True)
-    elif not path.is_dir():
-        make_folder(path.parent, root)
-        path.mkdir(exist_ok=True)
-        share(path, root)
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root
+    for name in path.relative_to(root).parts:
+        folder = folder / name
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            share(folder, root)
+
+
+def write_shared(path: Path, content: bytes) -> None:
+    """Replace a file in one step by one that everybody may use who may use its folder.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        share(Path(name), path.parent)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def shared_lock(path: Path) -> FileLock:
     """A lock that everybody can hold who may write to its folder, which is there.
 
     Raises:
-        OSError: The folder cannot be looked at.
+        OSError: The folder cannot be looked at or written to.
     """
-    return FileLock(path, mode=file_mode(path.parent))
+    with suppress(FileExistsError):  # FileLock's own would be of the maker's group
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        share(path, path.parent)
+    return FileLock(path, mode=stat.S_IMODE(os.stat(path.parent).st_mode) & 0o666 | 0o600)

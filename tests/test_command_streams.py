@@ -43,7 +43,7 @@ def test_a_reader_that_stops_makes_no_success(folder: Path, unbuffered: str) -> 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-@pytest.mark.parametrize("words", [EMPTY, LONG])
+@pytest.mark.parametrize("words", [EMPTY, LONG, "--help", "--version"])
 def test_output_that_cannot_be_written_is_told_and_is_no_verdict(folder: Path, words: str) -> None:
     done = shell(folder, f"{BOB} {words} > /dev/full")
     assert done.returncode == 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from bob.cli import main
 from bob.errors import BobError
-from bob.places import real_path, user_path
+from bob.places import cache_folder, real_path, user_path
 
 NOBODY = "~no_such_user_here/x"
 PATHS = ("--features", "--references", "--checkpoint", "--backbone", "--catalog", "--scale")
@@ -70,8 +71,18 @@ def test_paths_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert user_path("~/a") == tmp_path / "a"
     assert user_path("a~b") == Path("a~b")
     assert real_path("a") == Path(tmp_path, "a").resolve()
-    with pytest.raises(BobError, match=r"no home folder of '~no_such_user_here'"):
+    with pytest.raises(BobError, match=r"no home folder of user 'no_such_user_here'"):
         user_path(NOBODY)
+
+
+def test_no_home_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    with (
+        patch("pwd.getpwuid", side_effect=KeyError),
+        pytest.raises(BobError, match=r"no home folder of yours: HOME .*XDG_CACHE_HOME"),
+    ):
+        cache_folder("bob")
 
 
 @pytest.mark.parametrize("word", ["--setup-only", "--setup-plan"])
@@ -80,3 +91,10 @@ def test_what_runs_nothing_opens_no_record(
 ) -> None:
     project.runpytest(*own_store, "-k", "pixels_coarse", word)
     assert not (project.path / "mlruns").exists()
+
+
+def test_a_plugin_of_pytest_may_be_left_out(
+    project: pytest.Pytester, own_store: tuple[str, str]
+) -> None:
+    without = ("-p", "no:setuponly", "-p", "no:setupplan")
+    project.runpytest(*own_store, *without, "-k", "pixels_coarse").assert_outcomes(passed=1)

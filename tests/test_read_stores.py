@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,19 @@ from bob.errors import BobError
 from bob.tracking import resolve_store
 from bob.tracking.readable import readable
 from tests.store_parts import EmptyStore
+
+needs_second_user = pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() != 0, reason="needs a second user"
+)
+
+
+@contextmanager
+def second_user() -> Iterator[None]:
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @pytest.fixture
@@ -47,7 +61,7 @@ def recorded(
     return [*shared, "--from", f"sqlite:///{public}/lab.db"]
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs a second user")
+@needs_second_user
 def test_a_store_of_another_user_is_read(
     recorded: list[str], public: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,19 +69,13 @@ def test_a_store_of_another_user_is_read(
     table = capsys.readouterr().out
     assert "finetune/digits" in table
     before = sorted((path.name, path.stat().st_mtime_ns) for path in public.iterdir())
-    os.seteuid(65534)
-    try:
+    with second_user():
         assert main(recorded) == 0
-    finally:
-        os.seteuid(0)
     assert capsys.readouterr().out == table
     assert sorted((path.name, path.stat().st_mtime_ns) for path in public.iterdir()) == before
     (public / "lab.db").chmod(0o600)
-    os.seteuid(65534)
-    try:
+    with second_user():
         assert main(recorded) == 2
-    finally:
-        os.seteuid(0)
     said = capsys.readouterr().err
     assert f"Cannot read the MLflow store {public}/lab.db" in said
     assert "Ask its owner" in said
@@ -89,17 +97,68 @@ def test_reading_makes_no_store(
         assert f"There is no MLflow store at {public}/{name}; nothing was made there" in said
         assert ("Did you mean 'lab.db'?" in said) == (name == "lob.db")
     assert main(["check", "-k", "knn", "--tracking-uri", f"sqlite:///{public}/{name}"]) == 1
-    assert "not asked" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not asked" not in said
+    assert f"there is no store at {public}/{name} yet" in said
+    for command in ("report", "profile"):
+        assert main([command, "--from", "mlflow"]) == 2
+        assert f"There is no MLflow store at {public}/mlruns/mlflow.db" in capsys.readouterr().err
     assert [path.name for path in public.iterdir()] == ["lab.db"]
 
 
 def test_what_is_no_database_is_named(public: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (public / "lab.db").write_text("no database" * 200)
-    assert main(["report", "--from", f"sqlite:///{public}/lab.db"]) == 2
-    assert "is no whole database" in capsys.readouterr().err
+    words = ["report", "--from", f"sqlite:///{public}/lab.db"]
+    assert main(words) == 2
+    assert "is no whole database" in capsys.readouterr().err.lower()
+    if os.name != "posix" or os.geteuid() != 0:
+        return
+    with second_user():
+        assert main(words) == 2
+    assert "(file is not a database). It is no whole database" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs a second user")
+@needs_second_user
+def test_a_store_of_nobody_knows_what(public: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another version of MLflow's, say: the copy is not what is to be mended."""
+    with closing(sqlite3.connect(public / "lab.db")) as store:
+        store.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        store.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
+        store.commit()
+    with second_user():
+        assert main(["report", "--from", f"sqlite:///{public}/lab.db"]) == 2
+    said = capsys.readouterr().err
+    assert f"The MLflow store {public}/lab.db cannot be used" in said
+    assert "ask its owner" in said
+    assert "bob-store-" not in said
+
+
+@needs_second_user
+def test_a_folder_that_cannot_be_looked_into(
+    public: Path, empty_store: EmptyStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty_store(public / "lab.db")
+    public.chmod(0o700)
+    with second_user():
+        assert main(["report", "--from", f"sqlite:///{public}/lab.db"]) == 2
+    assert "Cannot look for the MLflow store" in capsys.readouterr().err
+
+
+@needs_second_user
+def test_who_reads_needs_no_turn(
+    public: Path, empty_store: EmptyStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lock of those who send is another user's, as an older version left it."""
+    empty_store(public / "lab.db")
+    public.chmod(0o777)
+    (public / "lab.db").chmod(0o666)
+    (public / "lab.db.turn").touch(0o644)
+    with second_user():
+        assert main(["report", "--from", f"sqlite:///{public}/lab.db"]) == 2
+    assert "There is no score" in capsys.readouterr().err
+
+
+@needs_second_user
 def test_a_writer_is_waited_for(
     public: Path, empty_store: EmptyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,13 +168,9 @@ def test_a_writer_is_waited_for(
     (public / "lab.db").chmod(0o644)
     writer = sqlite3.connect(public / "lab.db", isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
-    os.seteuid(65534)
-    try:
+    with closing(writer), second_user():
         with pytest.raises(BobError, match="locked"), readable(store):
             pass
         writer.execute("ROLLBACK")
         with readable(store) as copy:
             assert copy.database != store.database
-    finally:
-        os.seteuid(0)
-        writer.close()

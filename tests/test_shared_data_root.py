@@ -16,7 +16,7 @@ from bob.cli import main
 from bob.fetching.pinning import files_list
 from bob.references.writing import alone_in, replace_file
 from bob.shared_folders import make_folder, shared_lock
-from tests.fetching_parts import catalog, get, holds, kept
+from tests.fetching_parts import catalog, get, holds, kept, tar
 from tests.file_server import FileServer, serving
 
 pytestmark = pytest.mark.skipif(
@@ -75,6 +75,53 @@ def test_another_user_begins_a_download_anew(shared: Path, server: FileServer) -
     assert holds(shared)
 
 
+def test_another_user_cannot_write_to_what_came(shared: Path, server: FileServer) -> None:
+    own = catalog(shared, server)
+    server.cut = [300, 0, 0]
+    assert get(own) == 2
+    for left in (shared / ".bob/downloads").glob("*.part*"):
+        left.chmod(0o644)  # as an older version's; the note fits what came
+    with second_user():
+        assert get(own) == 0
+    assert server.asked[-1][1] == ""
+    assert holds(shared)
+
+
+def test_the_owner_opens_what_an_older_version_made(shared: Path, server: FileServer) -> None:
+    own = catalog(shared, server)
+    make_folder(shared / ".bob/downloads", shared)
+    for folder in (shared / ".bob", shared / ".bob/downloads"):
+        folder.chmod(0o755)
+    server.cut = [300, 0, 0]
+    assert get(own) == 2
+    with second_user():
+        assert get(own) == 0
+    assert holds(shared)
+
+
+def test_another_user_adds_to_a_folder(shared: Path, server: FileServer) -> None:
+    """Of a set of two archives one is fetched by each."""
+    name = "more.tgz"
+    server.files["/" + name] = tar({"birds/c.jpg": b"c"})
+    assert get(catalog(shared, server)) == 0
+    text = (shared / "own.yaml").read_text()
+    more = text.replace("birds.tgz", name).replace("needs: [birds]", "needs: [birds/c.jpg]")
+    (shared / "own.yaml").write_text(more.replace("gives: birds}", "gives: birds/c.jpg}"))
+    with second_user():
+        assert get(shared / "own.yaml") == 0
+    assert (shared / "birds/c.jpg").read_bytes() == b"c"
+
+
+def test_what_is_made_is_of_the_folders_group(shared: Path, server: FileServer) -> None:
+    os.chown(shared, -1, 65534)
+    shared.chmod(0o775)
+    server.cut = [300, 0, 0]
+    assert get(catalog(shared, server)) == 2
+    made = [shared / ".bob", *(shared / ".bob").rglob("*")]
+    assert len(made) >= 4
+    assert {path.stat().st_gid for path in made} == {65534}
+
+
 def test_another_user_pins_what_was_fetched(
     shared: Path, server: FileServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +152,7 @@ def test_what_another_user_left_half_unpacked_is_named(
     (half / "a.jpg").write_bytes(b"half")
     with second_user():
         assert get(own) == 2
-    assert f"Cannot remove {half.parents[1]}, which another user's" in capsys.readouterr().err
+    assert f"Cannot remove {half.parents[1]}, which a process left" in capsys.readouterr().err
     assert get(own) == 0  # its owner's command goes on
     assert holds(shared)
 

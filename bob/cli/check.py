@@ -73,6 +73,8 @@ def _check(args: argparse.Namespace) -> int:
         print(table(found))
         if rest:
             print(_rest_line(left, total(hours, speeds.gpu)))
+    if not is_made(destination) and options.tracking_uri:
+        print(f"bob: there is no store at {destination.database} yet", file=sys.stderr)
     for problem in earlier.problems:
         print(f"bob: the store was not asked for what the ledger lacks: {problem}", file=sys.stderr)
     for damage in earlier.damaged:

@@ -60,7 +60,8 @@ def _demo(args: argparse.Namespace) -> int:
 def _check(folder: Path) -> None:
     """Leave a folder alone that holds what no demo wrote."""
     try:
-        foreign = sorted({entry.name for entry in folder.iterdir()} - {SETTINGS, PAGE, RECORDS})
+        shown = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+        foreign = sorted(shown - {SETTINGS, PAGE, RECORDS})
         own = (folder / SETTINGS).read_text("utf-8") if (folder / SETTINGS).exists() else INI
     except FileNotFoundError:
         return

@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    args = make_parser().parse_args(arguments)
     status: int | None = None
     try:
+        args = make_parser().parse_args(arguments)
         status = args.run(args)
         sys.stdout.flush()
     except BobError as error:

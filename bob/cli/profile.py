@@ -74,25 +74,17 @@ def _scores(args: argparse.Namespace, options: Options) -> list[Score]:
         from bob.report.sources import scores_of_references
 
         return list(scores_of_references(ReferenceStore(options.references), scale))
-    if args.source not in SOURCES:
+    if args.source != "ledger":
         from bob.cli.gathering import of_source
 
         scores = of_source(args.source, options).scores
         return [score for score in scores if args.session in ("", score.session)]
-    from bob.tracking.destination import check_reachable, resolve_store
+    from bob.ledger import Ledger
+    from bob.report.sources import scores_of_ledger
+    from bob.tracking.destination import resolve_store
 
-    store = resolve_store(Path.cwd(), options.tracking_uri)
-    if args.source == "ledger":
-        from bob.ledger import Ledger
-        from bob.report.sources import scores_of_ledger
-
-        ledger = Ledger(store.ledger)
-        scores = list(scores_of_ledger(ledger, scale=scale, session=args.session))
-        for damage in ledger.damaged:
-            print(f"left out: {damage}", file=sys.stderr)
-        return scores
-    from bob.tracking.read import scores_of_store
-    from bob.tracking.writer import Writer
-
-    check_reachable(store)
-    return list(scores_of_store(Writer(store), scale=scale, session=args.session))
+    ledger = Ledger(resolve_store(Path.cwd(), options.tracking_uri).ledger)
+    scores = list(scores_of_ledger(ledger, scale=scale, session=args.session))
+    for damage in ledger.damaged:
+        print(f"left out: {damage}", file=sys.stderr)
+    return scores

@@ -17,7 +17,7 @@ class Shown:
 
     Args:
         stream: Where to; none where it was closed before the command began.
-        needed: Whether a command has failed whose words cannot be written.
+        needed: Whether it is a failure when text cannot be written.
 
     Raises:
         BobError: They cannot, and are needed.

@@ -24,7 +24,7 @@ def add_command(commands: Any) -> None:
     add_arguments(parser, "summary")
     parser.add_argument(
         "--since", default="", metavar="TIME",
-        help="only a session that began then or later, ISO 8601, without an offset in UTC; if "
+        help="only a session that began then or later: ISO 8601, in UTC where it has no offset; if "
         "there is none, nothing ran",
     )  # fmt: skip
     parser.add_argument("--ledger", default="", metavar="DIR", help="mlruns/ledger by default")
@@ -84,7 +84,10 @@ def _time(text: str) -> str:
         raise BobError(f"--since {text!r}: expected a time such as 2026-01-31T12:00:00.") from None
     if moment is None:
         return ""
-    return (moment.astimezone(UTC) if moment.tzinfo else moment).isoformat()
+    try:
+        return (moment.astimezone(UTC) if moment.tzinfo else moment).isoformat()
+    except OverflowError:
+        raise BobError(f"--since {text!r}: there is no such time in UTC.") from None
 
 
 def _session(text: str | None, ledger: Any, *, since: str) -> str:

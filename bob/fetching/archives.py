@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from bob.catalog.data_root import data_root
 from bob.errors import BobError, some
 from bob.hashing import digest_of_file
+from bob.shared_folders import make_folder, share
 from bob.sizes import show_size
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -62,8 +64,8 @@ def place(file: Path, name: str, to: Path, *, work: Path, flatten: bool = False)
     shutil.rmtree(work, ignore_errors=True)
     if os.path.lexists(work):
         raise BobError(
-            f"Cannot remove {work}, which another user's process left there when it was ended. "
-            "Remove it, or ask its owner to, and give the same command again."
+            f"Cannot remove {work}, which a process left there that was ended. Remove it, or if it "
+            "is another user's ask them to, and give the same command again."
         )
     fresh = work / "content"
     fresh.mkdir(parents=True)
@@ -84,6 +86,7 @@ def place(file: Path, name: str, to: Path, *, work: Path, flatten: bool = False)
             ) from None
         if flatten:
             fresh = _flat(fresh, work / "flat", name)
+        _share_folders(fresh, work.parent)
         _merge(fresh, to, name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -236,13 +239,22 @@ def _merge(fresh: Path, to: Path, name: str) -> None:
             "changed; move it away and give the same command again."
         )
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
+        if to.is_relative_to(root := data_root()) and to != root:
+            make_folder(to.parent, root)
+        else:
+            to.parent.mkdir(parents=True, exist_ok=True)
         _move(fresh, to)
     except OSError as error:
         raise BobError(
             f"Cannot move what {name} holds into {to} ({error}). Put right what is in the way and "
             "give the same command again."
         ) from None
+
+
+def _share_folders(fresh: Path, root: Path) -> None:
+    """Another user of the data root may have more to put into them."""
+    for folder, _, _ in os.walk(fresh):
+        share(Path(folder), root)
 
 
 def _same(path: Path, target: Path) -> bool:

@@ -31,8 +31,12 @@ class Partial:
 
     @property
     def size(self) -> int:
-        """Bytes that are there."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        """Bytes that are there, to which the rest can be written."""
+        try:
+            with self.path.open("r+b"):
+                return self.path.stat().st_size
+        except (FileNotFoundError, PermissionError):  # or another user's
+            return 0
 
     @property
     def note(self) -> dict[str, Any]:

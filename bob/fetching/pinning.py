@@ -17,7 +17,7 @@ from bob.errors import BobError, some
 from bob.fetching.plan import make_state_folder, planned, state_folder
 from bob.file_digests import UNREADABLE, digests_of_files
 from bob.hashing import own_file_name
-from bob.shared_folders import share
+from bob.shared_folders import write_shared
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,9 @@ def verify(entry: DatasetEntry, *, renew: bool = False) -> Checked:
         )
     if earlier != found:
         try:
-            folder = make_state_folder("pins")
-            fresh = pin.with_suffix(".new")
-            fresh.write_bytes(_packed(listed))
-            fresh.replace(files_list(pin))  # first: it is looked at only where there is a pin
-            fresh.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            fresh.replace(pin)
-            for path in (pin, files_list(pin)):
-                share(path, folder)
+            make_state_folder("pins")
+            write_shared(files_list(pin), _packed(listed))  # looked at only where there is a pin
+            write_shared(pin, (json.dumps(found, indent=1) + "\n").encode())
         except OSError as error:
             raise BobError(f"Cannot write {pin} ({error.strerror}).") from None
     return Checked(len(files), size, digest.hexdigest(), pinned=earlier == found)

@@ -15,7 +15,7 @@ from bob.errors import BobError
 from bob.fetching.source import Source
 from bob.fetching.torchvision_files import published
 from bob.hashing import file_name, own_file_name
-from bob.shared_folders import make_folder
+from bob.shared_folders import make_folder, share
 
 MIRROR = "BOB_MIRROR"
 """Variable with an address that stands before ``HOST/PATH`` of every owner's address."""
@@ -87,8 +87,12 @@ def make_state_folder(*below: str) -> Path:
     Raises:
         OSError: It cannot be made.
     """
-    folder = state_folder().joinpath(*below)
-    make_folder(folder, data_root())
+    root, folder = data_root(), state_folder()
+    make_folder(folder.joinpath(*below), root)
+    for name in ("", *below):  # an older version made them for one user alone
+        folder = folder / name
+        if not folder.is_symlink():
+            share(folder, root)
     return folder
 
 

@@ -104,6 +104,7 @@ def check_writable(paths: Iterable[Path]) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     if os.name == "nt":
+        folder.mkdir(parents=True, exist_ok=True)
         with shared_lock(path).acquire(timeout=WAIT_SECONDS):  # removes its file itself
             yield
         return
@@ -128,7 +129,8 @@ def _acquire(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-            share(path, path.parent)
+            with suppress(FileNotFoundError):
+                share(handle, path.parent)
             if _locks(path, handle):
                 return handle
         except FileNotFoundError:  # a session that only tried has removed the empty folder

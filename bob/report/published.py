@@ -41,7 +41,7 @@ def measured_first(scores: Iterable[Score]) -> list[Score]:
 
 
 def published_remarks(scores: Iterable[Score], shown: Sequence[Score]) -> Iterator[str]:
-    """What a reader of a board should know of its published scores, a sentence a setting.
+    """What a reader of a board should know of its published scores: a sentence for each metric.
 
     Args:
         scores: All that there are.
@@ -65,9 +65,11 @@ def published_remarks(scores: Iterable[Score], shown: Sequence[Score]) -> Iterat
         ]
         left = len(others.get(name, ()))
         passed = f"; {left} of other protocols of the same backbones are not shown" if left else ""
+        count = sum(protocols.values())
+        are = "score is" if count == 1 else "scores are"
         yield (
-            f"{name}: {sum(protocols.values())} scores are published by others and not measured "
-            f"here: {some(ways)}{passed}."
+            f"{name}: {count} {are} published by others and not measured here: "
+            f"{some(ways)}{passed}."
         )
 
 

@@ -41,9 +41,9 @@ def make_missing(database: Path, create: Callable[[str], object]) -> None:
     Raises:
         BobError: A folder, device or pipe has its name.
     """
-    _drop_unfinished(database)
     if os.path.lexists(database):
         database = Path(os.path.realpath(database))
+    _drop_unfinished(database)
     check_file(database)  # a new store takes its place, be it /dev/null
     if database.exists() and database.stat().st_size:
         return

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bob.errors import BobError, did_you_mean
+from bob.shown import line
 from bob.tracking.destination import Destination, check_file, check_reachable, sqlite_uri
 from bob.tracking.locks import lock_of
 
@@ -22,12 +23,18 @@ def is_made(store: Destination) -> bool:
     """Whether there is anything to read; a server is asked when it is read.
 
     Raises:
-        BobError: A folder, device or pipe has the name of a SQLite store.
+        BobError: A folder, device or pipe has the name of a SQLite store, or nobody can tell.
     """
     if store.database is None:
         return True
-    check_file(store.database)
-    return store.database.exists() and store.database.stat().st_size > 0
+    try:
+        check_file(store.database)
+        return store.database.exists() and store.database.stat().st_size > 0
+    except OSError as error:
+        raise BobError(
+            f"Cannot look for the MLflow store {store.database} ({error.strerror}). Name another "
+            "with --tracking-uri=URI, or ask the owner of its folder to let you read it."
+        ) from None
 
 
 @contextmanager
@@ -50,14 +57,25 @@ def readable(store: Destination) -> Iterator[Destination]:
             f"There is no MLflow store at {store.database}; nothing was made there. Run the suite "
             f"first, or name another. {did_you_mean(store.database.name, names)}".strip()
         )
-    if store.database is None or _is_ours(store.database):
+    if store.database is None:
         check_reachable(store)
+        yield store
+        return
+    if _is_ours(store.database):
         yield store
         return
     with tempfile.TemporaryDirectory(prefix="bob-store-") as name:
         copy = Path(name) / "mlflow.db"
         _copy(store.database, copy)
-        yield replace(store, uri=sqlite_uri(copy), database=copy)
+        try:
+            yield replace(store, uri=sqlite_uri(copy), database=copy)
+        except BobError as error:
+            if str(copy) not in str(error):
+                raise
+            raise BobError(
+                f"The MLflow store {store.database} cannot be used: it is damaged, or of another "
+                "version of MLflow. It is not yours: ask its owner."
+            ) from error
 
 
 def _is_ours(database: Path) -> bool:
@@ -81,6 +99,18 @@ def _copy(database: Path, copy: Path) -> None:
             source.execute("SELECT count(*) FROM sqlite_master")
             source.backup(target)
     except (OSError, sqlite3.Error) as error:
-        raise BobError(
-            f"Cannot read the MLflow store {database} ({error}). Ask its owner to let you read it."
-        ) from None
+        says = line(str(error))
+        remedy = next(
+            (text for words, text in _REMEDIES.items() if words in says),
+            f"If it is whole, look whether {copy.parent} has room for a copy of it.",
+        )
+        raise BobError(f"Cannot read the MLflow store {database} ({says}). {remedy}") from None
+
+
+_REMEDIES = {
+    "unable to open": "Ask its owner to let you read it.",
+    "locked": "Somebody is writing to it: wait until that has ended, and try again.",
+    "not a database": "It is no whole database: name another.",
+    "malformed": "It is damaged: ask its owner.",
+}
+"""What to do by what SQLite says."""
