@@ -129,6 +129,13 @@ def seen(
     return found
 
 
+def word(evaluation: Evaluation) -> str:
+    """The status, with a star where the reference's own seed gave other values than before."""
+    verdict = evaluation.verdict
+    changed = any(text.startswith("differs from") for text in verdict.warnings)
+    return f"{verdict.status.value}{' *' if changed else ''}"
+
+
 def main() -> int:
     """Command line; status 1 when an undamaged case fails."""
     command = parser(__doc__)
@@ -139,9 +146,8 @@ def main() -> int:
     found = seen(cases, args.references, args.accelerator)
     rows = [["case", *found]]
     for number, case in enumerate(cases):
-        statuses = [evaluations[number].verdict.status.value for evaluations in found.values()]
-        rows.append([f"{case.task} {case.name}", *statuses])
-    print("", *aligned(rows), sep="\n")
+        rows.append([f"{case.task} {case.name}", *(word(each[number]) for each in found.values())])
+    print("", *aligned(rows), "", "*: told as changed by the reference's own seed", sep="\n")
     return int(any(e.verdict.status is Status.FAIL for e in found["none"]))
 
 

@@ -179,6 +179,8 @@ def test_nothing_outside_the_band_that_is_shown_passes_without_a_word(
         assert score is not None
         inside = score.low <= score.value <= score.high
         assert inside == (score.status is Status.PASS and not score.improved)
+        assert ("is in its band" in verdict.reason) == inside
+        assert ("above its band" in verdict.reason) == score.improved
         seen.add((inside, score.improved))
     assert seen == {(True, False), (False, True), (False, False)}
 

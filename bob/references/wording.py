@@ -21,6 +21,8 @@ def reason(comparisons: Sequence[Comparison]) -> str:
     decided = worst([comparison.status for comparison in comparisons])
     named = [comparison for comparison in comparisons if comparison.status is decided]
     if decided is Status.PASS:
+        if named[0].improved:
+            return f"{_outside(named[0])}, on its better side"
         return f"{named[0].metric} {named[0].value:.4f} is in its band {_edges(named[0])}"
     if decided is Status.INCONCLUSIVE:
         which = named[0].metric
