@@ -32,7 +32,7 @@ _IN_TEXT = re.compile(
 _HOST = re.compile(r"([\w.%~,-]*|\[[\w:.%]+\])(:\d*)?")
 _QUERY = re.compile(
     r"(?P<before>[?&;](?:[\w.-]{0,60}(?:password|passwd|pwd|token|secret|signature|credential|"
-    r"api[_-]?key)|sig|key)=)"
+    r"api[_-]?key)|sig|key(?==[^&;\s'\"<>/.]*(?:[&;\s'\"<>]|$)))=)"  # no path in a bucket
     r"[^&;\s'\"<>]+?(?=:?(?:[&;\s'\"<>]|$))",
     re.IGNORECASE,
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bob.record import Record
-from bob.redaction import holds_secret
+from bob.redaction import holds_secret, login_of
 
 
 def public_address(value: str) -> str:
@@ -17,7 +17,7 @@ def public_address(value: str) -> str:
     Raises:
         ValueError: It has one.
     """
-    if holds_secret(value):
+    if holds_secret(value) or login_of(value).user is not None:
         raise ValueError(
             "a login or token in an address would be kept with every result; put a login into "
             "~/.netrc, or fetch the file and name its path"
