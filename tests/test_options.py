@@ -298,6 +298,12 @@ def properties(file: Path) -> dict[str | None, str | None]:
     return found
 
 
+def test_strictness_is_no_part_of_the_repeat_command(project: pytest.Pytester) -> None:
+    """pytest keeps ``--strict-markers`` as an override of the ini file."""
+    words = ["--strict-markers", "--strict-config", "-o", "bob_seeds=2"]
+    assert repeated_words(project.parseconfig(*words)) == ["-o", "bob_seeds=2"]
+
+
 def fail_and_repeat(project: pytest.Pytester, *words: str) -> str:
     """Run a case that fails, run its repeat command, and hold the two together."""
     first = project.runpytest(*words, "--junitxml=first.xml")

@@ -51,8 +51,13 @@ def _found_from_here(config: pytest.Config) -> bool:
 
 def _ini_words(config: pytest.Config) -> list[str]:
     """Overrides of the ini file, and which file it was where it would not be found again."""
-    overrides = map(without_password, config.getoption("override_ini") or ())
-    words = [word for text in overrides for word in ("-o", text)]
+    overrides = config.getoption("override_ini") or ()
+    words = [
+        word
+        for text in map(without_password, overrides)
+        if not text.startswith("strict")  # --strict-markers is kept so; it changes no result
+        for word in ("-o", text)
+    ]
     if not _found_from_here(config):
         words += [f"--rootdir={config.rootpath}", "-c", str(config.inipath or os.devnull)]
     return words
