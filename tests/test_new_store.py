@@ -180,6 +180,9 @@ def test_a_lock_that_cannot_be_used_is_named(
     for command in (["sync"], ["profile", "--from", "mlflow"], ["report", "--from", "mlflow"]):
         assert main([*command, "--tracking-uri", uri]) == 2
         error = capsys.readouterr().err
+        if name == "turn" and command != ["sync"]:  # whoever reads takes no turn
+            assert error.startswith("bob: There is no score")
+            continue
         assert error.startswith(f"bob: {told}")
         assert error.count("\n") == 1
     main(["doctor", "--tracking-uri", uri])
