@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,9 @@ from bob.features import FeatureStore
 from bob.features.ownership import MARK, is_marked
 from tests.test_features import Batches, request_for
 from tests.time_limit import within
+from tests.two_users import needs_second_user, public, second_user
+
+__all__ = ["public"]
 
 HEX = "ab" + "0123456789" * 3 + "01234567"
 
@@ -216,22 +218,12 @@ def test_what_the_store_makes_has_its_folder_s_permissions(tmp_path: Path, mode:
         assert oct(path.stat().st_mode & 0o7777) == oct(wanted), path
 
 
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A store that another user may read: every folder above it is open too."""
-    top = Path(tempfile.mkdtemp(prefix="bob-two-users-"))
-    top.chmod(0o755)
-    yield top
-    shutil.rmtree(top)
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs a second user")
+@needs_second_user
 def test_another_user_reads_what_is_there_and_loses_no_time(public: Path) -> None:
     FeatureStore(public / "store").get(request_for(), Batches())
     (public / "store").chmod(0o755)
     store, batches = FeatureStore(public / "store"), Batches()
-    os.seteuid(65534)
-    try:
+    with second_user():
         found, new = store.get(request_for(), batches)
         with pytest.raises(PermissionError):
             store.get(request_for(split="other"), batches)
@@ -239,8 +231,6 @@ def test_another_user_reads_what_is_there_and_loses_no_time(public: Path) -> Non
         with pytest.raises(PermissionError):
             store.remove(request_for().key)
         status = main(["features", "rm", "--all", "--features", str(store.root)])
-    finally:
-        os.seteuid(0)
     assert (new, len(found), batches.started) == (False, 10, 0)
     assert [entry.problem for entry in verified] == [""]
     assert status == 2

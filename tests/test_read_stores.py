@@ -7,9 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,11 +18,9 @@ from bob.tracking import resolve_store
 from bob.tracking.readable import readable
 from tests.store_parts import EmptyStore
 from tests.test_imports import ROOT
+from tests.two_users import SECOND, needs_second_user, public, second_user
 
-needs_second_user = pytest.mark.skipif(
-    os.name != "posix" or os.geteuid() != 0, reason="needs a second user"
-)
-
+__all__ = ["public"]
 
 needs_powerless_root = pytest.mark.skipif(
     os.name != "posix" or os.geteuid() != 0 or not shutil.which("setpriv"),
@@ -45,25 +41,7 @@ def without_powers(folder: Path, *words: str) -> subprocess.CompletedProcess[str
 def give_away(folder: Path) -> None:
     """The folder and what is in it is another user's."""
     for path in (folder, *folder.iterdir()):
-        os.chown(path, 65534, -1)
-
-
-@contextmanager
-def second_user() -> Iterator[None]:
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that everybody may read."""
-    folder = Path(tempfile.mkdtemp(prefix="bob-two-users-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+        os.chown(path, SECOND, -1)
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,10 +15,10 @@ from bob.references.writing import alone_in, replace_file
 from bob.shared_folders import make_folder, shared_lock
 from tests.fetching_parts import catalog, get, holds, kept, tar
 from tests.file_server import FileServer, serving
+from tests.two_users import needs_second_user, public, second_user
 
-pytestmark = pytest.mark.skipif(
-    os.name != "posix" or os.geteuid() != 0, reason="needs a second user"
-)
+__all__ = ["public"]
+pytestmark = needs_second_user
 
 
 @pytest.fixture
@@ -31,24 +28,13 @@ def server() -> Iterator[FileServer]:
 
 
 @pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shared(public: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that everybody may write to, and the data root."""
-    folder = Path(tempfile.mkdtemp(prefix="bob-two-users-"))
-    folder.chmod(0o777)
-    monkeypatch.setenv("BOB_DATA", str(folder))
+    public.chmod(0o777)
+    monkeypatch.setenv("BOB_DATA", str(public))
     umask = os.umask(0o022)
-    yield folder
+    yield public
     os.umask(umask)
-    shutil.rmtree(folder)
-
-
-@contextmanager
-def second_user() -> Iterator[None]:
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_another_user_goes_on_with_a_download(shared: Path, server: FileServer) -> None:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bob.case import Case
-from bob.cli.plan import LITTLE
 from bob.cli.selecting import add_selection, selected_cases
 from bob.cost.calibration import kept_calibration
 from bob.cost.cpu import estimate_on_cpu, total_on_cpu
 from bob.cost.model import estimate
 from bob.cost.present import Shelf
 from bob.cost.speed import Speeds
-from bob.cost.total import Total, refusal, rest_line, total
+from bob.cost.total import Total, is_little, refusal, rest_line, total
 from bob.errors import BobError
 from bob.options.arguments import add_arguments, read_arguments
 from bob.places import features_root
@@ -91,7 +90,7 @@ def _check(args: argparse.Namespace) -> int:
 def _rest_line(left: Sequence[tuple[Case, int, frozenset[str]]], gpu: Total) -> str:
     """What is left in GPU-hours, or where it is little in minutes on this CPU, if that is known."""
     runs = sum(count for _, count, _ in left)
-    if gpu.unknown < gpu.cases and gpu.hours < LITTLE:
+    if is_little(gpu):
         calibration = kept_calibration(lambda text: print(f"bob: {text}", file=sys.stderr))
         if calibration is not None:
             minutes = [

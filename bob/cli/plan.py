@@ -14,14 +14,11 @@ from bob.cost import Speeds, estimate, total
 from bob.cost.calibration import Calibration, calibrate, kept_calibration
 from bob.cost.cpu import estimate_on_cpu, total_on_cpu
 from bob.cost.present import Presence, Shelf
-from bob.cost.total import refusal
+from bob.cost.total import LITTLE, is_little, refusal
 from bob.errors import BobError
 from bob.fingerprint import cpu_model
 from bob.options.arguments import add_arguments, read_arguments
 from bob.places import features_root
-
-LITTLE = 0.1
-"""GPU-hours below which a selection may as well run on the CPU."""
 
 
 def add_command(commands: Any) -> None:
@@ -81,7 +78,7 @@ def _costs(
     gpu_total = total(gpu, speeds.gpu)
     wanted = args.calibrate or args.cpu
     if wanted is None:
-        wanted = gpu_total.unknown < len(cases) and gpu_total.hours < LITTLE
+        wanted = is_little(gpu_total)
     calibration = _calibration(again=args.calibrate) if wanted else None
     if calibration is None:
         return Costs(gpu, gpu_total)

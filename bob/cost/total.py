@@ -10,6 +10,9 @@ from bob.cost.model import ROUGH, UNCERTAINTY, Estimate, estimate
 from bob.cost.speed import Speeds
 from bob.errors import BobError
 
+LITTLE = 0.1
+"""GPU-hours below which a selection may as well run on the CPU."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Total:
@@ -59,6 +62,11 @@ def total(estimates: Sequence[Estimate], device: str, *, once: float = 0.0) -> T
         memory_gib=max((each.memory_gib or 0.0 for each in estimates), default=0.0),
         unknown=sum(each.own_hours is None for each in estimates),
     )
+
+
+def is_little(whole: Total) -> bool:
+    """Whether a selection may as well run on the CPU, as far as its cost is known."""
+    return whole.unknown < whole.cases and whole.hours < LITTLE
 
 
 def show_hours(hours: float | None) -> str:
